@@ -1,0 +1,120 @@
+"""The error tree: every message says what is wrong and what the user can do next."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from flashmem_lab.units import format_bytes
+
+
+class FlashMemError(Exception):
+    """Base of everything the tool raises on purpose; the command line prints it and exits with 1.
+
+    Args:
+        message: what is wrong, with the names and figures the user knows.
+        hint: what to do next; printed on a line of its own.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class UsageError(FlashMemError):
+    """What was asked for does not exist or does not fit together."""
+
+
+class ModelError(FlashMemError):
+    """The model file is damaged, unsafe or not a model."""
+
+
+class UnsupportedOperators(ModelError):
+    """The graph has operators that neither a kernel nor the host can run.
+
+    Args:
+        operators: each unknown operator as `domain::Name (nodes that use it)`.
+    """
+
+    def __init__(self, operators: list[str]) -> None:
+        super().__init__(
+            f"{len(operators)} operator(s) are unknown: {', '.join(operators)}",
+            hint="export the model with standard ONNX operators (opset 11 to 23)",
+        )
+        self.operators = operators
+
+
+class InputError(FlashMemError):
+    """An input has the wrong name, shape or type, or a symbolic dimension has no value."""
+
+
+class BudgetTooSmall(FlashMemError):
+    """No schedule fits the budget.
+
+    Args:
+        budget: bytes asked for.
+        needed: least feasible budget, bytes.
+        layer: name of the layer that sets it.
+    """
+
+    def __init__(self, *, budget: int, needed: int, layer: str) -> None:
+        super().__init__(
+            f"a budget of {format_bytes(budget)} is too small: the least feasible one is "
+            f"{format_bytes(needed)} ({needed} bytes), set by layer {layer!r}",
+            hint=f"--budget min, or --budget {needed} or more",
+        )
+        self.budget = budget
+        self.needed = needed
+        self.layer = layer
+
+
+class PlanError(FlashMemError):
+    """A plan breaks a rule, or was made for another model, device or precision."""
+
+
+class DeviceError(FlashMemError):
+    """A device is missing or refused a request; a vendor's error code is translated here."""
+
+
+class OutOfBudget(DeviceError):
+    """The allocator refused an object that would have broken the budget: a defect, never silent."""
+
+
+class CacheCorrupt(FlashMemError):
+    """Packed weights on disk do not match their checksum.
+
+    Args:
+        file: the packed weight file.
+        weight: name of the first weight that differs.
+    """
+
+    def __init__(self, file: Path, weight: str) -> None:
+        super().__init__(
+            f"packed weights of {weight!r} in {file} do not match their checksum",
+            hint="delete the file and run again; it is made anew from the model",
+        )
+        self.file = file
+        self.weight = weight
+
+
+class BundleError(FlashMemError):
+    """A bundle is damaged, of another version, or not a bundle."""
+
+
+class DiskFull(FlashMemError):
+    """The disk has no room for what had to be written; nothing half-written stays."""
+
+
+def from_os_error(error: OSError, doing: str) -> FlashMemError:
+    """Translates an operating system error met while `doing` something ("packing weights")."""
+    where = f" {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            f"the disk is full while {doing}{where}",
+            hint="free some space, or point FLASHMEM_LAB_CACHE at another disk",
+        )
+    return FlashMemError(f"{error.strerror or error} while {doing}{where}")

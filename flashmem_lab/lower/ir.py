@@ -1,0 +1,182 @@
+"""The lowering's own intermediate form: tensors, references to them, and operations.
+
+Operations are mutable while passes fuse and split them; emit.py turns them into frozen Layers.
+Every operation writes its output through four coordinates (e0, e1, e2, e3), so that element-wise
+work that follows can be hung on it as an epilogue, and so that its output may be any strided view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+from flashmem_lab.graph.model import WeightRef
+from flashmem_lab.lower import strides as st
+from flashmem_lab.lower.body import Body
+from flashmem_lab.lower.layer import OperatorClass, Step
+
+Quad = tuple[int, int, int, int]
+
+
+@dataclass(eq=False, slots=True)
+class Tensor:
+    """A dense block of device memory: an activation, or a weight kept in a buffer."""
+
+    name: str
+    dtype: str
+    size: int  # elements
+    weight: bool = False
+    input: str = ""  # name of the graph input it holds, unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A strided view of a tensor. Refs of the same tensor and geometry are equal."""
+
+    tensor: Tensor
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, tensor: Tensor, shape: tuple[int, ...]) -> Ref:
+        """The tensor as a dense row-major array of `shape`."""
+        return cls(tensor, 0, shape, st.contiguous(shape))
+
+    @property
+    def dtype(self) -> str:
+        return self.tensor.dtype
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def dense(self) -> bool:
+        """True if it is a dense row-major block."""
+        return st.is_contiguous(self.shape, self.strides)
+
+    def permute(self, axes: tuple[int, ...]) -> Ref:
+        return replace(
+            self,
+            shape=tuple(self.shape[a] for a in axes),
+            strides=tuple(self.strides[a] for a in axes),
+        )
+
+    def reshape(self, shape: tuple[int, ...]) -> Ref | None:
+        """The same elements under another shape, or None where that needs a copy."""
+        strides = st.reshape(self.shape, self.strides, shape)
+        return None if strides is None else replace(self, shape=shape, strides=strides)
+
+    def broadcast(self, shape: tuple[int, ...]) -> Ref:
+        return replace(self, shape=shape, strides=st.broadcast(self.shape, self.strides, shape))
+
+    def slice(self, axis: int, start: int, count: int, step: int = 1) -> Ref:
+        """`count` elements along `axis`, from `start`, `step` apart (may be negative)."""
+        shape, strides = list(self.shape), list(self.strides)
+        offset = self.offset + start * strides[axis]
+        shape[axis], strides[axis] = count, (0 if count == 1 else strides[axis] * step)
+        return Ref(self.tensor, offset, tuple(shape), tuple(strides))
+
+    def quad(self) -> Ref | None:
+        """Four-dimensional form: leading ones added, or neighbours merged; None if impossible."""
+        if len(self.shape) <= 4:
+            lead = 4 - len(self.shape)
+            return replace(self, shape=(1,) * lead + self.shape, strides=(0,) * lead + self.strides)
+        dims, (steps,) = st.collapse(self.shape, [self.strides])
+        if len(dims) > 4:
+            return None
+        return replace(self, shape=dims, strides=steps).quad()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightExpr:
+    """A weight and the transforms applied to it when it is packed; no bytes are read.
+
+    Attributes:
+        source: bytes in the model's files; or `constant`, the name of a folded constant.
+        steps: transforms so far.
+        shape: after the steps.
+        dtype: of the source.
+        origin: initializer's name.
+    """
+
+    source: WeightRef | None
+    constant: str
+    steps: tuple[Step, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    origin: str
+
+    def _then(self, step: Step, shape: tuple[int, ...]) -> WeightExpr:
+        return replace(self, steps=(*self.steps, step), shape=shape)
+
+    def reshape(self, shape: tuple[int, ...]) -> WeightExpr:
+        return self if shape == self.shape else self._then(Step("reshape", shape), shape)
+
+    def permute(self, axes: tuple[int, ...]) -> WeightExpr:
+        if axes == tuple(range(len(axes))):
+            return self
+        return self._then(Step("permute", axes), tuple(self.shape[a] for a in axes))
+
+    def slice(self, axis: int, start: int, count: int, step: int = 1) -> WeightExpr:
+        if (start, count, step) == (0, self.shape[axis], 1):
+            return self
+        shape = (*self.shape[:axis], count, *self.shape[axis + 1 :])
+        return self._then(Step("slice", (axis, start, start + count * step, step)), shape)
+
+    def take(self, axis: int, indices: tuple[int, ...]) -> WeightExpr:
+        shape = (*self.shape[:axis], len(indices), *self.shape[axis + 1 :])
+        return self._then(Step("take", (axis, *indices)), shape)
+
+    def scale(self, axis: int, constant: str) -> WeightExpr:
+        return self._then(Step("scale", (axis, constant)), self.shape)
+
+    def pad(self, axis: int, size: int) -> WeightExpr:
+        if size == self.shape[axis]:
+            return self
+        shape = (*self.shape[:axis], size, *self.shape[axis + 1 :])
+        return self._then(Step("pad", (axis, size)), shape)
+
+    def cast(self, dtype: str) -> WeightExpr:
+        return self._then(Step("cast", (dtype,)), self.shape)
+
+
+Value = Ref | WeightExpr | np.ndarray
+
+
+@dataclass(eq=False, slots=True)
+class Op:
+    """One operation that will become one layer (or several, when it is split).
+
+    Attributes:
+        kind: names the template and the layer.
+        op_class: for the planner.
+        nodes: ONNX nodes covered, the anchor first.
+        out: where results go; its shape is the operation's element-wise shape.
+        operands: activations read by name ("a", "b", "x", ...), in signature order.
+        weight: the packed operand of the anchor, before layout, or None.
+        body: element-wise program on the anchor's value (input 0) and `extras` (the others); for a
+            "map" there is no anchor and every input is an extra.
+        extras: operands of the body, each broadcast to `out.shape`.
+        attrs: integers, floats and strings that the template needs.
+        flops: of the anchor.
+    """
+
+    kind: str
+    op_class: OperatorClass
+    nodes: list[str]
+    out: Ref
+    operands: dict[str, Ref]
+    body: Body
+    extras: list[Ref]
+    weight: WeightExpr | None = None
+    attrs: dict[str, object] = field(default_factory=dict)
+    flops: int = 0
+    tile: str = ""
+
+    def reads(self) -> list[Ref]:
+        """Every view that it reads."""
+        return [*self.operands.values(), *self.extras]

@@ -1,0 +1,124 @@
+"""The Plan value: which weight is resident from the start, and when every other one moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flashmem_lab.device.spec import Transport
+
+
+class Strategy(StrEnum):
+    """Who made the plan."""
+
+    GREEDY = "greedy"
+    PRELOAD = "preload"
+    ALWAYS_NEXT = "always-next"
+    SAME_OP = "same-op"
+
+
+class Objective(StrEnum):
+    """What is made least within the budget."""
+
+    MEMORY = "memory"
+    COLD = "cold"
+    WARM = "warm"
+
+
+class Status(StrEnum):
+    """What is known of the plan's quality."""
+
+    OPTIMAL = "OPTIMAL"
+    FEASIBLE = "FEASIBLE"
+    GREEDY = "GREEDY"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """`chunks` chunks of a weight that move while layer `layer` runs (x[w, l] of the paper)."""
+
+    layer: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedWeight:
+    """The life of one streamed weight.
+
+    Attributes:
+        weight: name.
+        load_at: z_w, the layer at whose start its object is created and its disk read may begin.
+        first_use: i_w. A move at layer i_w itself is a stall: nothing hides it.
+        last_use: the object is freed when this layer has run.
+        moves: chunks per layer, load_at <= layer <= first_use, in order.
+    """
+
+    weight: str
+    load_at: int
+    first_use: int
+    last_use: int
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the simulator expects.
+
+    Attributes:
+        peak_bytes: exact; the runtime makes and frees objects in the plan's order.
+        average_bytes: mean over the time of the cold run.
+        cold_ms: plan and program ready, nothing on the device, to first output.
+        warm_ms: a run once the preloaded weights are resident.
+    """
+
+    peak_bytes: int
+    average_bytes: int
+    cold_ms: float
+    warm_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A schedule of weights for one lowered model on one device under one budget.
+
+    Attributes:
+        model, fingerprint, precision: what it was made for; the runtime refuses anything else.
+        device: DeviceSpec.id it was made for.
+        strategy, optimize: who made it, for what.
+        budget_bytes: the cap on everything the device holds at once.
+        min_budget_bytes, preload_peak_bytes: the ends of the scale, same transport.
+        transport, staging_bytes: how bytes move, and what the staging ring holds all along.
+        chunk_bytes: size S of a chunk; the last one of a weight may be smaller.
+        preloaded: W, in order of use; resident in every run once loaded.
+        barrier: True if no layer starts before all of W is on the device (the paper's preload).
+        streamed: the other weights, in order of use.
+        status, tier, objective, bound, gap: solver's statement; tier names the fallback taken.
+        solve_ms, first_plan_ms: time to this plan and to the first valid one.
+        predicted: from the simulator.
+        undone_fusions: fused layers that were split to gain capacity.
+    """
+
+    model: str
+    fingerprint: str
+    precision: str
+    device: str
+    strategy: Strategy
+    optimize: Objective
+    budget_bytes: int
+    min_budget_bytes: int
+    preload_peak_bytes: int
+    transport: Transport
+    staging_bytes: int
+    chunk_bytes: int
+    preloaded: tuple[str, ...]
+    barrier: bool
+    streamed: tuple[StreamedWeight, ...]
+    status: Status
+    tier: str
+    objective: float
+    bound: float
+    gap: float
+    solve_ms: float
+    first_plan_ms: float
+    predicted: Prediction
+    undone_fusions: tuple[str, ...] = ()

@@ -1,0 +1,67 @@
+"""Events and memory samples: one schema for the simulator, a local run and a phone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Lane(StrEnum):
+    """What works: the three lanes of a program, and the host's own memory bookkeeping."""
+
+    DISK = "disk"
+    TRANSFER = "transfer"
+    COMPUTE = "compute"
+
+
+class Pool(StrEnum):
+    """Where bytes are held."""
+
+    TEXTURE = "texture"  # weights: image objects, or buffers under --storage buffer
+    BUFFER = "buffer"  # activations
+    STAGING = "staging"  # pinned ring of the copy transport
+    HOST = "host"  # resident set of the process, sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that occupied a lane.
+
+    Attributes:
+        lane: which.
+        kind: "read", "upload", "launch", "host", "rows", "write-input", "read-output", "stall".
+        name: layer's or weight's name.
+        layer: layer index, or -1.
+        weight: weight name, or "".
+        start_ns, end_ns: from the start of the run.
+        bytes: moved, 0 for launches.
+        run: 0 for the cold run, then 1, 2, ...
+    """
+
+    lane: Lane
+    kind: str
+    name: str
+    layer: int
+    weight: str
+    start_ns: int
+    end_ns: int
+    bytes: int
+    run: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySample:
+    """Bytes held in one pool from this moment on."""
+
+    time_ns: int
+    pool: Pool
+    bytes: int
+    run: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Events and memory samples, each sorted by time."""
+
+    events: tuple[Event, ...]
+    samples: tuple[MemorySample, ...]

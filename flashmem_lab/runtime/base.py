@@ -1,0 +1,73 @@
+"""The runtime protocol: a Program and inputs in, outputs and a Trace out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from flashmem_lab.program.program import Program
+from flashmem_lab.trace.trace import Trace
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(what, done, total) from any thread; must return at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run gives back.
+
+    Attributes:
+        outputs: arrays by output name, of the last run, in the model's dtype and shape.
+        trace: of all runs.
+        first_run_ms: start of the first run (device open, program loaded) to its last output.
+        warm_ms: each later run.
+        compile_ms: time spent building kernels.
+        stall_ms: time the compute lane waited for weights in the first run.
+        peak_bytes: total, texture, buffer and staging, each the highest the ledger saw.
+        average_bytes: time average of the total over all runs.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    trace: Trace
+    first_run_ms: float
+    warm_ms: tuple[float, ...]
+    compile_ms: float
+    stall_ms: float
+    peak_bytes: Mapping[str, int]
+    average_bytes: int
+
+
+class Runtime(Protocol):
+    """Something that runs programs. Close it to release the device."""
+
+    def run(
+        self,
+        program: Program,
+        weights: Path,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        repeat: int = 1,
+        progress: Progress | None = None,
+    ) -> RunResult:
+        """Runs `program` `repeat` times, the first one cold, and returns the last outputs.
+
+        Args:
+            program: what to run.
+            weights: packed weight file or bundle that holds program.spans.
+            inputs: one array for each of program.inputs, of its dtype and shape.
+
+        Raises:
+            InputError: an input is missing or of the wrong dtype or shape.
+            OutOfBudget: the program would hold more than its budget.
+            CacheCorrupt: packed weights do not match their checksums.
+            DeviceError: the device refused something.
+        """
+        ...
+
+    def close(self) -> None:
+        """Releases every object on the device."""
+        ...

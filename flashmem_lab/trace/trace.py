@@ -1,0 +1,32 @@
+"""The Trace value: what happened in a run, simulated or measured, in one schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flashmem_lab.plan.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A timeline and what it belongs to.
+
+    Attributes:
+        origin: "simulated", "measured" (this machine) or "adb".
+        model, device, strategy, precision: for people and for exports.
+        budget_bytes: the cap of the run.
+        timeline: events and memory samples.
+        layers: names of the layers, by index.
+        notes: further facts to keep beside it (versions, clocks, thermal state).
+    """
+
+    origin: str
+    model: str
+    device: str
+    strategy: str
+    precision: str
+    budget_bytes: int
+    timeline: Timeline
+    layers: tuple[str, ...]
+    notes: Mapping[str, str]
