@@ -1,0 +1,35 @@
+"""Traces: statistics, pictures and exports of what happened in a run, simulated or measured."""
+
+from flashmem_lab.trace.chrome import write_chrome
+from flashmem_lab.trace.codec import load_trace, save_trace, trace_from_json, trace_to_json
+from flashmem_lab.trace.csv import write_csv
+from flashmem_lab.trace.figures import memory_figure, schedule_figure
+from flashmem_lab.trace.perfetto import write_perfetto
+from flashmem_lab.trace.report import Picture, ReportSection, RunRow, Tile, write_html
+from flashmem_lab.trace.statistics import RunStatistics, Statistics, statistics
+from flashmem_lab.trace.summary import GraphSummary, LayerLine, summarize
+from flashmem_lab.trace.trace import Trace
+
+__all__ = [
+    "GraphSummary",
+    "LayerLine",
+    "Picture",
+    "ReportSection",
+    "RunRow",
+    "RunStatistics",
+    "Statistics",
+    "Tile",
+    "Trace",
+    "load_trace",
+    "memory_figure",
+    "save_trace",
+    "schedule_figure",
+    "statistics",
+    "summarize",
+    "trace_from_json",
+    "trace_to_json",
+    "write_chrome",
+    "write_csv",
+    "write_html",
+    "write_perfetto",
+]
