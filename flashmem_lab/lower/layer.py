@@ -197,13 +197,14 @@ class HostCall:
         model: serialised single-node ONNX model.
         inputs: value name in that model and the view to read.
         outputs: value name and the contiguous view to write.
-        weights: value name and the packed weight (storage HOST) read whole when it runs.
+        weights: value name, packed weight (storage HOST) read whole when it runs, and the element
+            type and shape that the value has in that model.
     """
 
     model: bytes
     inputs: tuple[tuple[str, View], ...]
     outputs: tuple[tuple[str, View], ...]
-    weights: tuple[tuple[str, str], ...] = ()
+    weights: tuple[tuple[str, str, str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
