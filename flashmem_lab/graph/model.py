@@ -15,7 +15,7 @@ AttributeValue = (
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """Element type (a NumPy name: float32, float16, bfloat16, int64, bool, ...) and static shape."""
+    """Element type (a NumPy name: float32, bfloat16, int64, bool, ...) and static shape."""
 
     dtype: str
     shape: tuple[int, ...]
