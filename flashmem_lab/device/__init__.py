@@ -1,0 +1,14 @@
+"""What is known of devices: DeviceSpec, and the catalogue of those with measured numbers."""
+
+from flashmem_lab.device.catalogue import Rates, default_rates, simulated_devices
+from flashmem_lab.device.spec import DeviceSpec, Limits, Quantity, Transport
+
+__all__ = [
+    "DeviceSpec",
+    "Limits",
+    "Quantity",
+    "Rates",
+    "Transport",
+    "default_rates",
+    "simulated_devices",
+]

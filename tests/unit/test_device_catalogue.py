@@ -1,0 +1,51 @@
+"""The catalogue: every number sourced, every operator class covered, JSON and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flashmem_lab.device import DeviceSpec, Transport, default_rates, simulated_devices
+from flashmem_lab.lower.layer import OperatorClass
+from flashmem_lab.serial import from_plain, to_plain
+
+DEVICES = list(simulated_devices().values())
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.id)
+def test_every_number_is_positive_and_names_its_source(device: DeviceSpec) -> None:
+    quantities = [device.disk, device.upload, device.memory, device.launch_ns]
+    quantities += device.compute.values()
+    assert all(quantity.value > 0 for quantity in quantities)
+    assert all(
+        any(word in quantity.source for word in ("measured", "paper", "datasheet"))
+        for quantity in [*quantities, *device.slack.values()]
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.id)
+def test_every_operator_class_has_a_rate_and_a_slack(device: DeviceSpec) -> None:
+    classes = {member.value for member in OperatorClass}
+    assert set(device.compute) == classes
+    assert set(device.slack) == classes
+    assert device.slack["hierarchical"].value == 0
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.id)
+def test_json_round_trip(device: DeviceSpec) -> None:
+    assert from_plain(json.loads(json.dumps(to_plain(device))), DeviceSpec) == device
+
+
+def test_ids_are_keys_and_the_phone_has_the_papers_figures() -> None:
+    devices = simulated_devices()
+    assert all(device.id == name for name, device in devices.items())
+    phone = devices["sim:adreno750"]
+    assert (phone.disk.value, phone.memory.value) == (1.5e9, 65e9)
+
+
+def test_defaults_of_a_device_found_here_follow_its_kind() -> None:
+    limits = DEVICES[0].limits
+    cpu = default_rates("cpu").spec("ocl:0", name="c", driver="d", kind="cpu", limits=limits)
+    assert (cpu.transport, cpu.work_group) == (Transport.MAP, 1)
+    assert default_rates("gpu").transport is Transport.COPY
