@@ -1,0 +1,19 @@
+"""Plan -> Program: packed weights, lanes of commands, and the bundle that carries both."""
+
+from flashmem_lab.program.build import build_program
+from flashmem_lab.program.check import check_program
+from flashmem_lab.program.codec import is_bundle, read_bundle, write_bundle
+from flashmem_lab.program.pack import Packed, check_rows, discard, pack_weights, verify
+
+__all__ = [
+    "Packed",
+    "build_program",
+    "check_program",
+    "check_rows",
+    "discard",
+    "is_bundle",
+    "pack_weights",
+    "read_bundle",
+    "verify",
+    "write_bundle",
+]

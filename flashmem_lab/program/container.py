@@ -1,0 +1,204 @@
+"""The frame that packed weight files and bundles share: preamble, JSON header, data section.
+
+BUNDLE.md documents it. A reader trusts nothing: the preamble carries its own checksum, every
+offset is held against the file's real size, and the header is expanded only up to a fixed limit.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Any, BinaryIO
+
+import xxhash
+
+from flashmem_lab.errors import from_os_error
+
+ALIGNMENT = 4096
+"""Offsets of the data section and of every weight in it: what O_DIRECT and mmap ask for."""
+
+PREAMBLE_BYTES = 4096
+_FIELDS = struct.Struct("<8sIIQQQQQQQ")
+_CHECKSUM = struct.Struct("<Q")
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_HEADER_LIMIT = 64 * 2**20  # stored bytes
+_PLAIN_LIMIT = 128 * 2**20  # after expansion; the models of the zoo need less than 8 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where the parts of a file lie.
+
+    Attributes:
+        header: decoded JSON.
+        data_offset, data_bytes: the data section, bytes from the start of the file.
+    """
+
+    header: Any
+    data_offset: int
+    data_bytes: int
+
+
+class FrameError(Exception):
+    """The file is not one of ours, is damaged, or is of another version."""
+
+
+def align(offset: int) -> int:
+    """The next multiple of ALIGNMENT."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def encode_header(header: Any) -> tuple[bytes, int]:
+    """The header as it is stored, and its length before compression."""
+    plain = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    return zlib.compress(plain, 6), len(plain)
+
+
+def encode_preamble(
+    magic: bytes,
+    version: int,
+    header: bytes,
+    plain_bytes: int,
+    *,
+    header_offset: int,
+    data_offset: int,
+    data_bytes: int,
+    file_bytes: int,
+) -> bytes:
+    """The first PREAMBLE_BYTES of the file."""
+    fields = _FIELDS.pack(
+        magic,
+        version,
+        0,
+        header_offset,
+        len(header),
+        plain_bytes,
+        xxhash.xxh3_64_intdigest(header),
+        data_offset,
+        data_bytes,
+        file_bytes,
+    )
+    body = fields.ljust(PREAMBLE_BYTES - _CHECKSUM.size, b"\0")
+    return body + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(body))
+
+
+def has_magic(path: Path, magic: bytes) -> bool:
+    """Whether the file begins as one of this kind."""
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def read_frame(path: Path, magic: bytes, version: int) -> Frame:
+    """Parses preamble and header; the data section is only held against the file's size.
+
+    Raises:
+        FrameError: see there.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        preamble = file.read(PREAMBLE_BYTES)
+        if preamble[: len(magic)] != magic:
+            raise FrameError("it does not begin with the right magic bytes")
+        if len(preamble) < PREAMBLE_BYTES:
+            raise FrameError("it is truncated")
+        found = _FIELDS.unpack_from(preamble)
+        if found[1] != version:
+            raise FrameError(f"it has format version {found[1]}, this release reads {version}")
+        body = preamble[: -_CHECKSUM.size]
+        if preamble[-_CHECKSUM.size :] != _CHECKSUM.pack(xxhash.xxh3_64_intdigest(body)):
+            raise FrameError("its preamble does not match its checksum")
+        _, _, flags, header_offset, header_bytes, plain_bytes, digest, *rest = found
+        data_offset, data_bytes, file_bytes = rest
+        if flags != 0:
+            raise FrameError(f"it uses features unknown to this release (flags {flags:#x})")
+        if file_bytes != size:
+            raise FrameError(f"it has {size} bytes instead of {file_bytes}: truncated or extended")
+        if header_bytes > _HEADER_LIMIT or plain_bytes > _PLAIN_LIMIT:
+            raise FrameError("its header is larger than any real one")
+        parts = sorted([(header_offset, header_bytes), (data_offset, data_bytes)])
+        if (
+            data_offset % ALIGNMENT != 0
+            or parts[0][0] < PREAMBLE_BYTES
+            or parts[0][0] + parts[0][1] > parts[1][0]
+            or parts[1][0] + parts[1][1] > size
+        ):
+            raise FrameError("its header and data sections overlap or lie outside the file")
+        header = _read_header(file, header_offset, header_bytes, plain_bytes, digest)
+    return Frame(header, data_offset, data_bytes)
+
+
+def _read_header(file: BinaryIO, offset: int, stored: int, plain_bytes: int, digest: int) -> Any:
+    file.seek(offset)
+    data = file.read(stored)
+    if len(data) != stored or xxhash.xxh3_64_intdigest(data) != digest:
+        raise FrameError("its header does not match its checksum")
+    expander = zlib.decompressobj()
+    try:
+        plain = expander.decompress(data, plain_bytes + 1)
+        if len(plain) != plain_bytes or not expander.eof or expander.unused_data:
+            raise FrameError("its header does not expand to the stated size")
+        return json.loads(plain)
+    except (zlib.error, ValueError, RecursionError) as error:
+        raise FrameError(f"its header cannot be decoded: {error}") from error
+
+
+@contextmanager
+def replacing(path: Path, doing: str) -> Iterator[BinaryIO]:
+    """A new file that takes `path`'s place when the block ends well, and vanishes otherwise.
+
+    The file has a unique name in the same folder, is flushed to the disk and then renamed, so
+    others see the old file or the whole new one, and two writers do not meet.
+
+    Raises:
+        DiskFull: the disk has no room.
+        FlashMemError: another operating system error, translated; `doing` names the work.
+    """
+    try:
+        descriptor, name = mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)  # mkstemp makes it private; a bundle is there to be given away
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise from_os_error(error, doing) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Takes `size` bytes on the disk now, so that a full disk shows before hours of work.
+
+    Raises:
+        OSError: no room. File systems that cannot reserve are let pass: writing will tell.
+    """
+    if size == 0 or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise
