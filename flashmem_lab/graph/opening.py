@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import inliner
 
 from flashmem_lab.errors import ModelError
@@ -98,9 +99,26 @@ def _parse(path: Path) -> onnx.ModelProto:
             f"{path} is damaged or not an ONNX model: {error}",
             hint="export or download the model again",
         ) from error
+    _check_text(model, path)
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise ModelError(f"{path} holds no graph", hint="give an .onnx file of a whole model")
     return model
+
+
+def _check_text(message: Message, path: Path) -> None:
+    """Refuses names that are not UTF-8: ONNX is proto2, whose parser lets them pass as bytes."""
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else (value,)
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in values:
+                _check_text(inner, path)
+        elif field.type == FieldDescriptor.TYPE_STRING and any(
+            not isinstance(text, str) for text in values
+        ):
+            raise ModelError(
+                f"{path} is damaged: a {field.name!r} in it is not text",
+                hint="export or download the model again",
+            )
 
 
 def _opset(model: onnx.ModelProto, path: Path) -> int:
@@ -166,9 +184,9 @@ def _named(nodes: Sequence[Node]) -> tuple[Node, ...]:
     for node in nodes:
         name = node.name
         while seen[node.name] and name in taken:
-            seen[node.name] += 1
             name = f"{node.name}_{seen[node.name]}"
-        seen[node.name] += 1
+            seen[node.name] += 1
+        seen[node.name] += name == node.name
         taken.add(name)
         result.append(node if name == node.name else replace(node, name=name))
     return tuple(result)
