@@ -17,7 +17,7 @@ from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body
 from flashmem_lab.lower.layer import OperatorClass, Step
 
-Quad = tuple[int, int, int, int]
+ITEM_BYTES = {"float32": 4, "int64": 8, "int32": 4, "bool": 1}
 
 
 @dataclass(eq=False, slots=True)
@@ -29,6 +29,11 @@ class Tensor:
     size: int  # elements
     weight: bool = False
     input: str = ""  # name of the graph input it holds, unchanged
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its buffer; an empty tensor still has one, since OpenCL has no empty buffers."""
+        return max(4, self.size * ITEM_BYTES[self.dtype])
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +181,11 @@ class Op:
     attrs: dict[str, object] = field(default_factory=dict)
     flops: int = 0
     tile: str = ""
+    more: list[Ref] = field(default_factory=list)  # further outputs; host nodes only
+
+    def writes(self) -> list[Ref]:
+        """Every view that it writes."""
+        return [self.out, *self.more]
 
     def reads(self) -> list[Ref]:
         """Every view that it reads."""

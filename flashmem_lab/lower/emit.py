@@ -1,0 +1,160 @@
+"""Emission: each operation becomes a frozen Layer, its weights become packed Weights."""
+
+from __future__ import annotations
+
+from math import prod
+
+from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.lower import strides as st
+from flashmem_lab.lower.context import Context
+from flashmem_lab.lower.ir import Op, Ref, WeightExpr
+from flashmem_lab.lower.launch import Launcher
+from flashmem_lab.lower.layer import (
+    HostCall,
+    KernelCall,
+    Layer,
+    Precision,
+    Recipe,
+    RowFetch,
+    Storage,
+    View,
+    Weight,
+)
+from flashmem_lab.lower.signature import Signature
+from flashmem_lab.lower.textures import texture
+
+_HALF = {Precision.FP32: "float32", Precision.FP16: "float16"}
+
+
+class Emitter:
+    """Turns operations into layers, in order.
+
+    Attributes:
+        layers: so far.
+        buffers: bytes of each activation used so far.
+        weights: packed weights in order of first use.
+        constants: names of folded constants that some recipe reads.
+    """
+
+    def __init__(
+        self, ctx: Context, device: DeviceSpec, precision: Precision, storage: Storage
+    ) -> None:
+        self._ctx = ctx
+        self._limits = device.limits
+        self._precision = precision
+        self._storage = storage
+        self._launcher = Launcher(device)
+        self._packed: dict[tuple[object, ...], str] = {}
+        self.layers: list[Layer] = []
+        self.buffers: dict[str, int] = {}
+        self.weights: dict[str, Weight] = {}
+        self.constants: set[str] = set()
+
+    @staticmethod
+    def view(ref: Ref) -> View:
+        """The frozen form of a reference."""
+        strides = st.normalise(ref.shape, ref.strides)
+        return View(ref.tensor.name, ref.dtype, ref.offset, ref.shape, strides)
+
+    def add(self, op: Op) -> None:
+        """Appends the layer of one operation."""
+        used: list[str] = []
+        work: KernelCall | HostCall | RowFetch
+        if op.kind == "host":
+            work = self._host(op)
+        elif op.kind == "rows":
+            assert op.weight is not None
+            table = self._table(op.weight)
+            work = RowFetch(table, str(op.attrs["index"]), self.view(op.out))
+        else:
+            signature = Signature()
+            if op.weight is not None:
+                used.append(self._texture(op, signature))
+            work = self._launcher.call(op, signature)
+        reads = [ref.tensor for ref in op.reads()]
+        for tensor in (*reads, *(ref.tensor for ref in op.writes())):
+            if tensor.weight:
+                used.append(self._buffer(tensor.name))
+            else:
+                self.buffers[tensor.name] = tensor.bytes
+        used = list(dict.fromkeys(used))
+        weight_bytes = sum(self.weights[name].device_bytes for name in used)
+        activations = [ref for ref in op.reads() if not ref.tensor.weight]
+        self.layers.append(
+            Layer(
+                index=len(self.layers),
+                name=op.nodes[0] + (f" [{op.tile}]" if op.tile else ""),
+                kind=op.kind,
+                op_class=op.op_class,
+                work=work,
+                reads=tuple(dict.fromkeys(t.name for t in reads if not t.weight)),
+                writes=tuple(dict.fromkeys(r.tensor.name for r in op.writes())),
+                weights=tuple(used),
+                flops=op.flops,
+                bytes_read=weight_bytes + sum(_touched(ref) for ref in activations),
+                bytes_written=sum(_touched(ref) for ref in op.writes()),
+                nodes=tuple(dict.fromkeys(op.nodes)),
+            )
+        )
+
+    def _host(self, op: Op) -> HostCall:
+        model, names = op.attrs["model"], op.attrs["outputs"]
+        assert isinstance(model, bytes) and isinstance(names, tuple)
+        return HostCall(
+            model,
+            tuple((name, self.view(ref)) for name, ref in op.operands.items()),
+            tuple((n, self.view(r)) for n, r in zip(names, op.writes(), strict=True)),
+        )
+
+    def _texture(self, op: Op, signature: Signature) -> str:
+        shape = texture(op, self._limits)
+        half = self._precision is Precision.FP16
+        dtype = _HALF[self._precision]
+        width = shape.width if self._storage is Storage.IMAGE2D else shape.width * 4
+        assert op.weight is not None
+        name = op.weight.origin + (f" [{op.tile}]" if op.tile else "")
+        name = self._pack(name, shape.expr.cast(dtype), self._storage, dtype, width, shape.height)
+        signature.texture("w", name, shape, self._storage, half)
+        return name
+
+    def _table(self, expr: WeightExpr) -> str:
+        rows, width = expr.shape
+        dtype = _HALF[self._precision]
+        name = f"{expr.origin} [rows]"
+        return self._pack(name, expr.cast(dtype), Storage.HOST, dtype, width, rows)
+
+    def _buffer(self, name: str) -> str:
+        """A weight read element by element: float32 whatever the precision, it is small."""
+        tensor, expr = self._ctx.buffer_weights[name]
+        width = expr.shape[-1] if len(expr.shape) > 1 and expr.shape[-1] else max(1, tensor.size)
+        height = max(1, tensor.size // width)
+        if name not in self.weights:
+            self._note(name, expr, Storage.BUFFER, tensor.dtype, width, height)
+        return name
+
+    def _pack(
+        self, name: str, expr: WeightExpr, storage: Storage, dtype: str, width: int, height: int
+    ) -> str:
+        key = (expr.source, expr.constant, expr.steps, storage)
+        found = self._packed.get(key)
+        if found is not None:
+            return found
+        name = self._ctx.unique(name)
+        self._packed[key] = name
+        self._note(name, expr, storage, dtype, width, height)
+        return name
+
+    def _note(
+        self, name: str, expr: WeightExpr, storage: Storage, dtype: str, width: int, height: int
+    ) -> None:
+        recipe = Recipe(expr.source, expr.constant, expr.steps)
+        self.weights[name] = Weight(name, storage, dtype, width, height, recipe, expr.origin)
+        if expr.constant:
+            self.constants.add(expr.constant)
+        self.constants.update(str(s.args[1]) for s in expr.steps if s.op == "scale")
+
+
+def _touched(ref: Ref) -> int:
+    """Bytes of the distinct elements under a view."""
+    itemsize = ref.tensor.bytes // max(1, ref.tensor.size)
+    return prod(e for e, s in zip(ref.shape, ref.strides, strict=True) if s) * max(1, itemsize)

@@ -1,0 +1,165 @@
+"""Fusion: element-wise work moves into the operation that produces its operand.
+
+Needs: every tensor is written before it is read, and never overwritten.
+Guarantees: the same, with fewer operations; a copy whose source has no other reader is gone, since
+its producer writes straight through the copy's strides (this is what makes Concat, and Transpose
+followed by Reshape, cost nothing).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from flashmem_lab.lower import strides as st
+from flashmem_lab.lower.body import MAX_STATEMENTS, inline, merge_inputs
+from flashmem_lab.lower.ir import Op, Ref, Tensor
+
+MAX_OPERANDS = 8  # operands of a body; more would run out of kernel arguments on small devices
+
+NO_EPILOGUE = frozenset({"host", "rows"})
+
+
+def fuse(ops: list[Op], kept: Iterable[Tensor]) -> list[Op]:
+    """Fuses element-wise operations into their producers.
+
+    Args:
+        ops: in execution order; changed in place.
+        kept: tensors that must exist at the end (graph outputs).
+
+    Returns:
+        The operations left, in execution order.
+    """
+    state = _State(ops, frozenset(kept))
+    for op in list(ops):
+        if op.kind == "map":
+            state.absorb(op)
+    return state.in_order()
+
+
+class _State:
+    def __init__(self, ops: list[Op], kept: frozenset[Tensor]) -> None:
+        self.kept = kept
+        self.place = {op: index for index, op in enumerate(ops)}
+        self.readers: dict[Tensor, set[Op]] = defaultdict(set)
+        self.writers: dict[Tensor, set[Op]] = defaultdict(set)
+        for op in ops:
+            for ref in op.reads():
+                self.readers[ref.tensor].add(op)
+            for ref in op.writes():
+                self.writers[ref.tensor].add(op)
+
+    def in_order(self) -> list[Op]:
+        return sorted(self.place, key=self.place.__getitem__)
+
+    def absorb(self, op: Op) -> None:
+        """Pulls producers into map `op`, element-wise ones first, then at most one anchor."""
+        while True:
+            _merge_equal_operands(op)
+            candidates = self._producers(op)
+            maps = [(slot, p) for slot, p in candidates if p.kind == "map"]
+            anchors = [(slot, p) for slot, p in candidates if p.kind != "map"]
+            # The latest anchor: what the others wrote is then there to be read.
+            anchors.sort(key=lambda pair: -self.place[pair[1]])
+            if not any(self._join(op, slot, producer) for slot, producer in maps + anchors):
+                return
+            if op.kind != "map":
+                return
+
+    def _producers(self, op: Op) -> list[tuple[int, Op]]:
+        """(slot, producer) of every operand that this operation alone reads, and reads once."""
+        tensors = [ref.tensor for ref in op.extras]
+        found = []
+        for slot, tensor in enumerate(tensors):
+            writers = self.writers[tensor]
+            if len(writers) != 1 or self.readers[tensor] != {op} or tensors.count(tensor) != 1:
+                continue
+            if tensor in self.kept or tensor.weight or tensor.input:
+                continue
+            (producer,) = writers
+            if producer.kind not in NO_EPILOGUE and producer.out.size == tensor.size:
+                found.append((slot, producer))
+        return found
+
+    def _join(self, op: Op, slot: int, producer: Op) -> bool:
+        size = len(op.body.statements) + len(producer.body.statements)
+        if size > MAX_STATEMENTS or len(op.extras) + len(producer.extras) - 1 > MAX_OPERANDS:
+            return False
+        seen = in_coordinates_of(producer.out, op.extras[slot], [*op.extras, op.out])
+        if seen is None:
+            return False
+        *extras, out = seen
+        for ref in producer.reads():
+            self.readers[ref.tensor].discard(producer)
+            self.readers[ref.tensor].add(op)
+        del self.place[producer]
+        op.body = inline(op.body, slot, producer.body)
+        op.extras = producer.extras + extras[:slot] + extras[slot + 1 :]
+        op.out = out
+        op.nodes = producer.nodes + op.nodes
+        if producer.kind == "map":
+            op.flops += producer.flops
+        else:
+            op.kind, op.op_class, op.flops = producer.kind, producer.op_class, producer.flops
+            op.operands, op.weight, op.attrs = producer.operands, producer.weight, producer.attrs
+            # an anchor's body reads its value first; `inline` has put the producer's inputs first
+        return True
+
+
+def _merge_equal_operands(op: Op) -> None:
+    """Reads equal operands once."""
+    anchored = 0 if op.kind == "map" else 1
+    same = list(range(len(op.body.inputs)))
+    for i, ref in enumerate(op.extras):
+        for j in range(i):
+            if op.extras[j] == ref:
+                same[i + anchored] = j + anchored
+                break
+    if same != list(range(len(same))):
+        kept = [i - anchored for i, target in enumerate(same) if target == i and i >= anchored]
+        op.extras = [op.extras[i] for i in kept]
+        op.body = merge_inputs(op.body, same)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Dimensions of a view from the slowest to the fastest in memory."""
+
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, ref: Ref) -> _Order:
+        steps = st.normalise(ref.shape, ref.strides)
+        big = [a for a in range(len(steps)) if ref.shape[a] != 1]
+        ones = [a for a in range(len(steps)) if ref.shape[a] == 1]
+        return cls((*ones, *sorted(big, key=lambda a: -steps[a])))
+
+    def inverse(self) -> tuple[int, ...]:
+        return tuple(self.axes.index(a) for a in range(len(self.axes)))
+
+
+def in_coordinates_of(written: Ref, read: Ref, views: list[Ref]) -> list[Ref] | None:
+    """`views`, given in the coordinates of `read`, in those of `written` (same tensor).
+
+    Both must touch each element of the tensor once: then one is a permutation and a reshape of the
+    other, and that is applied to all the views.
+
+    Returns:
+        The views under `written.shape`, or None where one of them would need a copy.
+    """
+    if written.offset or read.offset or read.size != written.size:
+        return None
+    from_order, to_order = _Order.of(read), _Order.of(written)
+    if not read.permute(from_order.axes).dense or not written.permute(to_order.axes).dense:
+        return None
+    target = written.permute(to_order.axes).shape
+    back = to_order.inverse()
+    result = []
+    for view in views:
+        moved = view.permute(from_order.axes).reshape(target)
+        if moved is None:
+            return None
+        moved = moved.permute(back)
+        result.append(replace(moved, strides=st.normalise(moved.shape, moved.strides)))
+    return result

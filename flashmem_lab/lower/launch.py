@@ -1,0 +1,222 @@
+"""From operations to kernel calls: signature, template parameters, tiles and launch geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+
+from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.lower import strides as st
+from flashmem_lab.lower.body import literal
+from flashmem_lab.lower.ir import Op, Ref
+from flashmem_lab.lower.layer import KernelCall
+from flashmem_lab.lower.signature import Signature
+
+Geometry = tuple[dict[str, object], tuple[int, ...], tuple[int, ...]]
+"""Template parameters, global size and local size."""
+
+
+def up(value: int, unit: int) -> int:
+    """`value` rounded up to a multiple of `unit`."""
+    return -(-value // unit) * unit
+
+
+def power_of_two(value: int, most: int) -> int:
+    """Least power of two that is >= value, at most `most`."""
+    return min(most, 1 << max(0, value - 1).bit_length())
+
+
+class Launcher:
+    """Chooses tiles and work-groups for one device.
+
+    Tile sizes are parameters of the templates; these are defaults by device class. A CPU wants
+    much work in each work-item (one item runs on one core), a GPU wants many items.
+    """
+
+    def __init__(self, device: DeviceSpec) -> None:
+        self.cpu = device.kind == "cpu"
+        self.group = device.work_group
+        self.widest = device.limits.max_work_group
+
+    def call(self, op: Op, s: Signature) -> KernelCall:
+        """The launch of `op`; the signature already has its texture, if it has one."""
+        params, global_size, local_size = _GEOMETRY[op.kind](self, op, s)
+        params |= s.params()
+        return KernelCall(
+            f"{op.kind}.cl", tuple(sorted(params.items())), tuple(s.args), global_size, local_size
+        )
+
+    def _row_tile(self, rows: int) -> int:
+        return power_of_two(rows, 16 if self.cpu else 8)
+
+    def map(self, op: Op, s: Signature) -> Geometry:
+        shape, views = st.collapse(op.out.shape, [r.strides for r in (*op.extras, op.out)])
+        refs = [
+            Ref(ref.tensor, ref.offset, shape, strides)
+            for ref, strides in zip((*op.extras, op.out), views, strict=True)
+        ]
+        s.store(replace(op, extras=refs[:-1], out=refs[-1]))
+        s.integers(**{f"n{axis}": extent for axis, extent in enumerate(shape)})
+        rank = len(shape)
+        columns, rows = shape[-1], shape[-2] if rank > 1 else 1
+        local = power_of_two(columns, min(64, self.widest))
+        size = (up(columns, local), rows, prod(shape[:-2]))
+        return {"rank": rank}, size, (local, 1, 1)
+
+    def gemm(self, op: Op, s: Signature) -> Geometry:
+        a = op.operands["a"]
+        s.view("a", a)
+        s.store(op)
+        b0, b1, m, n = op.out.shape
+        s.integers(m_size=m, n_size=n, k_size=a.shape[3], batch=b1)
+        tile = self._row_tile(m)
+        columns = up(n, 4) // 4
+        local = power_of_two(columns, 8 if self.cpu else 32)
+        return (
+            {"rows": tile},
+            (up(columns, local), up(m, tile) // tile, b0 * b1),
+            (local, 1, 1),
+        )
+
+    def matmul(self, op: Op, s: Signature) -> Geometry:
+        s.view("a", op.operands["a"])
+        s.view("b", op.operands["b"])
+        s.store(op)
+        b0, b1, m, n = op.out.shape
+        s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
+        tile = self._row_tile(m)
+        columns = up(n, 4) // 4
+        local = power_of_two(columns, 8 if self.cpu else 32)
+        return {"rows": tile}, (up(columns, local), up(m, tile) // tile, b0 * b1), (local, 1, 1)
+
+    def conv(self, op: Op, s: Signature) -> Geometry:
+        op = _flattened(op)
+        x, channels = op.operands["x"], op.out.shape[1]
+        groups = _int(op, "groups")
+        s.view("x", x)
+        s.store(op)
+        n, _, height, width = op.out.shape
+        quarter = up(channels // groups, 4) // 4
+        s.integers(
+            in_height=x.shape[2], in_width=x.shape[3], out_width=width,
+            group_in=x.shape[1] // groups, group_out=channels // groups, quarters=groups * quarter,
+        )  # fmt: skip
+        tile = power_of_two(width, 16 if self.cpu else 4)
+        params = {**_window(op), "columns": tile, "grouped": int(groups > 1)}
+        across = up(width, tile) // tile
+        local = power_of_two(across, 1 if self.cpu else 16)
+        return params, (up(across, local), height, n * groups * quarter), (local, 1, 1)
+
+    def depthwise(self, op: Op, s: Signature) -> Geometry:
+        x, channels = op.operands["x"], op.out.shape[1]
+        s.view("x", x)
+        s.store(op)
+        n, _, height, width = op.out.shape
+        quarter = up(channels, 4) // 4
+        s.integers(
+            in_height=x.shape[2], in_width=x.shape[3], out_width=width,
+            channels=channels, quarters=quarter,
+        )  # fmt: skip
+        tile = power_of_two(width, 8 if self.cpu else 4)
+        across = up(width, tile) // tile
+        local = power_of_two(across, 1 if self.cpu else 16)
+        return (
+            {**_window(op), "columns": tile},
+            (up(across, local), height, n * quarter),
+            (local, 1, 1),
+        )
+
+    def deconv(self, op: Op, s: Signature) -> Geometry:
+        x, channels = op.operands["x"], op.out.shape[1]
+        groups = _int(op, "groups")
+        s.view("x", x)
+        s.store(op)
+        n, _, height, width = op.out.shape
+        quarter = up(channels // groups, 4) // 4
+        s.integers(
+            in_height=x.shape[2], in_width=x.shape[3], out_width=width,
+            group_in=x.shape[1] // groups, group_out=channels // groups, quarters=groups * quarter,
+        )  # fmt: skip
+        local = power_of_two(width, 4 if self.cpu else 32)
+        return _window(op), (up(width, local), height, n * groups * quarter), (local, 1, 1)
+
+    def rows(self, op: Op, s: Signature) -> Geometry:
+        """Row operations: one work-group a row."""
+        x = op.operands["x"]
+        s.view("x", x)
+        s.store(op)
+        r0, r1, r2, count = x.shape
+        s.integers(count=count, middle=r1)
+        params = {k: _c(v) for k, v in op.attrs.items()}
+        return params | {"group": self.group}, (self.group, r2, r0 * r1), (self.group, 1, 1)
+
+    def gather(self, op: Op, s: Signature) -> Geometry:
+        s.view("x", op.operands["x"])
+        s.view("index", op.operands["index"])
+        s.store(op)
+        _, outer, rows, inner = op.out.shape
+        s.integers(extent=_int(op, "extent"), inner=inner)
+        local = power_of_two(inner, min(64, self.widest))
+        return {}, (up(inner, local), rows, outer), (local, 1, 1)
+
+    def planes(self, op: Op, s: Signature) -> Geometry:
+        """One work-item for each output element of (n, c, y, x)."""
+        for name, ref in op.operands.items():
+            s.view(name, ref)
+        s.store(op)
+        n, c, height, width = op.out.shape
+        x = op.operands["x"]
+        s.integers(channels=c, out_width=width)
+        s.integers(**{f"in{axis}": extent for axis, extent in enumerate(x.shape)})
+        local = power_of_two(width, min(64, self.widest))
+        params = {k: _c(v) for k, v in op.attrs.items()}
+        return params, (up(width, local), height, n * c), (local, 1, 1)
+
+
+def _int(op: Op, name: str) -> int:
+    value = op.attrs[name]
+    assert isinstance(value, int), f"{op.kind}.{name} is an integer"
+    return value
+
+
+def _c(value: object) -> object:
+    return literal(value, "float32") if isinstance(value, float) else value
+
+
+def _window(op: Op) -> dict[str, object]:
+    return {key: op.attrs[key] for key in ("kh", "kw", "sh", "sw", "dh", "dw", "ph", "pw")}
+
+
+def _flattened(op: Op) -> Op:
+    """A 1x1 convolution without stride as one long row of pixels, where strides allow it."""
+    w = _window(op)
+    if (w["kh"], w["kw"], w["sh"], w["sw"], w["ph"], w["pw"]) != (1, 1, 1, 1, 0, 0):
+        return op
+    n, c, height, width = op.out.shape
+    x = op.operands["x"]
+    if x.shape[2:] != (height, width):
+        return op
+    flat_x = x.reshape((*x.shape[:2], 1, height * width))
+    flat = [ref.reshape((n, c, 1, height * width)) for ref in (op.out, *op.extras)]
+    if flat_x is None or any(ref is None for ref in flat):
+        return op
+    out, *extras = [ref for ref in flat if ref is not None]
+    return replace(op, out=out, extras=extras, operands={"x": flat_x})
+
+
+_GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
+    "map": Launcher.map,
+    "gemm": Launcher.gemm,
+    "matmul": Launcher.matmul,
+    "conv": Launcher.conv,
+    "depthwise": Launcher.depthwise,
+    "deconv": Launcher.deconv,
+    "softmax": Launcher.rows,
+    "normalise": Launcher.rows,
+    "reduce": Launcher.rows,
+    "gather": Launcher.gather,
+    "pool": Launcher.planes,
+    "resize": Launcher.planes,
+    "pad": Launcher.planes,
+}

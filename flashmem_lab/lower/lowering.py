@@ -1,0 +1,129 @@
+"""Graph -> LoweredModel: handlers node by node, then fusion, splitting and emission."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import prod
+
+import numpy as np
+
+from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.graph.evaluate import single_node_model
+from flashmem_lab.graph.model import Graph, Node
+from flashmem_lab.lower import ops as _handlers  # noqa: F401  (registers every handler)
+from flashmem_lab.lower.body import identity
+from flashmem_lab.lower.context import HANDLERS, Context
+from flashmem_lab.lower.emit import Emitter
+from flashmem_lab.lower.fuse import fuse
+from flashmem_lab.lower.ir import Op, Ref, Tensor
+from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
+from flashmem_lab.lower.split import split_large
+
+
+def lower(
+    graph: Graph,
+    device: DeviceSpec,
+    *,
+    precision: Precision = Precision.FP32,
+    storage: Storage | None = None,
+) -> LoweredModel:
+    """Chooses kernels, layouts and fusions for every node of `graph`.
+
+    Args:
+        graph: with static shapes.
+        device: whose limits bound images and whose class chooses tiles.
+        precision: element type of weights on the device; activations stay float32.
+        storage: of the large weights; image2d where the device has images, else buffer.
+
+    Returns:
+        Layers in execution order with everything that planning needs.
+
+    Raises:
+        ModelError: an element type that neither the device nor the host can hold.
+    """
+    ctx = Context(graph)
+    for node in graph.nodes:
+        handler = HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if handler is None or not handler(ctx, node):
+            _on_host(ctx, node)
+    outputs = {name: _output(ctx, name) for name in graph.outputs}
+    planned = fuse(ctx.ops, {ref.tensor for ref in outputs.values()})
+    planned = split_large(
+        [op for op in planned if op.out.size or op.kind == "host"], device.limits, precision
+    )
+    if storage is None:
+        storage = Storage.IMAGE2D if device.limits.images else Storage.BUFFER
+    emitter = Emitter(ctx, device, precision, storage)
+    for op in planned:
+        emitter.add(op)
+    covered = {name for op in planned for name in op.nodes}
+    gone = Counter(node.op_type for node in graph.nodes if node.name not in covered)
+    return LoweredModel(
+        name=graph.name,
+        fingerprint=graph.fingerprint,
+        precision=precision,
+        layers=tuple(emitter.layers),
+        buffers=emitter.buffers,
+        weights=emitter.weights,
+        constants={
+            name: (array.dtype.name, array.shape, np.ascontiguousarray(array).tobytes())
+            for name, array in ctx.constants.items()
+            if name in emitter.constants
+        },
+        inputs=tuple(_input_port(ctx, name, emitter.buffers) for name in graph.inputs),
+        outputs=tuple(
+            Port(name, ctx.type_of(name).dtype, ctx.shape(name), emitter.view(ref))
+            for name, ref in outputs.items()
+        ),
+        eliminated=dict(sorted(gone.items())),
+    )
+
+
+def _on_host(ctx: Context, node: Node) -> None:
+    """The node as an operation that the host evaluates between two launches."""
+    inputs = {
+        name: _dense(ctx, node, ctx.device(name))
+        for name in dict.fromkeys(node.inputs)
+        if name and not isinstance(ctx.values.get(name), np.ndarray)
+    }
+    outputs = {name: index for index, name in enumerate(node.outputs) if name}
+    refs = [ctx.output(node, index) for index in outputs.values()]
+    op = Op(
+        "host",
+        OperatorClass.HIERARCHICAL,
+        [node.name],
+        refs[0],
+        inputs,
+        identity(refs[0].dtype),
+        [],
+        attrs={"model": single_node_model(node, ctx.graph), "outputs": tuple(outputs)},
+        flops=sum(ref.size for ref in refs),
+        more=refs[1:],
+    )
+    ctx.ops.append(op)
+
+
+def _dense(ctx: Context, node: Node, ref: Ref) -> Ref:
+    """A host node reads whole blocks: strided views are gathered on the device first."""
+    return ref if ref.dense else ctx.dense(node, ref, ref.shape)
+
+
+def _output(ctx: Context, name: str) -> Ref:
+    """The view that becomes a graph output; inputs and weights are copied to a tensor of their own."""
+    ref = ctx.device(name)
+    if not ref.tensor.weight and not ref.tensor.input:
+        return ref
+    target = ctx.tensor(f"{name}.output", ctx.type_of(name))
+    ctx.map([name], target, [ref], identity(ref.dtype))
+    return target
+
+
+def _input_port(ctx: Context, name: str, buffers: dict[str, int]) -> Port:
+    kind = ctx.type_of(name)
+    value = ctx.values[name]
+    assert isinstance(value, Ref), "a graph input is a view of its tensor"
+    tensor: Tensor = value.tensor
+    view = None
+    if tensor.name in buffers and prod(kind.shape):
+        view = Emitter.view(Ref.whole(tensor, kind.shape))
+    return Port(name, kind.dtype, kind.shape, view)

@@ -1,0 +1,173 @@
+"""Convolutions in one and two dimensions, and batch normalisation folded into them."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from flashmem_lab.graph.model import Node
+from flashmem_lab.lower.body import Body, Statement
+from flashmem_lab.lower.context import Context, handles, integer, integers, number, text
+from flashmem_lab.lower.ir import Op, Ref, WeightExpr
+from flashmem_lab.lower.layer import OperatorClass
+
+ADD = Body(("float32", "float32"), (Statement("float32", "{0} + {1}", (0, 1)),), 2)
+SCALE_SHIFT = Body(
+    ("float32", "float32", "float32"), (Statement("float32", "{0} * {1} + {2}", (0, 1, 2)),), 3
+)
+
+
+def padding(
+    node: Node, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...],
+    extent: tuple[int, ...], out: tuple[int, ...],
+) -> tuple[int, ...]:
+    """Padding before each spatial dimension; what comes after follows from the output's shape."""
+    rank = len(kernel)
+    mode = text(node, "auto_pad", "NOTSET")
+    if mode in ("NOTSET", ""):
+        return integers(node, "pads", (0,) * 2 * rank)[:rank]
+    if mode == "VALID":
+        return (0,) * rank
+    before = []
+    for i in range(rank):
+        total = max(0, (out[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - extent[i])
+        before.append(total // 2 if mode == "SAME_UPPER" else total - total // 2)
+    return tuple(before)
+
+
+def two_d(values: tuple[int, ...], fill: int) -> tuple[int, int]:
+    """Spatial settings of a 1-D operator as those of a 2-D one with height 1."""
+    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def planes(ctx: Context, node: Node, ref: Ref) -> Ref:
+    """(n, c, w) as (n, c, 1, w); (n, c, h, w) as it is."""
+    return ref if len(ref.shape) == 4 else ctx.dense(node, ref, (*ref.shape[:2], 1, ref.shape[2]))
+
+
+@handles("Conv", "ConvTranspose")
+def conv(ctx: Context, node: Node) -> bool:
+    transposed = node.op_type == "ConvTranspose"
+    weight = ctx.weight(node.inputs[1])
+    shape = ctx.shape(node.inputs[0])
+    rank = len(shape) - 2
+    if weight is None or rank not in (1, 2):
+        return False
+    kernel = weight.shape[2:]
+    strides = integers(node, "strides", (1,) * rank)
+    dilations = integers(node, "dilations", (1,) * rank)
+    out_kind = ctx.type_of(node.outputs[0])
+    groups = integer(node, "group", 1)
+    if transposed:
+        before = _transposed_padding(node, kernel, strides, dilations, shape[2:], out_kind.shape[2:])
+    else:
+        before = padding(node, kernel, strides, dilations, shape[2:], out_kind.shape[2:])
+    bias = ctx.optional(node, 2)
+    out = ctx.tensor(f"{node.outputs[0]}.conv", out_kind) if bias else ctx.output(node)
+    kh, kw = two_d(kernel, 1)
+    sh, sw = two_d(strides, 1)
+    dh, dw = two_d(dilations, 1)
+    ph, pw = two_d(before, 0)
+    if len(weight.shape) == 3:
+        weight = weight.reshape((*weight.shape[:2], 1, weight.shape[2]))
+    channels = out_kind.shape[1]
+    depthwise = not transposed and groups == shape[1] == channels
+    macs = prod(out_kind.shape) * kh * kw * (weight.shape[1] if not transposed else 1)
+    if transposed:
+        macs = prod(shape) * kh * kw * weight.shape[1]
+    ctx.add(
+        node,
+        "depthwise" if depthwise else "deconv" if transposed else "conv",
+        OperatorClass.REUSABLE,
+        planes(ctx, node, out),
+        {"x": planes(ctx, node, ctx.device(node.inputs[0]))},
+        weight=weight,
+        attrs={
+            "kh": kh, "kw": kw, "sh": sh, "sw": sw, "dh": dh, "dw": dw, "ph": ph, "pw": pw,
+            "groups": groups,
+        },
+        flops=2 * macs,
+    )  # fmt: skip
+    if bias:
+        ctx.map([node.name], ctx.output(node), [out, _per_channel(ctx, bias, rank)], ADD)
+    return True
+
+
+def _transposed_padding(
+    node: Node, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...],
+    extent: tuple[int, ...], out: tuple[int, ...],
+) -> tuple[int, ...]:
+    rank = len(kernel)
+    mode = text(node, "auto_pad", "NOTSET")
+    if mode in ("NOTSET", "") and "output_shape" not in node.attributes:
+        return integers(node, "pads", (0,) * 2 * rank)[:rank]
+    if mode == "VALID":
+        return (0,) * rank
+    extra = integers(node, "output_padding", (0,) * rank)
+    before = []
+    for i in range(rank):
+        full = strides[i] * (extent[i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1
+        total = max(0, full - out[i])
+        before.append(total // 2 if mode == "SAME_UPPER" else total - total // 2)
+    return tuple(before)
+
+
+def _per_channel(ctx: Context, name: str, rank: int) -> Ref:
+    ref = ctx.device(name)
+    view = ref.reshape((1, ref.size, *(1,) * rank))
+    assert view is not None, "a vector takes trailing ones"
+    return view
+
+
+@handles("BatchNormalization")
+def batch_norm(ctx: Context, node: Node) -> bool:
+    if len([o for o in node.outputs if o]) > 1 or integer(node, "training_mode", 0):
+        return False
+    vectors = [ctx.numbers(n) for n in node.inputs[1:5]]
+    if any(v is None for v in vectors):
+        return False
+    gamma, beta, mean, var = (np.asarray(v, dtype=np.float64) for v in vectors)
+    factor = gamma / np.sqrt(var + number(node, "epsilon", 1e-5))
+    shift = beta - mean * factor
+    source = ctx.device(node.inputs[0])
+    rank = len(source.shape) - 2
+
+    def vector(suffix: str, values: np.ndarray) -> str:
+        name = f"{node.name}.{suffix}"
+        ctx.constants[name] = values.astype(np.float32)
+        return name
+
+    producer = _conv_behind(ctx, node.inputs[0], source)
+    if producer is not None and producer.weight is not None:
+        axis = 1 if producer.kind == "deconv" else 0
+        producer.weight = producer.weight.scale(axis, vector("scale", factor))
+        producer.nodes.append(node.name)
+        shifted = WeightExpr(
+            None, vector("shift", shift), (), (len(shift),), "float32", f"{node.name}.shift"
+        )
+        ref = ctx.in_buffer(shifted).reshape((1, len(shift), *(1,) * rank))
+        assert ref is not None
+        ctx.map([node.name], ctx.output(node), [source, ref], ADD)
+        return True
+    refs = []
+    for suffix, values in (("scale", factor), ("shift", shift)):
+        name = vector(suffix, values)
+        expr = WeightExpr(None, name, (), (len(values),), "float32", name)
+        ref = ctx.in_buffer(expr).reshape((1, len(values), *(1,) * rank))
+        assert ref is not None
+        refs.append(ref)
+    ctx.map([node.name], ctx.output(node), [source, *refs], SCALE_SHIFT)
+    return True
+
+
+def _conv_behind(ctx: Context, name: str, source: Ref) -> Op | None:
+    """The bias-free convolution that writes `source` for this reader alone, if there is one."""
+    readers = sum(n.inputs.count(name) for n in ctx.graph.nodes) + ctx.graph.outputs.count(name)
+    if readers != 1:
+        return None
+    for op in reversed(ctx.ops):
+        if op.out.tensor is source.tensor:
+            plain = op.kind in ("conv", "depthwise")
+            return op if plain or (op.kind == "deconv" and op.attrs["groups"] == 1) else None
+    return None

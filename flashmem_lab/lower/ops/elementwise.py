@@ -1,0 +1,284 @@
+"""Element-wise operators: each becomes a small Body; fusion joins the bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flashmem_lab.graph.model import Node
+from flashmem_lab.lower.body import CTYPES, Body, Statement, literal
+from flashmem_lab.lower.context import Context, handles, number, text
+from flashmem_lab.lower.ir import Ref
+
+FLOAT = "float32"
+
+
+@dataclass
+class Writer:
+    """Builds a Body statement by statement; values are ids, as in Body."""
+
+    ctx: Context
+    operands: list[Ref] = field(default_factory=list)
+    _pending: list[tuple[str, str, tuple[int | str, ...]]] = field(default_factory=list)
+
+    def operand(self, name: str) -> str:
+        """A handle on an ONNX value: a literal for a known scalar, else an operand."""
+        known = self.ctx.values.get(name)
+        if isinstance(known, np.ndarray) and known.size == 1:
+            dtype = self.ctx.device_dtype(self.ctx.type_of(name))
+            return self.emit(dtype, literal(known.reshape(()).item(), dtype))
+        self.operands.append(self.ctx.device(name))
+        return f"x{len(self.operands) - 1}"
+
+    def emit(self, dtype: str, code: str, *args: str) -> str:
+        """A statement; returns its handle."""
+        self._pending.append((dtype, code, args))
+        return f"t{len(self._pending) - 1}"
+
+    def dtype(self, handle: str) -> str:
+        """Element type behind a handle."""
+        if handle[0] == "x":
+            return self.operands[int(handle[1:])].dtype
+        return self._pending[int(handle[1:])][0]
+
+    def body(self, result: str) -> Body:
+        """The finished body."""
+        base = len(self.operands)
+
+        def number_of(handle: int | str) -> int:
+            text_ = str(handle)
+            return int(text_[1:]) + (base if text_[0] == "t" else 0)
+
+        statements = tuple(
+            Statement(dtype, code, tuple(map(number_of, args)))
+            for dtype, code, args in self._pending
+        )
+        return Body(tuple(r.dtype for r in self.operands), statements, number_of(result))
+
+
+def _finish(ctx: Context, node: Node, w: Writer, result: str) -> bool:
+    out = ctx.output(node)
+    ctx.map([node.name], out, w.operands, w.body(result))
+    return True
+
+
+# Float functions of one value. erf, tanh and exp are OpenCL's own, within 4 to 16 ulp.
+_UNARY = {
+    "Relu": "fmax({0}, 0.0f)",
+    "Sigmoid": "1.0f / (1.0f + exp(-{0}))",
+    "Tanh": "tanh({0})",
+    "Erf": "erf({0})",
+    "Exp": "exp({0})",
+    "Log": "log({0})",
+    "Sqrt": "sqrt({0})",
+    "Reciprocal": "1.0f / {0}",
+    "Floor": "floor({0})",
+    "Ceil": "ceil({0})",
+    "Round": "rint({0})",
+    "Sin": "sin({0})",
+    "Cos": "cos({0})",
+    "Tan": "tan({0})",
+    "Asin": "asin({0})",
+    "Acos": "acos({0})",
+    "Atan": "atan({0})",
+    "Sinh": "sinh({0})",
+    "Cosh": "cosh({0})",
+    "Asinh": "asinh({0})",
+    "Acosh": "acosh({0})",
+    "Atanh": "atanh({0})",
+    "Softsign": "{0} / (1.0f + fabs({0}))",
+    "Softplus": "fmax({0}, 0.0f) + log1p(exp(-fabs({0})))",
+    "HardSwish": "{0} * fmin(fmax({0} * (1.0f / 6.0f) + 0.5f, 0.0f), 1.0f)",
+    "Mish": "{0} * tanh(fmax({0}, 0.0f) + log1p(exp(-fabs({0}))))",
+}
+
+
+@handles(*_UNARY)
+def unary(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    x = w.operand(node.inputs[0])
+    if w.dtype(x) != FLOAT:
+        if node.op_type != "Relu":
+            return False
+        return _finish(ctx, node, w, w.emit(w.dtype(x), "max({0}, 0)", x))
+    return _finish(ctx, node, w, w.emit(FLOAT, _UNARY[node.op_type], x))
+
+
+def _with_parameters(formula: str, **defaults: float) -> Callable[[Context, Node], bool]:
+    """A float function of one value and of attributes, written as {name} in the formula."""
+
+    def handler(ctx: Context, node: Node) -> bool:
+        w = Writer(ctx)
+        x = w.operand(node.inputs[0])
+        values = {k: literal(number(node, k, v), FLOAT) for k, v in defaults.items()}
+        return _finish(ctx, node, w, w.emit(FLOAT, formula.format("{0}", **values), x))
+
+    return handler
+
+
+handles("LeakyRelu")(_with_parameters("{0} < 0.0f ? {alpha} * {0} : {0}", alpha=0.01))
+handles("Elu")(_with_parameters("{0} < 0.0f ? {alpha} * expm1({0}) : {0}", alpha=1.0))
+handles("Celu")(_with_parameters("{0} < 0.0f ? {alpha} * expm1({0} / {alpha}) : {0}", alpha=1.0))
+handles("Selu")(
+    _with_parameters(
+        "{gamma} * ({0} <= 0.0f ? {alpha} * expm1({0}) : {0})",
+        alpha=1.67326319217681884765625,
+        gamma=1.05070102214813232421875,
+    )
+)
+handles("HardSigmoid")(
+    _with_parameters("fmin(fmax({alpha} * {0} + {beta}, 0.0f), 1.0f)", alpha=0.2, beta=0.5)
+)
+handles("ThresholdedRelu")(_with_parameters("{0} > {alpha} ? {0} : 0.0f", alpha=1.0))
+handles("Shrink")(
+    _with_parameters(
+        "{0} < -{lambd} ? {0} + {bias} : ({0} > {lambd} ? {0} - {bias} : 0.0f)", lambd=0.5, bias=0.0
+    )
+)
+
+
+@handles("Gelu")
+def gelu(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    x = w.operand(node.inputs[0])
+    if text(node, "approximate", "none") == "tanh":
+        code = "0.5f * {0} * (1.0f + tanh(0.7978845608f * ({0} + 0.044715f * {0} * {0} * {0})))"
+    else:
+        code = "0.5f * {0} * (1.0f + erf({0} * 0.70710678f))"
+    return _finish(ctx, node, w, w.emit(FLOAT, code, x))
+
+
+@handles("Neg", "Abs", "Sign", "Not", "IsNaN", "IsInf")
+def sign_like(ctx: Context, node: Node) -> bool:
+    if node.op_type == "IsInf" and node.attributes:
+        return False
+    w = Writer(ctx)
+    x = w.operand(node.inputs[0])
+    kind = w.dtype(x)
+    real = kind == FLOAT
+    dtype, code = {
+        "Neg": (kind, "-{0}"),
+        "Abs": (kind, "fabs({0})" if real else "({0} < 0 ? -{0} : {0})"),
+        "Sign": (kind, "sign({0})" if real else "(({0} > 0) - ({0} < 0))"),
+        "Not": ("bool", "!{0}"),
+        "IsNaN": ("bool", "isnan({0}) ? 1 : 0"),
+        "IsInf": ("bool", "isinf({0}) ? 1 : 0"),
+    }[node.op_type]
+    return _finish(ctx, node, w, w.emit(dtype, code, x))
+
+
+_ARITHMETIC = {"Add": "{0} + {1}", "Sub": "{0} - {1}", "Mul": "{0} * {1}", "Div": "{0} / {1}"}
+_VARIADIC = {"Max": ("fmax({0}, {1})", "max({0}, {1})"), "Min": ("fmin({0}, {1})", "min({0}, {1})")}
+
+
+@handles(*_ARITHMETIC)
+def arithmetic(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    a, b = (w.operand(n) for n in node.inputs)
+    if node.op_type == "Div" and w.dtype(a) != FLOAT:
+        divisor = ctx.numbers(node.inputs[1])
+        if divisor is None or not np.all(divisor):
+            return False  # a division by zero would be a fault on some devices
+    return _finish(ctx, node, w, w.emit(w.dtype(a), _ARITHMETIC[node.op_type], a, b))
+
+
+@handles("Max", "Min", "Sum", "Mean")
+def variadic(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    total, *others = (w.operand(n) for n in node.inputs)
+    dtype = w.dtype(total)
+    if node.op_type in _VARIADIC:
+        # fmax drops a NaN that ONNX would keep; both orders of arguments do, so say it plainly.
+        real, whole = _VARIADIC[node.op_type]
+        code = f"isnan({{0}} + {{1}}) ? {{0}} + {{1}} : {real}" if dtype == FLOAT else whole
+    else:
+        code = "{0} + {1}"
+    for other in others:
+        total = w.emit(dtype, code, total, other)
+    if node.op_type == "Mean":
+        total = w.emit(dtype, "{0} / " + literal(len(node.inputs), dtype), total)
+    if not w.operands or total[0] == "x":
+        total = w.emit(dtype, "{0}", total)
+    return _finish(ctx, node, w, total)
+
+
+@handles("Pow")
+def power(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    exponent = ctx.numbers(node.inputs[1])
+    if ctx.device_dtype(ctx.type_of(node.inputs[0])) != FLOAT:
+        return False
+    base = w.operand(node.inputs[0])
+    plain = {2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", 0.5: "sqrt({0})", 1.0: "{0}"}
+    if exponent is not None and exponent.size == 1 and float(exponent.ravel()[0]) in plain:
+        return _finish(ctx, node, w, w.emit(FLOAT, plain[float(exponent.ravel()[0])], base))
+    other = w.operand(node.inputs[1])
+    return _finish(ctx, node, w, w.emit(FLOAT, "pow({0}, (float){1})", base, other))
+
+
+@handles("PRelu")
+def prelu(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    x, slope = (w.operand(n) for n in node.inputs)
+    return _finish(ctx, node, w, w.emit(FLOAT, "{0} < 0.0f ? {1} * {0} : {0}", x, slope))
+
+
+@handles("Clip")
+def clip(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    value = w.operand(node.inputs[0])
+    kind = w.dtype(value)
+    for index, name, low, high in ((1, "min", "fmax", "max"), (2, "max", "fmin", "min")):
+        source = ctx.optional(node, index)
+        if source:
+            limit = w.operand(source)
+        elif name in node.attributes:
+            limit = w.emit(kind, literal(number(node, name, 0.0), kind))
+        else:
+            continue
+        value = w.emit(kind, f"{low if kind == FLOAT else high}({{0}}, {{1}})", value, limit)
+    return _finish(ctx, node, w, value)
+
+
+_COMPARE = {
+    "Equal": "==",
+    "Less": "<",
+    "Greater": ">",
+    "LessOrEqual": "<=",
+    "GreaterOrEqual": ">=",
+    "And": "&&",
+    "Or": "||",
+    "Xor": "!=",
+}
+
+
+@handles(*_COMPARE)
+def compare(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    a, b = (w.operand(n) for n in node.inputs)
+    return _finish(ctx, node, w, w.emit("bool", f"{{0}} {_COMPARE[node.op_type]} {{1}}", a, b))
+
+
+@handles("Where")
+def where(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    condition, a, b = (w.operand(n) for n in node.inputs)
+    return _finish(ctx, node, w, w.emit(w.dtype(a), "{0} ? {1} : {2}", condition, a, b))
+
+
+@handles("Cast", "CastLike")
+def cast(ctx: Context, node: Node) -> bool:
+    source, target = ctx.type_of(node.inputs[0]), ctx.type_of(node.outputs[0])
+    old, new = ctx.device_dtype(source), ctx.device_dtype(target)
+    if new == "int32" and target.dtype != "int32":
+        return False  # narrow integers wrap; the host does that
+    value = ctx.value(node.inputs[0])
+    if old == new and isinstance(value, Ref) and source.dtype != "float64":
+        ctx.values[node.outputs[0]] = value
+        return True
+    w = Writer(ctx)
+    x = w.operand(node.inputs[0])
+    code = "{0} != 0" if new == "bool" else f"({CTYPES[new]}){{0}}"
+    return _finish(ctx, node, w, w.emit(new, code, x))

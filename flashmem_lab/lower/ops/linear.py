@@ -1,0 +1,144 @@
+"""Matrix products, and rows of a table chosen by a graph input."""
+
+from __future__ import annotations
+
+from math import prod
+
+from flashmem_lab.graph.model import Node, TensorType
+from flashmem_lab.lower.body import Body, Statement, literal
+from flashmem_lab.lower.context import Context, handles, integer, number
+from flashmem_lab.lower.ir import Ref, WeightExpr
+from flashmem_lab.lower.layer import OperatorClass
+
+
+@handles("MatMul")
+def matmul(ctx: Context, node: Node) -> bool:
+    left, right = node.inputs
+    if len(ctx.shape(left)) < 2 or len(ctx.shape(right)) < 2:
+        return False
+    out = ctx.output(node)
+    _product(ctx, node, ctx.value(left), ctx.value(right), left, right, out)
+    return True
+
+
+@handles("Gemm")
+def gemm(ctx: Context, node: Node) -> bool:
+    left, right = ctx.value(node.inputs[0]), ctx.value(node.inputs[1])
+    if integer(node, "transA", 0):
+        left = left.transpose() if not isinstance(left, Ref | WeightExpr) else left.permute((1, 0))
+    if integer(node, "transB", 0):
+        right = (
+            right.transpose() if not isinstance(right, Ref | WeightExpr) else right.permute((1, 0))
+        )
+    kind = ctx.type_of(node.outputs[0])
+    alpha, beta = number(node, "alpha", 1.0), number(node, "beta", 1.0)
+    added = ctx.optional(node, 2)
+    plain = alpha == 1.0 and (not added or beta == 0.0)
+    product = ctx.output(node) if plain else ctx.tensor(f"{node.outputs[0]}.product", kind)
+    _product(ctx, node, left, right, node.inputs[0], node.inputs[1], product)
+    if not plain:
+        scaled = Statement("float32", f"{literal(alpha, 'float32')} * {{0}}", (0,))
+        operands = [product]
+        body = Body(("float32",), (scaled,), 1)
+        if added and beta != 0.0:
+            operands.append(ctx.device(added))
+            total = Statement("float32", f"{{0}} + {literal(beta, 'float32')} * {{1}}", (2, 1))
+            scaled = Statement(scaled.dtype, scaled.code, (0,))
+            body = Body(("float32", "float32"), (scaled, total), 3)
+        ctx.map([node.name], ctx.output(node), operands, body)
+    return True
+
+
+def _product(
+    ctx: Context,
+    node: Node,
+    left: object,
+    right: object,
+    left_name: str,
+    right_name: str,
+    out: Ref,
+) -> None:
+    """out = left @ right, with whichever side is a two-dimensional weight as a texture."""
+    if isinstance(right, WeightExpr) and len(right.shape) == 2:
+        a = left if isinstance(left, Ref) else ctx.device(left_name)
+        with_weight(ctx, node, a, right, out)
+    elif isinstance(left, WeightExpr) and len(left.shape) == 2 and isinstance(right, Ref):
+        # (W @ x) = (x^T @ W^T)^T, and a transpose is only strides.
+        with_weight(ctx, node, _swapped(right), left.permute((1, 0)), _swapped(out))
+    else:
+        a = left if isinstance(left, Ref) else _on_device(ctx, left, left_name)
+        b = right if isinstance(right, Ref) else _on_device(ctx, right, right_name)
+        between_activations(ctx, node, a, b, out)
+
+
+def _on_device(ctx: Context, value: object, name: str) -> Ref:
+    return ctx.in_buffer(value) if isinstance(value, WeightExpr) else ctx.device(name)
+
+
+def _swapped(ref: Ref) -> Ref:
+    rank = len(ref.shape)
+    return ref.permute((*range(rank - 2), rank - 1, rank - 2))
+
+
+def batched(ctx: Context, node: Node, ref: Ref, batch: tuple[int, ...]) -> Ref:
+    """(..., m, n) as (b0, b1, m, n) with the batch dimensions broadcast, copied if it must be."""
+    rows, columns = ref.shape[-2:]
+    spread = ref.broadcast((*batch, rows, columns))
+    if len(batch) <= 2:
+        view = spread.reshape((1,) * (2 - len(batch)) + (*batch, rows, columns))
+        assert view is not None, "leading ones never need a copy"
+        return view
+    return ctx.dense(node, spread, (prod(batch[:-1]), batch[-1], rows, columns))
+
+
+def with_weight(ctx: Context, node: Node, a: Ref, weight: WeightExpr, out: Ref) -> None:
+    """out[..., m, n] = sum_k a[..., m, k] weight[k, n]; the weight becomes a texture."""
+    k, n = weight.shape
+    rows = prod(a.shape[:-1])
+    flat, target = a.reshape((1, 1, rows, k)), out.reshape((1, 1, rows, n))
+    if flat is None or target is None:
+        batch = a.shape[:-2]
+        flat, target = batched(ctx, node, a, batch), batched(ctx, node, out, batch)
+    ctx.add(
+        node,
+        "gemm",
+        OperatorClass.REUSABLE,
+        target,
+        {"a": flat},
+        weight=weight,
+        flops=2 * rows * k * n,
+    )
+
+
+def between_activations(ctx: Context, node: Node, a: Ref, b: Ref, out: Ref) -> None:
+    """out[..., m, n] = sum_k a[..., m, k] b[..., k, n], both in buffers."""
+    batch = out.shape[:-2]
+    ctx.add(
+        node,
+        "matmul",
+        OperatorClass.REUSABLE,
+        batched(ctx, node, out, batch),
+        {"a": batched(ctx, node, a, batch), "b": batched(ctx, node, b, batch)},
+        flops=2 * out.size * a.shape[-1],
+    )
+
+
+def table_rows(ctx: Context, node: Node) -> bool:
+    """Gather of weight rows by an untouched graph input: the host reads only these rows."""
+    table, index = ctx.value(node.inputs[0]), ctx.value(node.inputs[1])
+    if not isinstance(table, WeightExpr) or not isinstance(index, Ref):
+        return False
+    floating = ctx.device_dtype(TensorType(table.dtype, ())) == "float32"
+    if not index.tensor.input or not index.dense or not floating:
+        return False
+    flat = table.reshape((table.shape[0], prod(table.shape[1:])))
+    ctx.add(
+        node,
+        "rows",
+        OperatorClass.ELEMENTAL,
+        ctx.output(node),
+        {},
+        weight=flat,
+        attrs={"index": index.tensor.input},
+    )
+    return True

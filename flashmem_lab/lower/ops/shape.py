@@ -1,0 +1,192 @@
+"""Operators that only rename elements: views on activations, recipe steps on weights."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from flashmem_lab.graph.model import Node
+from flashmem_lab.lower.context import Context, handles, integer, integers
+from flashmem_lab.lower.ir import Ref, Value, WeightExpr
+from flashmem_lab.lower.layer import OperatorClass
+from flashmem_lab.lower.ops.linear import table_rows
+
+
+def _reshaped(ctx: Context, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
+    if isinstance(value, Ref):
+        return ctx.dense(node, value, shape)
+    return value.reshape(shape)
+
+
+@handles(
+    "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"
+)  # inferred shapes say the rest
+def reshape(ctx: Context, node: Node) -> bool:
+    if len([o for o in node.outputs if o]) > 1:  # a Dropout whose mask is asked for
+        return False
+    name = node.outputs[0]
+    ctx.values[name] = _reshaped(ctx, node, ctx.value(node.inputs[0]), ctx.shape(name))
+    return True
+
+
+@handles("Transpose")
+def transpose(ctx: Context, node: Node) -> bool:
+    value = ctx.value(node.inputs[0])
+    axes = integers(node, "perm", range(len(value.shape))[::-1])
+    if isinstance(value, np.ndarray):
+        ctx.values[node.outputs[0]] = value.transpose(axes)
+    else:
+        ctx.values[node.outputs[0]] = value.permute(axes)
+    return True
+
+
+def take_range(value: Value, axis: int, start: int, count: int, step: int = 1) -> Value:
+    """`count` elements along `axis` of any value."""
+    if isinstance(value, np.ndarray):
+        return value.take(range(start, start + count * step, step), axis=axis)
+    if isinstance(value, WeightExpr) and step < 0:
+        return value.take(axis, tuple(range(start, start + count * step, step)))
+    return value.slice(axis, start, count, step)
+
+
+@handles("Slice")
+def slice_(ctx: Context, node: Node) -> bool:
+    known = [ctx.numbers(n) if n else None for n in (*node.inputs[1:], "", "", "", "")[:4]]
+    starts, ends, axes, steps = known
+    if starts is None or ends is None:
+        return False
+    value = ctx.value(node.inputs[0])
+    rank = len(value.shape)
+    axis_list = [int(a) % rank for a in axes] if axes is not None else list(range(len(starts)))
+    step_list = [int(s) for s in steps] if steps is not None else [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axis_list, step_list, strict=True):
+        picked = range(*slice(_bound(start), _bound(end, step), step).indices(value.shape[axis]))
+        value = take_range(value, axis, picked.start if len(picked) else 0, len(picked), step)
+    ctx.values[node.outputs[0]] = value
+    return True
+
+
+def _bound(value: int, step: int = 1) -> int | None:
+    """A Python slice bound; ONNX writes "past the start" as a very negative end."""
+    return None if step < 0 and value < -(2**31) + 1 else int(value)
+
+
+@handles("Split")
+def split(ctx: Context, node: Node) -> bool:
+    value = ctx.value(node.inputs[0])
+    axis = integer(node, "axis", 0) % len(value.shape)
+    start = 0
+    for name in node.outputs:
+        if not name:
+            return False
+        count = ctx.shape(name)[axis]
+        ctx.values[name] = take_range(value, axis, start, count)
+        start += count
+    return True
+
+
+@handles("Expand")
+def expand(ctx: Context, node: Node) -> bool:
+    shape = ctx.shape(node.outputs[0])
+    ctx.values[node.outputs[0]] = ctx.device(node.inputs[0]).broadcast(shape)
+    return True
+
+
+@handles("Tile")
+def tile(ctx: Context, node: Node) -> bool:
+    ref = ctx.device(node.inputs[0])
+    shape = ctx.shape(node.outputs[0])
+    repeats = [n // o if o else 1 for n, o in zip(shape, ref.shape, strict=True)]
+    apart = ref.reshape(tuple(v for o in ref.shape for v in (1, o)))
+    assert apart is not None, "inserting ones never needs a copy"
+    spread = apart.broadcast(
+        tuple(v for r, o in zip(repeats, ref.shape, strict=True) for v in (r, o))
+    )
+    ctx.values[node.outputs[0]] = ctx.dense(node, spread, shape)
+    return True
+
+
+@handles("DepthToSpace")
+def depth_to_space(ctx: Context, node: Node) -> bool:
+    ref = ctx.device(node.inputs[0])
+    block = integer(node, "blocksize", 1)
+    n, c, h, w = ref.shape
+    depth = c // (block * block)
+    crd = node.attributes.get("mode", "DCR") == "CRD"
+    shape = (n, depth, block, block, h, w) if crd else (n, block, block, depth, h, w)
+    axes = (0, 1, 4, 2, 5, 3) if crd else (0, 3, 4, 1, 5, 2)
+    view = ctx.dense(node, ref, shape).permute(axes)
+    ctx.values[node.outputs[0]] = ctx.dense(node, view, ctx.shape(node.outputs[0]))
+    return True
+
+
+@handles("SpaceToDepth")
+def space_to_depth(ctx: Context, node: Node) -> bool:
+    ref = ctx.device(node.inputs[0])
+    block = integer(node, "blocksize", 1)
+    n, c, h, w = ref.shape
+    view = ctx.dense(node, ref, (n, c, h // block, block, w // block, block))
+    view = view.permute((0, 3, 5, 1, 2, 4))
+    ctx.values[node.outputs[0]] = ctx.dense(node, view, ctx.shape(node.outputs[0]))
+    return True
+
+
+@handles("Concat")
+def concat(ctx: Context, node: Node) -> bool:
+    out = ctx.output(node)
+    axis = integer(node, "axis", 0) % len(out.shape)
+    start = 0
+    for name in node.inputs:
+        count = ctx.shape(name)[axis]
+        if prod(ctx.shape(name)):
+            ctx.copy(node, ctx.device(name), out.slice(axis, start, count))
+        start += count
+    return True
+
+
+@handles("Gather")
+def gather(ctx: Context, node: Node) -> bool:
+    data, index = node.inputs
+    value = ctx.value(data)
+    axis = integer(node, "axis", 0) % len(value.shape)
+    picked = ctx.numbers(index)
+    out_shape = ctx.shape(node.outputs[0])
+    if picked is not None and picked.size:
+        extent = value.shape[axis]
+        rows = [int(i) % extent if -extent <= i < extent else -1 for i in picked.ravel()]
+        steps = {b - a for a, b in zip(rows, rows[1:], strict=False)} or {1}
+        if -1 in rows:
+            return False  # out of range: the host says so
+        if len(steps) == 1 and 0 not in steps:
+            found = take_range(value, axis, rows[0], len(rows), steps.pop())
+            ctx.values[node.outputs[0]] = _reshaped(ctx, node, found, out_shape)
+            return True
+        if isinstance(value, WeightExpr):
+            ctx.values[node.outputs[0]] = value.take(axis, tuple(rows)).reshape(out_shape)
+            return True
+    return _gather_at_run_time(ctx, node, axis)
+
+
+def _gather_at_run_time(ctx: Context, node: Node, axis: int) -> bool:
+    if axis == 0 and table_rows(ctx, node):
+        return True
+    data, index = ctx.device(node.inputs[0]), ctx.device(node.inputs[1])
+    shape = data.shape
+    outer, extent, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+    out_name = node.outputs[0]
+    source = ctx.dense(node, data, (outer, extent, inner))
+    where = ctx.dense(node, index, (index.size,))
+    out = ctx.output(node)
+    target = out.reshape((1, outer, index.size, inner))
+    assert target is not None, "a new tensor is dense"
+    ctx.add(
+        node,
+        "gather",
+        OperatorClass.ELEMENTAL,
+        target,
+        {"x": source, "index": where},
+        attrs={"extent": extent},
+        flops=prod(ctx.shape(out_name)),
+    )
+    return True

@@ -1,0 +1,109 @@
+"""Kernel signatures: arguments, and the macros through which a template reads and writes them.
+
+A view `x` becomes a pointer, an offset and the strides that are not 0 or 1; the template says
+X_AT(n, c, h, w) and knows nothing of layout. Whether a stride is 0, 1 or larger is part of the
+source; its value is an argument, so that one compiled kernel serves many shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flashmem_lab.lower.body import CTYPES, to_c
+from flashmem_lab.lower.ir import Op, Ref
+from flashmem_lab.lower.layer import Arg, Storage
+from flashmem_lab.lower.textures import Texture
+
+
+@dataclass
+class Signature:
+    """Collects the arguments of one kernel call.
+
+    Attributes:
+        arguments: declarations in OpenCL C.
+        args: values, in the same order.
+        defines: macros that belong to them.
+    """
+
+    arguments: list[str] = field(default_factory=list)
+    args: list[Arg] = field(default_factory=list)
+    defines: list[str] = field(default_factory=list)
+
+    def integer(self, name: str, value: int) -> None:
+        """An int argument."""
+        self.arguments.append(f"const int {name}")
+        self.args.append(Arg("int", value))
+
+    def integers(self, **values: int) -> None:
+        """Int arguments, in the order given."""
+        for name, value in values.items():
+            self.integer(name, value)
+
+    def view(self, name: str, ref: Ref, *, written: bool = False) -> None:
+        """A strided view, read or written as NAME_AT(i0, i1, ...)."""
+        constness = "" if written else "const "
+        self.arguments.append(f"__global {constness}{CTYPES[ref.dtype]}* {name}")
+        self.args.append(Arg("object", ref.tensor.name))
+        terms = []
+        if ref.offset:
+            self.integer(f"{name}_o", ref.offset)
+            terms.append(f"{name}_o")
+        coordinates = [f"i{axis}" for axis in range(len(ref.shape))]
+        for axis, (extent, stride) in enumerate(zip(ref.shape, ref.strides, strict=True)):
+            if extent == 1 or stride == 0:
+                continue
+            if stride == 1:
+                terms.append(f"(i{axis})")
+            else:
+                self.integer(f"{name}_s{axis}", stride)
+                terms.append(f"(i{axis}) * {name}_s{axis}")
+        index = " + ".join(terms) or "0"
+        self.defines.append(f"#define {name.upper()}_AT({', '.join(coordinates)}) {name}[{index}]")
+
+    def texture(self, name: str, ref: str, shape: Texture, storage: Storage, half: bool) -> None:
+        """A packed weight, read as NAME_AT(column, step): four output channels of one step."""
+        if storage is Storage.IMAGE2D:
+            self.arguments.append(f"__read_only image2d_t {name}")
+            self.args.append(Arg("object", ref))
+            if shape.shift:
+                self.integer(f"{name}_columns", shape.columns)
+                x = f"(column) + {name}_columns * ((step) >> {shape.shift})"
+                y = f"(step) & {(1 << shape.shift) - 1}"
+            else:
+                x, y = "column", "step"
+            read = f"read_imagef({name}, TEXELS, (int2)({x}, {y}))"
+        else:
+            self.arguments.append(f"__global const {'half' if half else 'float'}* {name}")
+            self.args.append(Arg("object", ref))
+            self.integer(f"{name}_columns", shape.columns * (shape.width // shape.columns))
+            at = f"(size_t)(step) * {name}_columns + (column)"
+            if shape.shift:
+                self.integer(f"{name}_fold", shape.columns)
+                at = (
+                    f"(size_t)((step) & {(1 << shape.shift) - 1}) * {name}_columns + (column)"
+                    f" + {name}_fold * ((step) >> {shape.shift})"
+                )
+            read = f"vload{'_half' if half else ''}4({at}, {name})"
+        self.defines.append(f"#define {name.upper()}_AT(column, step) {read}")
+
+    def store(self, op: Op) -> None:
+        """The operation's output with its body, written as STORE(e0, ..., value)."""
+        self.view("out", op.out, written=True)
+        anchored = op.kind != "map"
+        names = ["v"] if anchored else []
+        coordinates = ", ".join(f"e{axis}" for axis in range(len(op.out.shape)))
+        lines = [f"const {CTYPES[op.body.inputs[0]]} v = (value);"] if anchored else []
+        for number, ref in enumerate(op.extras):
+            name = f"p{number}"
+            self.view(name, ref)
+            lines.append(f"const {CTYPES[ref.dtype]} {name}_v = {name.upper()}_AT({coordinates});")
+            names.append(f"{name}_v")
+        statements, result = to_c(op.body, names)
+        lines += [*statements, f"OUT_AT({coordinates}) = {result};"]
+        parameters = f"{coordinates}, value" if anchored else coordinates
+        body = " \\\n  ".join(lines)
+        self.defines.append(f"#define STORE({parameters}) do {{ \\\n  {body} \\\n}} while (0)")
+
+    def params(self) -> dict[str, object]:
+        """What the template needs of it."""
+        return {"arguments": ",\n    ".join(self.arguments), "defines": "\n".join(self.defines)}

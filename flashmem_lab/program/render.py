@@ -1,0 +1,43 @@
+"""From a kernel call to OpenCL C: Jinja templates in kernels/, shipped inside the wheel."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from flashmem_lab.lower.layer import KernelCall
+from flashmem_lab.program.program import KernelSource
+
+
+def kernel_directory() -> Path:
+    """Where the templates lie: inside the installed package, or kernels/ of a checkout."""
+    installed = Path(str(files("flashmem_lab"))) / "_kernels"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "kernels"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(kernel_directory()),
+        undefined=StrictUndefined,  # a missing parameter is a defect, never an empty string
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def render(call: KernelCall) -> KernelSource:
+    """The kernel's source, complete in itself.
+
+    Args:
+        call: template and its parameters.
+
+    Raises:
+        jinja2.UndefinedError: the template wants a parameter that the call lacks.
+    """
+    template = _environment().get_template(call.template)
+    return KernelSource(call.template.removesuffix(".cl"), template.render(dict(call.params)))

@@ -1,0 +1,30 @@
+{% include "common.h" %}
+{% include "rows.h" %}
+// Rows (r0, r1, r2, .) of `count` elements to mean 0 and variance 1{{ "" if centred else " (mean kept: RMS)" }}, epsilon {{ epsilon }}.
+// Two passes for the moments: the variance of x - mean, since E[x^2] - E[x]^2 cancels.
+// global ({{ group }}, R2, R0*R1), local ({{ group }},1,1).
+{{ defines }}
+JOIN(join_sum, acc + v)
+
+__kernel void normalise(
+    {{ arguments }}) {
+  SCRATCH
+  const int r2 = get_global_id(1);
+  const int r0 = get_global_id(2) / middle;
+  const int r1 = get_global_id(2) % middle;
+{% if centred %}
+  float sum = 0.0f;
+  for (int i = FIRST; i < count; i += {{ group }}) sum += X_AT(r0, r1, r2, i);
+  const float mean = join_sum(sum, scratch) / count;
+{% else %}
+  const float mean = 0.0f;
+{% endif %}
+  float squares = 0.0f;
+  for (int i = FIRST; i < count; i += {{ group }}) {
+    const float d = X_AT(r0, r1, r2, i) - mean;
+    squares += d * d;
+  }
+  const float scale = 1.0f / sqrt(join_sum(squares, scratch) / count + {{ epsilon }});
+  for (int i = FIRST; i < count; i += {{ group }})
+    STORE(r0, r1, r2, i, (X_AT(r0, r1, r2, i) - mean) * scale);
+}

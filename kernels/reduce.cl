@@ -1,0 +1,23 @@
+{% include "common.h" %}
+{% include "rows.h" %}
+// Each row (r0, r1, r2, .) of `count` elements to one value, starting from {{ start }}.
+// global ({{ group }}, R2, R0*R1), local ({{ group }},1,1).
+{{ defines }}
+{% set join = step.replace("v * v", "v").replace("fabs(v)", "v") %}
+JOIN(join, {{ join }})
+
+__kernel void reduce(
+    {{ arguments }}) {
+  SCRATCH
+  const int r2 = get_global_id(1);
+  const int r0 = get_global_id(2) / middle;
+  const int r1 = get_global_id(2) % middle;
+  float acc = {{ start }};
+  for (int i = FIRST; i < count; i += {{ group }}) {
+    const float v = X_AT(r0, r1, r2, i);
+    acc = {{ step }};
+  }
+  acc = join(acc, scratch);
+  const float n = count;
+  if (get_local_id(0) == 0) STORE(r0, r1, r2, 0, {{ end }});
+}

@@ -1,0 +1,30 @@
+{% include "common.h" %}
+{% include "rows.h" %}
+// Softmax over rows (r0, r1, r2, .) of `count` elements; one work-group of {{ group }} a row.
+// global ({{ group }}, R2, R0*R1), local ({{ group }},1,1).
+{{ defines }}
+JOIN(join_max, fmax(acc, v))
+JOIN(join_sum, acc + v)
+
+__kernel void softmax(
+    {{ arguments }}) {
+  SCRATCH
+  const int r2 = get_global_id(1);
+  const int r0 = get_global_id(2) / middle;
+  const int r1 = get_global_id(2) % middle;
+  float high = -INFINITY;
+  for (int i = FIRST; i < count; i += {{ group }}) high = fmax(high, X_AT(r0, r1, r2, i));
+  high = join_max(high, scratch);
+  float sum = 0.0f;
+  for (int i = FIRST; i < count; i += {{ group }}) sum += exp(X_AT(r0, r1, r2, i) - high);
+  sum = join_sum(sum, scratch);
+{% if log %}
+  const float shift = high + log(sum);
+  for (int i = FIRST; i < count; i += {{ group }})
+    STORE(r0, r1, r2, i, X_AT(r0, r1, r2, i) - shift);
+{% else %}
+  const float scale = 1.0f / sum;
+  for (int i = FIRST; i < count; i += {{ group }})
+    STORE(r0, r1, r2, i, exp(X_AT(r0, r1, r2, i) - high) * scale);
+{% endif %}
+}
