@@ -22,14 +22,14 @@ from flashmem_lab.graph.inference import NodeTypes, compute, schema_of, static_t
 from flashmem_lab.graph.model import Node, TensorType, WeightRef
 from flashmem_lab.graph.nodes import attribute, attribute_values, scope_of
 from flashmem_lab.graph.order import label, live, ordered, subgraphs
-from flashmem_lab.graph.tensors import TensorReader, numpy_dtype, read_weight
+from flashmem_lab.graph.tensors import TABLE_DTYPES, TensorReader, numpy_dtype, read_weight
 
 FOLD_LIMIT = 8 << 20
 """Bytes of a folded tensor, and of the constants it is made from (a causal mask of 1024 tokens)."""
 READ_LIMIT = 64 << 10
 """Bytes of a weight that folding may read: per-channel vectors, never matrices."""
-WINDOW_LIMIT = 1 << 20
-"""Bytes that folding may cut out of an integer or boolean table (masks, relative positions)."""
+TABLE_LIMIT = 1 << 20
+"""Bytes that folding may read of a table (masks, relative positions; TABLE_DTYPES)."""
 
 _SHARE_FROM = 1024  # bytes; smaller constants keep their own names, which people know them by
 
@@ -41,6 +41,9 @@ _RANDOM = {
     "RandomUniform",
     "RandomUniformLike",
 }
+# The reference implementation runs these in Python loops: seconds for what takes a run no time.
+_SLOW = {"AveragePool", "Conv", "ConvTranspose", "GRU", "GridSample", "LSTM", "MaxPool", "RNN"}
+_SLOW |= {"DeformConv", "LpPool", "Resize", "RoiAlign"}
 # Their shape follows from values, but never exceeds what their inputs hold.
 _BOUNDED = {"Compress", "NonZero", "Unique"}
 # They do nothing when the output has the input's type.
@@ -212,7 +215,7 @@ class Folder:
             return [np.array(shape[start:end], np.int64)]
         if node.op_type == "Size":
             return [np.array(prod(self.types[node.input[0]].shape), np.int64)]
-        if not values or node.op_type in _RANDOM:
+        if not values or node.op_type in _RANDOM or node.op_type in _SLOW:
             return None
         if not all(name in self.constants or name in self.weights for name in values):
             return None
@@ -241,13 +244,11 @@ class Folder:
     def _may_read(self, node: onnx.NodeProto, values: Sequence[str], size: int) -> bool:
         """Whether computing a node now would read few enough bytes of weights."""
         refs = [self.weights[name] for name in values if name in self.weights]
-        if all(ref.length <= READ_LIMIT for ref in refs):
+        limits = [_read_limit(ref) for ref in refs]
+        if all(ref.length <= limit for ref, limit in zip(refs, limits, strict=True)):
             return True
         window = node.op_type in ("Slice", "Gather") and node.input[0] in self.weights
-        if not window or len(refs) > 1:
-            return False
-        table = numpy_dtype(refs[0].dtype).kind in "biu"
-        return size <= (WINDOW_LIMIT if table else READ_LIMIT)
+        return window and len(refs) == 1 and size <= limits[0]  # reads what it cuts out
 
     # --- values ----------------------------------------------------------------------------
 
@@ -368,6 +369,11 @@ def _does_nothing(
         steps = node.input[4] if len(node.input) > 4 else ""
         return not steps or (steps in constants and bool((constants[steps] > 0).all()))
     return node.op_type in _RESHAPES
+
+
+def _read_limit(ref: WeightRef) -> int:
+    """Bytes that folding may read of a weight."""
+    return TABLE_LIMIT if ref.dtype in TABLE_DTYPES else READ_LIMIT
 
 
 def _bytes(value: TensorType) -> int:

@@ -15,8 +15,11 @@ from flashmem_lab.errors import ModelError
 from flashmem_lab.graph.model import WeightRef
 from flashmem_lab.graph.scan import INLINE_LIMIT, SELF
 
+TABLE_DTYPES = frozenset({"bool", "int32", "int64"})
+"""What masks, shapes and indices are made of; narrower integers are quantised weights."""
+
 INDEX_LIMIT = 64 * 1024
-"""Integer and boolean tensors up to this many bytes are read at once: shapes, index tables."""
+"""Tables up to this many bytes are read at once."""
 
 _DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -109,7 +112,7 @@ class TensorReader:
                 raise ModelError(f"{what} in {self._path} is damaged: {error}") from error
             return array.astype(numpy_dtype(dtype), copy=False)
         ref = self._locate(tensor, what, dtype, shape)
-        limit = INLINE_LIMIT if numpy_dtype(dtype).kind not in "biu" else INDEX_LIMIT
+        limit = INDEX_LIMIT if dtype in TABLE_DTYPES else INLINE_LIMIT
         return np.array(read_weight(ref)) if ref.length <= limit else ref
 
     def _locate(
