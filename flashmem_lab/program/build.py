@@ -153,7 +153,10 @@ def _check_match(plan: Plan, model: LoweredModel, packed: Packed) -> None:
 
 
 def _weight_lives(plan: Plan, model: LoweredModel) -> dict[str, _Life]:
-    """When each weight is held: preloaded ones, then streamed ones, each in order of use."""
+    """When each weight is held: preloaded ones, then streamed ones, each in order of use.
+
+    Weights first used by one layer keep the model's order, whatever the plan's.
+    """
     uses = model.weight_uses()
     named = [*plan.preloaded, *(item.weight for item in plan.streamed)]
     odd = set(named) ^ set(uses)
@@ -169,11 +172,19 @@ def _weight_lives(plan: Plan, model: LoweredModel) -> dict[str, _Life]:
         if not 0 <= life.created <= life.needed:
             raise PlanError(f"the plan loads {item.weight!r} after its first use")
         streamed[item.weight] = life
-    return {**_in_order_of_use(kept), **_in_order_of_use(streamed)}
+    lives = {**kept, **streamed}
+    in_order = _in_order_of_use({name: lives[name] for name in model.weights if name in lives})
+    return dict(sorted(in_order.items(), key=lambda item: not item[1].kept))
 
 
 def _in_order_of_use(lives: Mapping[str, _Life]) -> dict[str, _Life]:
-    return dict(sorted(lives.items(), key=lambda item: (item[1].needed, item[1].created)))
+    """By first use; what one layer uses first, by creation, kept ones first (as the simulator)."""
+
+    def key(item: tuple[str, _Life]) -> tuple[int, int, bool]:
+        life = item[1]
+        return (life.needed, life.created, not life.kept)
+
+    return dict(sorted(lives.items(), key=key))
 
 
 # --- memory --------------------------------------------------------------------------------

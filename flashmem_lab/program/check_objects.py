@@ -202,6 +202,9 @@ def check_ports(program: Program) -> None:
     _all_once(read, "output")
     if len(read) != len(outputs):
         refuse("not every output is read back")
+    for name, port in ports.items():  # an input that nothing reads has no buffer
+        if port.view is not None and port.view.ref in program.objects and name not in written:
+            refuse(f"input {name!r} is never written")
 
 
 def _all_once(names: Iterable[str], what: str) -> None:
