@@ -70,7 +70,7 @@ class ZooEntry:
     exporter: Mapping[str, str]  # library -> version that wrote the graph
     opset: int
     params: int  # as torch counts them: a shared tensor once
-    macs: int  # of every MatMul, Gemm, Conv and ConvTranspose, attention included
+    macs: int  # of every matrix product and convolution, attention included
     nodes: int
     operators: Mapping[str, int]  # op_type -> nodes
     inputs: tuple[InputSpec, ...]
@@ -83,7 +83,11 @@ class ZooEntry:
 
 def data_folder() -> Traversable:
     """Where the package keeps its recipes and graphs."""
-    return files("flashmem_lab.zoo") / "data"
+    return _package() / "data"
+
+
+def _package() -> Traversable:
+    return files("flashmem_lab.zoo")
 
 
 def names() -> tuple[str, ...]:
@@ -109,7 +113,7 @@ def entry(name: str) -> ZooEntry:
 def load(folder: Traversable, name: str) -> ZooEntry:
     """Reads the recipe and the exported facts of one model from ``folder``."""
     recipe = tomllib.loads((folder / f"{name}.toml").read_text("utf-8"))
-    defaults = tomllib.loads((data_folder() / DEFAULT_RULES).read_text("utf-8"))
+    defaults = tomllib.loads((_package() / DEFAULT_RULES).read_text("utf-8"))
     rules = [parse_rule(table) for table in [*recipe.get("weights", []), *defaults["weights"]]]
     archive = folder / f"{name}{ARCHIVE_SUFFIX}"
     with archive.open("rb") as stream, open_archive(stream) as members:
@@ -162,7 +166,8 @@ def _tensor(row: Mapping[str, Any], rules: list[Rule]) -> TensorSpec:
     shape = tuple(row["shape"])
     distribution = None
     if "constant" not in row:
-        fitting = (rule.distribution_of(row["origin"], len(shape), row["fan_in"]) for rule in rules)
+        rank = sum(size != 1 for size in shape)
+        fitting = (rule.distribution_of(row["origin"], rank, row["fan_in"]) for rule in rules)
         distribution = next((found for found in fitting if found is not None), None)
         if distribution is None or row["dtype"] != "float32":
             raise ValueError(f"no rule draws {row['dtype']} {row['origin']}")

@@ -59,7 +59,7 @@ Distribution = Normal | Uniform | Integers
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which tensors are drawn, and how; see data/default_weights.toml for the fields' meaning."""
+    """Which tensors are drawn, and how; see default_weights.toml for the fields' meaning."""
 
     match: re.Pattern[str]
     rank: int | None
@@ -72,7 +72,7 @@ class Rule:
 
         Args:
             origin: name of the torch parameter that the tensor holds.
-            rank: number of the tensor's dimensions.
+            rank: how many of the tensor's dimensions are not 1.
             fan_in: products added up per output of its consumer, 0 if it is in no product.
         """
         if self.rank not in (None, rank) or not self.match.search(origin):

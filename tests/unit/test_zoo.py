@@ -103,6 +103,11 @@ def test_the_required_models_are_in_the_zoo() -> None:
     assert set(REQUIRED) <= set(zoo.names())
 
 
+def test_every_recipe_has_its_export() -> None:
+    recipes = {Path(item.name).stem for item in recipe.data_folder().iterdir()}
+    assert {name.removesuffix(".tar") for name in recipes} == set(zoo.names())
+
+
 @pytest.mark.parametrize("name", zoo.names())
 def test_entry_is_consistent(name: str) -> None:
     entry = zoo.entry(name)

@@ -33,6 +33,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 import torch
+from onnx_ir.passes import common as common_passes
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 OPSET = 20
@@ -46,8 +47,9 @@ FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
 def build(recipe: dict, *, seed: int) -> torch.nn.Module:
     """The recipe's model in eval mode, with stand-ins for its parameters."""
     source = recipe["source"]
-    if source["library"] == "vit_pytorch.deepvit":  # the package's own __init__ wants torchvision
-        sys.modules.setdefault("vit_pytorch", _package_without_init("vit_pytorch"))
+    package = source["library"].split(".")[0]
+    if package == "vit_pytorch" and package not in sys.modules:  # its __init__ wants torchvision
+        sys.modules[package] = _package_without_init(package)
     library = importlib.import_module(source["library"])
     arguments = _config(library, source["config"])
 
@@ -117,6 +119,8 @@ def export(recipe: dict, *, seed: int) -> tuple[ir.Model, torch.nn.Module]:
         output_names=[spec["name"] for spec in recipe["outputs"]],
         verbose=False,
     )
+    del program.model.graph.outputs[len(recipe["outputs"]) :]
+    common_passes.RemoveUnusedNodesPass()(program.model)
     return program.model, model
 
 
@@ -158,9 +162,18 @@ def fan_in(value: ir.Value) -> int:
 
 
 def macs(graph: ir.Graph) -> int:
-    """Multiply-accumulates of every MatMul, Gemm, Conv and ConvTranspose, attention included."""
+    """Multiply-accumulates of every matrix product and convolution, attention included."""
     total = 0
     for node in graph.all_nodes():
+        if node.op_type == "Einsum":
+            operands = node.attributes["equation"].as_string().split("->")[0].split(",")
+            shapes = [value.shape for value in node.inputs]
+            sizes = {
+                label: int(size)
+                for labels, shape in zip(operands, shapes, strict=True)
+                for label, size in zip(labels.replace(" ", ""), shape, strict=True)
+            }
+            total += math.prod(sizes.values())
         if node.op_type in ("MatMul", "Gemm", "Conv", "ConvTranspose"):
             output = [int(size) for size in node.outputs[0].shape]
             left, weight = ([int(size) for size in value.shape] for value in node.inputs[:2])
@@ -188,7 +201,7 @@ def externalise(name: str, graph: ir.Graph, twin: ir.Graph, parameters: set[str]
     rows, constants, end = [], io.BytesIO(), 0
     for tensor, value in graph.initializers.items():
         data = value.const_value
-        is_weight = tensor in origin or not same_bytes(value, twin.initializers[tensor])
+        is_weight = tensor in parameters or not same_bytes(value, twin.initializers[tensor])
         if not is_weight and data.nbytes <= INLINE_CONSTANT_BYTES:
             value.const_value = ir.Tensor(data.numpy().copy(), name=tensor)
             continue
