@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -32,8 +34,9 @@ def write(
 ) -> Path:
     """Writes ``directory/NAME.onnx`` and ``directory/NAME.onnx.data``.
 
-    Both appear at once when they are complete; a write that fails or is interrupted leaves nothing.
-    Files that already are this very model are kept.
+    Both appear at once when they are complete; a write that fails or is interrupted leaves nothing,
+    and what a killed one leaves (a folder .NAME-*.part) the next one removes. Files that already
+    are this very model are kept.
 
     Args:
         entry: the model.
@@ -61,12 +64,13 @@ def write(
                 f"{directory} already has another {graph_path.name} or {data_path.name}",
                 hint="--force overwrites it; -o names another directory",
             )
+        _remove_stale_parts(directory, entry.name)
         _check_room(entry, directory, len(graph) + entry.data_bytes)
         made_directory = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryDirectory(prefix=f".{entry.name}-", dir=directory) as part:
-                new_graph, new_data = Path(part, graph_path.name), Path(part, data_path.name)
+            with _part_folder(directory, entry.name) as part:
+                new_graph, new_data = part / graph_path.name, part / data_path.name
                 new_graph.write_bytes(graph)
                 with new_data.open("wb") as stream:
                     _write_data(entry, stream, seed=seed, progress=progress)
@@ -84,6 +88,32 @@ def write(
             raise _disk_full(entry, directory, len(graph) + entry.data_bytes) from error
         raise from_os_error(error, doing) from error
     return graph_path
+
+
+@contextmanager
+def _part_folder(directory: Path, name: str) -> Iterator[Path]:
+    """A folder for unfinished files, removed at the end, and locked while its maker lives."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", suffix=".part", dir=directory) as part:
+        lock = os.open(part, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield Path(part)
+        finally:
+            os.close(lock)
+
+
+def _remove_stale_parts(directory: Path, name: str) -> None:
+    """Removes the unfinished folders that no living process has locked."""
+    for part in directory.glob(f".{name}-*.part"):
+        lock = os.open(part, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(part)
+        finally:
+            os.close(lock)
 
 
 def _is_made(entry: ZooEntry, graph: bytes, graph_path: Path, data_path: Path) -> bool:

@@ -290,6 +290,24 @@ def test_a_failed_make_leaves_nothing(
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_what_a_killed_make_left_is_removed_and_a_running_one_is_let_be(
+    tiny: zoo.ZooEntry, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    killed, other = out / ".tiny-a.part", out / ".resnet50-a.part"
+    for folder in (killed, other):
+        folder.mkdir(parents=True)
+        (folder / "tiny.onnx.data").write_bytes(bytes(100))
+    with writer._part_folder(out, "tiny") as running:
+        writer.write(tiny, out, seed=0)
+        assert running.exists()
+    assert sorted(item.name for item in out.iterdir()) == [
+        other.name,
+        "tiny.onnx",
+        "tiny.onnx.data",
+    ]
+
+
 def test_a_failed_overwrite_keeps_the_old_model(
     tiny: zoo.ZooEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
