@@ -17,7 +17,7 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A measured or documented number, with its source ("query", "datasheet ...", "measured ...")."""
+    """A number with its source: "query", "datasheet ...", "measured ..."."""
 
     value: float
     source: str

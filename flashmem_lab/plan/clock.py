@@ -1,0 +1,163 @@
+"""When everything happens in one run: the lanes of the runtime as a recurrence of maxima.
+
+The disk reads chunks in order, the transfer lane uploads them in order, layers run in order. An
+object of step l is made when layer l-1 has ended, so its first read starts no earlier; with a
+staging ring a read also waits for the upload that empties its slot. A layer waits for the layer
+before it and for the weights that it uses first. Starting anything earlier therefore never makes
+anything else later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, isinf
+
+import numpy as np
+
+from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Times of one run, ns from its start.
+
+    Attributes:
+        order: weights that move, in the order in which they are read; the next four follow it.
+        gate: when the weight's object exists.
+        free: when disk and ring were ready for it; it waited for memory where gate > free.
+        begin: when its first read starts.
+        arrival: when its last chunk is in place.
+        read, upload: (chunks, 2) start and end of each chunk's read and upload, in order;
+            an upload takes no time where reads land in place.
+        start, end: (N,) of each layer.
+    """
+
+    order: Ints
+    gate: Floats
+    free: Floats
+    begin: Floats
+    arrival: Floats
+    read: Floats
+    upload: Floats
+    start: Floats
+    end: Floats
+
+    @property
+    def total_ns(self) -> float:
+        """End of the last layer."""
+        return float(self.end[-1])
+
+
+def run_clock(
+    problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool, barrier: bool = False
+) -> Run:
+    """Times of a run.
+
+    Args:
+        problem: the model on a device.
+        pinned: (n,) weights whose objects are made at step 0; read only if `cold`.
+        load_at: (n,) step of the others' objects.
+        cold: True for the first run.
+        barrier: True if layer 0 waits for all pinned weights, which are read before all others.
+    """
+    load_at = np.where(pinned, 0, load_at)
+    moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
+    needed = np.where(pinned, 0, problem.first) if barrier else problem.first
+    behind = ~pinned if barrier else np.zeros_like(pinned)
+    # In order of use; what is used first by one layer, in order of creation, pinned weights first.
+    keys = (moving, ~pinned[moving], load_at[moving], needed[moving], behind[moving])
+    order = moving[np.lexsort(keys)]
+    needed, load_at = needed[order], load_at[order]
+    elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
+    # A layer is delayed by delays[i] once i weights of the order have been waited for.
+    waited_for = np.searchsorted(needed, load_at - 1, side="right").tolist()
+    since_start = np.where(load_at > 0, elapsed[load_at], -inf).tolist()
+    lanes = _Lanes(problem, order)
+    delays, gates = [0.0], []
+    for at, (waited, since, need) in enumerate(
+        zip(waited_for, since_start, elapsed[needed].tolist(), strict=True)
+    ):
+        gate = max(0.0, delays[waited] + since)
+        gates.append(gate)
+        delays.append(max(delays[-1], lanes.move(at, gate) - need))
+    steps = np.arange(len(problem.layers))
+    delay = np.array(delays)[np.searchsorted(needed, steps, side="right")]
+    read, upload = lanes.chunk_times()
+    return Run(
+        order=order,
+        gate=np.array(gates),
+        free=np.array(lanes.free),
+        begin=np.array(lanes.begin),
+        arrival=np.array(lanes.arrival),
+        read=read,
+        upload=upload,
+        start=delay + elapsed[:-1],
+        end=delay + elapsed[1:],
+    )
+
+
+class _Lanes:
+    """Disk and transfer lane, weight by weight: `move` has one form for each transport."""
+
+    def __init__(self, problem: Problem, order: Ints) -> None:
+        self.free: list[float] = []
+        self.begin: list[float] = []
+        self.arrival: list[float] = []
+        self._counts = problem.chunks[order]
+        whole, tail = problem.chunk[order], problem.tail[order]
+        self._read_ns = (whole / problem.disk * 1e9).tolist()
+        self._read_tail_ns = (tail / problem.disk * 1e9).tolist()
+        self._weight_ns = (problem.size[order] / problem.disk * 1e9).tolist()
+        self._upload_ns = (whole / problem.upload * 1e9).tolist()
+        self._upload_tail_ns = (tail / problem.upload * 1e9).tolist()
+        self._chunks = self._counts.tolist()
+        self._slots = problem.staging.slots
+        self._disk = 0.0
+        self._uploads: list[tuple[float, float]] = []
+        self._reads: list[tuple[float, float]] = []
+        self.move = self._in_place if isinf(problem.upload) else self._through_ring
+
+    def _in_place(self, at: int, gate: float) -> float:
+        """Reads weight `at` of the order into its mapped object; returns when it is there."""
+        self.free.append(self._disk)
+        begin = max(self._disk, gate)
+        self._disk = begin + self._weight_ns[at]
+        self.begin.append(begin)
+        self.arrival.append(self._disk)
+        return self._disk
+
+    def _through_ring(self, at: int, gate: float) -> float:
+        """Reads weight `at` chunk by chunk into free slots and uploads each."""
+        reads, uploads, slots = self._reads, self._uploads, self._slots
+        disk, uploaded = self._disk, uploads[-1][1] if uploads else 0.0
+        last = self._chunks[at] - 1
+        read_ns, upload_ns = self._read_ns[at], self._upload_ns[at]
+        for chunk in range(last + 1):
+            if chunk == last:
+                read_ns, upload_ns = self._read_tail_ns[at], self._upload_tail_ns[at]
+            start = max(disk, uploads[-slots][1]) if len(uploads) >= slots else disk
+            if chunk == 0:
+                self.free.append(start)
+                start = max(start, gate)
+                self.begin.append(start)
+            disk = start + read_ns
+            begin = max(uploaded, disk)
+            uploaded = begin + upload_ns
+            reads.append((start, disk))
+            uploads.append((begin, uploaded))
+        self._disk = disk
+        self.arrival.append(uploaded)
+        return uploaded
+
+    def chunk_times(self) -> tuple[Floats, Floats]:
+        """(chunks, 2) start and end of every read, and of every upload."""
+        if self._reads:
+            return np.array(self._reads), np.array(self._uploads)
+        # In place a weight's chunks follow one another without a gap.
+        counts = self._counts
+        ordinal = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        start = np.repeat(self.begin, counts) + ordinal * np.repeat(self._read_ns, counts)
+        end = np.concatenate((start[1:], [0.0]))[: len(start)]
+        if len(start):
+            end[np.cumsum(counts) - 1] = self.arrival
+        return np.stack((start, end), axis=1), np.stack((end, end), axis=1)

@@ -1,0 +1,224 @@
+"""Greedy schedules, one for each objective, within a budget that holds the least feasible plan.
+
+What is guaranteed, on the clock of `clock.py` (hypothesis tests hold each of these):
+- every schedule stays within the budget at every step, in the first run and in later ones;
+- `cold`: the first run's time never grows with the budget, and no schedule that loads in order of
+  use without pinning is faster;
+- `warm`: the later runs' time never grows with the budget;
+- `memory`: no larger budget makes the first run slower; pins nothing beyond what is forced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isclose
+
+import numpy as np
+
+from flashmem_lab.plan.clock import Run, run_clock
+from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
+from flashmem_lab.plan.room import earliest_loads, least_budget, residency
+
+PIN_STEPS = 128
+"""Sizes of W tried in each order of pinning; more make planning slower, not safer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Schedule:
+    """A planner's decisions: what is pinned, and the step of every other weight's object.
+
+    Attributes:
+        pinned: (n,) True for W.
+        load_at: (n,) z_w; 0 for pinned weights.
+        barrier: True if layer 0 waits for all of W.
+        tier: fallback that was needed, or "".
+    """
+
+    pinned: Mask
+    load_at: Ints
+    barrier: bool = False
+    tier: str = ""
+
+
+# --- memory --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatestLoads:
+    """Reverse earliest-deadline schedule of all bytes (see `latest_loads`).
+
+    Attributes:
+        load_at: (n,) layer in which the first byte of each weight moves.
+        ahead: (N,) bytes that must have moved by the end of each layer for later layers.
+        softened: True if some load cannot be hidden within the load capacities.
+    """
+
+    load_at: Ints
+    ahead: Floats
+    softened: bool
+
+
+def latest_loads(problem: Problem) -> LatestLoads:
+    """Moves every byte as late as load capacity allows: the least residency at every step at once.
+
+    Load capacity C_l: while layer l runs, and for as long as its class lets loading stretch it,
+    the slower lane moves C_l = duration x (1 + slack) x rate bytes (lanes of their own overlap
+    all of a layer, so slack comes on top). Where the layers up to l cannot hide what they need,
+    the missing bytes move in a stall right before l: capacity is softened there and only there.
+    """
+    capacity = problem.duration_ns * (1 + problem.slack) * problem.rate / 1e9
+    before = np.concatenate(([0.0], np.cumsum(capacity)))  # capacity of layers before l
+    moved = np.concatenate(([0.0], np.cumsum(problem.size.astype(np.float64))))
+    steps = np.arange(len(problem.layers))
+    due = moved[np.searchsorted(problem.first, steps, side="right")]  # bytes due when l starts
+    stalled = np.maximum.accumulate(np.maximum(0.0, due - before[:-1]))  # in stalls up to l
+    # One axis of bytes the lane could have moved: step l covers [opens[l], opens[l + 1]).
+    opens = before + np.concatenate(([0.0], stalled))
+    deadline = before[problem.first] + stalled[problem.first]
+    # A weight ends at its deadline or where the next one starts, whichever comes first.
+    slackless = (deadline - moved[1:])[::-1]
+    start = np.minimum.accumulate(slackless)[::-1] + moved[:-1]
+    load_at = np.searchsorted(opens, start, side="right") - 1
+    end = start + problem.size
+    axis = np.stack((start, end), axis=1).ravel()
+    done = np.stack((moved[:-1], moved[1:]), axis=1).ravel()
+    closed = np.interp(opens[1:], axis, done) if len(axis) else np.zeros(len(steps))
+    return LatestLoads(
+        load_at=np.clip(load_at, 0, problem.first),
+        ahead=np.maximum(0.0, closed - due),
+        softened=bool(stalled[-1] > 0),
+    )
+
+
+def least_memory(problem: Problem, pinned: Mask, budget: int) -> Schedule:
+    """As late as load capacity allows, and later still where the budget has no room (a stall)."""
+    latest = latest_loads(problem)
+    fits = earliest_loads(problem, pinned, budget)
+    load_at = np.where(pinned, 0, np.maximum(latest.load_at, fits))
+    softened = latest.softened or bool((load_at > latest.load_at)[~pinned].any())
+    return Schedule(pinned, load_at, tier="soft-capacity" if softened else "")
+
+
+# --- cold ----------------------------------------------------------------------------------
+
+
+def least_cold(problem: Problem, forced: Mask, budget: int) -> Schedule:
+    """In order of use, as early as there is room; then pins what costs the first run nothing."""
+    load_at = earliest_loads(problem, forced, budget)
+    run = run_clock(problem, forced, load_at, cold=True)
+    candidates = [
+        Schedule(pinned, earliest_loads(problem, pinned, budget))
+        for pinned in _free_pins(problem, forced, load_at, run, budget)
+    ]
+    warm = least_warm(problem, forced, budget)
+    # Not even faster: a plan with a larger budget might not be able to follow.
+    if isclose(_time(problem, warm, cold=True), run.total_ns, rel_tol=1e-9):
+        candidates.append(warm)
+    return min(
+        candidates,
+        key=lambda plan: (_time(problem, plan, cold=False), -problem.size[plan.pinned].sum()),
+    )
+
+
+def _free_pins(
+    problem: Problem, forced: Mask, load_at: Ints, run: Run, budget: int
+) -> Iterator[Mask]:
+    """Sets of weights that can be pinned with every event of the first run where it was.
+
+    An object made at step z could be made as late as the last step that begins before its first
+    read, without moving that read. What then is free at every step outside a weight's life is
+    room to pin it, unless its read waited for memory: that one would come earlier, and a plan
+    with a larger budget might not be able to follow.
+    """
+    slack = np.searchsorted(run.end, run.begin, side="right")
+    latest = load_at.copy()
+    latest[run.order] = np.maximum(load_at[run.order], np.minimum(slack, problem.first[run.order]))
+    # Weights first used by one layer may swap places when one of them is pinned: all or none.
+    waited = np.isin(problem.first, problem.first[run.order[run.gate > run.free]])
+    eligible = np.flatnonzero(~forced & ~waited)
+    spare = budget - residency(problem, forced, latest)
+    for order in (eligible, eligible[np.argsort(-problem.size[eligible], kind="stable")]):
+        room, pinned = spare.copy(), forced.copy()
+        for weight in order.tolist():
+            size, begin, end = problem.size[weight], latest[weight], problem.last[weight] + 1
+            if room[:begin].min(initial=size) >= size and room[end:].min(initial=size) >= size:
+                room[:begin] -= size
+                room[end:] -= size
+                pinned[weight] = True
+        yield pinned
+
+
+# --- warm ----------------------------------------------------------------------------------
+
+
+def least_warm(problem: Problem, forced: Mask, budget: int) -> Schedule:
+    """Chooses W among nested families, and streams the rest as early as there is room.
+
+    Each family pins the first k weights of a fixed order; what fits one budget fits a larger
+    one, and a larger budget has more room to stream beside the same W. So the best member never
+    gets slower with the budget. Members are tried best lower bound first, and of equal ones the
+    largest, which reads least in each run, until none can win.
+    """
+    candidates = sorted(
+        (
+            (_warm_bound(problem, pinned), -int(problem.size[pinned].sum()), at, pinned)
+            for at, pinned in enumerate(_families(problem, forced))
+            if least_budget(problem, pinned)[0] <= budget
+        ),
+        key=lambda candidate: candidate[:3],
+    )
+    best, best_ns = None, np.inf
+    for bound, _, _, pinned in candidates:
+        if best is not None and bound >= best_ns:
+            break
+        plan = Schedule(pinned, earliest_loads(problem, pinned, budget))
+        time = _time(problem, plan, cold=False)
+        if time < best_ns:
+            best, best_ns = plan, time
+    assert best is not None, "W = forced fits every budget that is not too small"
+    return best
+
+
+def _families(problem: Problem, forced: Mask) -> Iterator[Mask]:
+    """W of growing size: by use (stalls at the start cost most), by size, and evenly spread."""
+    free = np.flatnonzero(~forced)
+    golden = (np.arange(len(free)) * 0.6180339887498949) % 1  # low discrepancy: even at every k
+    orders = (free, free[np.argsort(-problem.size[free], kind="stable")], free[np.argsort(golden)])
+    stride = -(-len(free) // PIN_STEPS) or 1
+    for order in orders:
+        for count in [*range(0, len(free), stride), len(free)]:
+            pinned = forced.copy()
+            pinned[order[:count]] = True
+            yield pinned
+
+
+def _warm_bound(problem: Problem, pinned: Mask) -> float:
+    """Time of a warm run with room for everything, ns: disk from the start, then what is left."""
+    return _unlimited(problem, np.where(pinned, 0, problem.size))
+
+
+def _unlimited(problem: Problem, size: Ints) -> float:
+    elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
+    left = elapsed[-1] - elapsed[problem.first]
+    arrived = np.cumsum(size) / problem.disk * 1e9
+    return float(np.where(size > 0, arrived + left, 0.0).max(initial=elapsed[-1]))
+
+
+def _time(problem: Problem, plan: Schedule, *, cold: bool) -> float:
+    return run_clock(problem, plan.pinned, plan.load_at, cold=cold).total_ns
+
+
+# --- bounds --------------------------------------------------------------------------------
+
+
+def cold_bound(problem: Problem) -> float:
+    """No plan's first run is shorter, ns: every weight is read once, each before its use."""
+    return _unlimited(problem, problem.size)
+
+
+def warm_bound(problem: Problem, budget: int) -> float:
+    """No plan's later runs are shorter, ns: what cannot be pinned is read in every run."""
+    room = budget - problem.staging.bytes - int(problem.activation.max())
+    streamed = max(0, int(problem.size.sum()) - room)
+    return max(problem.compute_ns, streamed / problem.disk * 1e9)

@@ -1,0 +1,155 @@
+"""The planning problem: a lowered model on a device as a few arrays.
+
+Steps are layers 0..N-1, weights are 0..n-1 in order of use. Arrays keep planning of 1,500 layers
+within a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashmem_lab.device.spec import DeviceSpec, Transport
+from flashmem_lab.errors import UsageError
+from flashmem_lab.lower.layer import LoweredModel, Storage
+from flashmem_lab.plan.chunks import CHUNK_BYTES, Staging, chunk_layout, staging
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """What planners and the simulator compute with.
+
+    Attributes:
+        layers: names, N of them.
+        classes: operator class value of each layer.
+        activation: (N,) bytes of activation buffers alive at each step.
+        duration_ns: (N,) time of each layer when nothing disturbs it.
+        slack: (N,) share of its time that loading may add to each layer.
+        weights: names, n of them, by first use, then in the model's order.
+        size: (n,) device bytes.
+        first, last: (n,) layers of first and last use.
+        chunks: (n,) number of chunks.
+        chunk, tail: (n,) bytes of each chunk but the last, and of the last.
+        staging: the ring.
+        disk, upload: bytes/s; `upload` is infinite for `map`, where reads land in place.
+        index: position of each weight name.
+    """
+
+    layers: tuple[str, ...]
+    classes: tuple[str, ...]
+    activation: Ints
+    duration_ns: Floats
+    slack: Floats
+    weights: tuple[str, ...]
+    size: Ints
+    first: Ints
+    last: Ints
+    chunks: Ints
+    chunk: Ints
+    tail: Ints
+    staging: Staging
+    disk: float
+    upload: float
+    index: dict[str, int]
+
+    @property
+    def rate(self) -> float:
+        """Bytes/s of the slower of the lanes that a weight passes."""
+        return min(self.disk, self.upload)
+
+    @property
+    def compute_ns(self) -> float:
+        """Time of one run when no weight has to move."""
+        return float(self.duration_ns.sum())
+
+    def mask(self, names: Iterable[str]) -> Mask:
+        """(n,) True for the named weights.
+
+        Raises:
+            UsageError: a name is not a weight held on the device.
+        """
+        chosen = np.zeros(len(self.weights), dtype=bool)
+        for name in names:
+            if name not in self.index:
+                raise UsageError(
+                    f"{name!r} is not a weight that this model holds on the device",
+                    hint="flashmem-lab inspect MODEL lists the weights by name",
+                )
+            chosen[self.index[name]] = True
+        return chosen
+
+
+def build_problem(
+    model: LoweredModel,
+    device: DeviceSpec,
+    transport: Transport,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Problem:
+    """Reduces `model` on `device` to arrays.
+
+    A layer lasts as long as the slower of its arithmetic and its memory traffic (roofline), and
+    one launch.
+
+    Raises:
+        UsageError: the model has no layers, or no runtime moves bytes by this transport.
+    """
+    if transport is Transport.INLINE:
+        raise UsageError(
+            "weights cannot be moved by compute kernels (inline) on any device here",
+            hint="--transport copy or --transport map",
+        )
+    if not model.layers:
+        raise UsageError(f"{model.name} has no layer to run", hint="choose a model that computes")
+    count = len(model.layers)
+    position = {name: at for at, name in enumerate(model.weights)}
+    uses = sorted(
+        (first, position[name], last, name)
+        for name, (first, last) in model.weight_uses().items()
+        if model.weights[name].storage is not Storage.HOST
+    )
+    names = tuple(use[3] for use in uses)
+    layouts = [chunk_layout(model.weights[name], chunk_bytes) for name in names]
+    layout = np.array(layouts, dtype=np.int64).reshape(-1, 3)
+    spans = np.array([(use[0], use[2]) for use in uses], dtype=np.int64).reshape(-1, 2)
+    classes = tuple(layer.op_class.value for layer in model.layers)
+    rates = np.array([device.compute[name].value for name in classes])
+    flops = np.array([layer.flops for layer in model.layers], dtype=np.float64)
+    traffic = np.array([layer.bytes_read + layer.bytes_written for layer in model.layers])
+    seconds = np.maximum(flops / rates, traffic / device.memory.value)
+    lifetimes = model.lifetimes()
+    alive = np.array([lifetimes[name] for name in lifetimes], dtype=np.int64).reshape(-1, 2)
+    held = np.array([model.buffers[name] for name in lifetimes], dtype=np.int64)
+    return Problem(
+        layers=tuple(layer.name for layer in model.layers),
+        classes=classes,
+        activation=held_between(alive[:, 0], alive[:, 1] + 1, held, count),
+        duration_ns=seconds * 1e9 + device.launch_ns.value,
+        slack=np.array([device.slack[name].value for name in classes]),
+        weights=names,
+        size=(layout[:, 0] - 1) * layout[:, 1] + layout[:, 2],
+        first=spans[:, 0],
+        last=spans[:, 1],
+        chunks=layout[:, 0],
+        chunk=layout[:, 1],
+        tail=layout[:, 2],
+        staging=staging(model, transport, chunk_bytes),
+        disk=device.disk.value,
+        upload=device.upload.value if transport is Transport.COPY else float("inf"),
+        index={name: at for at, name in enumerate(names)},
+    )
+
+
+def held_between(start: Ints, stop: Ints, size: Ints, layers: int) -> Ints:
+    """(layers,) total size of the things that are held at each step in [start, stop)."""
+    change = np.zeros(layers + 1, dtype=np.int64)
+    np.add.at(change, start, size)
+    np.subtract.at(change, stop, size)
+    return np.cumsum(change[:-1])

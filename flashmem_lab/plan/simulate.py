@@ -1,0 +1,135 @@
+"""The predicted timeline of a plan: what each lane does and what each pool holds, run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.lower.layer import HostCall, LoweredModel, RowFetch
+from flashmem_lab.plan.clock import Run, run_clock
+from flashmem_lab.plan.plan import Plan
+from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem, build_problem, held_between
+from flashmem_lab.plan.timeline import Event, Lane, MemorySample, Pool, Timeline
+
+
+def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int = 2) -> Timeline:
+    """Runs `plan` on the clock of the device's rates, the first run cold, later ones warm.
+
+    Deterministic. Each run's times start at 0, as each measured run's do; events and samples are
+    sorted by run, then by time. Memory is sampled per pool after the frees and after the
+    allocations of every step that has any.
+
+    Args:
+        plan: a valid plan (`check_plan`).
+        model: what it was made for.
+        device: the same.
+        runs: how many; a run after the first reads only streamed weights.
+    """
+    problem = build_problem(model, device, plan.transport, chunk_bytes=plan.chunk_bytes)
+    pinned = problem.mask(plan.preloaded)
+    load_at = np.where(pinned, 0, problem.first)
+    for streamed in plan.streamed:
+        load_at[problem.index[streamed.weight]] = streamed.load_at
+    kinds = [_kind(layer.work) for layer in model.layers]
+    lifetimes = model.lifetimes()
+    events: list[Event] = []
+    samples: list[MemorySample] = []
+    for number in range(runs):
+        cold = number == 0
+        if number < 2:  # warm runs are alike
+            run = run_clock(problem, pinned, load_at, cold=cold, barrier=plan.barrier and cold)
+        events += sorted(_events(problem, run, kinds, number), key=lambda event: event.start_ns)
+        samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
+    return Timeline(tuple(events), tuple(samples))
+
+
+def _kind(work: object) -> str:
+    if isinstance(work, HostCall):
+        return "host"
+    return "rows" if isinstance(work, RowFetch) else "launch"
+
+
+# --- events --------------------------------------------------------------------------------
+
+
+def _events(problem: Problem, run: Run, kinds: list[str], number: int) -> Iterator[Event]:
+    names = problem.weights
+    owner = np.repeat(run.order, problem.chunks[run.order])
+    size = problem.chunk[owner]
+    ends = np.cumsum(problem.chunks[run.order]) - 1
+    size[ends] = problem.tail[run.order]
+    uses = problem.first[owner]
+    lanes = [(Lane.DISK, "read", run.read)]
+    if problem.staging.slots:
+        lanes.append((Lane.TRANSFER, "upload", run.upload))
+    for lane, kind, times in lanes:
+        rows = zip(_ns(times).tolist(), owner.tolist(), size.tolist(), uses.tolist(), strict=True)
+        for (start, end), at, count, use in rows:
+            moved = names[at]
+            yield Event(lane, kind, moved, use, moved, start, end, count, number)
+    awaited = _awaited(problem, run)
+    free = 0
+    layers = zip(_ns(run.start).tolist(), _ns(run.end).tolist(), kinds, problem.layers, strict=True)
+    for layer, (start, end, kind, name) in enumerate(layers):
+        if start > free:
+            weight = awaited.get(layer, "")
+            yield Event(Lane.COMPUTE, "stall", name, layer, weight, free, start, 0, number)
+        yield Event(Lane.COMPUTE, kind, name, layer, "", start, end, 0, number)
+        free = end
+
+
+def _awaited(problem: Problem, run: Run) -> dict[int, str]:
+    """The weight that each layer waits for last; under a barrier the last of all is layer 0's."""
+    latest = {int(problem.first[at]): problem.weights[at] for at in run.order.tolist()}
+    if len(run.order) and run.start[0] > 0:
+        before = run.order[run.arrival <= run.start[0]]
+        latest[0] = problem.weights[before[-1]]
+    return latest
+
+
+def _ns(times: Floats) -> Ints:
+    return np.rint(times).astype(np.int64)
+
+
+# --- memory --------------------------------------------------------------------------------
+
+
+def _samples(
+    problem: Problem,
+    plan: Plan,
+    run: Run,
+    load_at: Ints,
+    lifetimes: Mapping[str, tuple[int, int]],
+    buffers: Mapping[str, int],
+    number: int,
+) -> list[MemorySample]:
+    """Held in each pool: a step's frees happen when its layer ends, then the next one's allocs."""
+    pinned = problem.mask(plan.preloaded)
+    streamed: Mask = ~pinned
+    kept = int(problem.size[pinned].sum())
+    spans = np.array(list(lifetimes.values()), dtype=np.int64).reshape(-1, 2)
+    bytes_ = np.array([buffers[name] for name in lifetimes], dtype=np.int64)
+    pools = {
+        Pool.TEXTURE: (kept, load_at[streamed], problem.last[streamed], problem.size[streamed]),
+        Pool.BUFFER: (0, spans[:, 0], spans[:, 1], bytes_),
+    }
+    steps = len(problem.layers)
+    times = [0, *_ns(run.end).tolist()]
+    found = [MemorySample(0, Pool.STAGING, plan.staging_bytes, number)]
+    for pool, (base, first, last, size) in pools.items():
+        # At the start of step l: what lives on from step l-1, then with what step l creates.
+        after_allocs = base + held_between(first, last + 1, size, steps)
+        lives_on = base + held_between(first + 1, last + 1, size, steps + 1)
+        held = -1
+        for at, time in enumerate(times):
+            levels = [int(lives_on[at])] if at else []
+            if at < steps:
+                levels.append(int(after_allocs[at]))
+            for level in levels:
+                if level != held:
+                    held = level
+                    found.append(MemorySample(time, pool, level, number))
+    found.sort(key=lambda sample: sample.time_ns)
+    return found
