@@ -168,12 +168,15 @@ def _check_host_step(step: HostStep, program: Program) -> None:
         if written[0].size // rows not in (row_bytes // 4, row_bytes // 2):
             refuse(f"{step.name!r} writes rows of another length than the table's")
     for view in written:
-        if view.strides != _contiguous(view.shape):
+        if not _is_contiguous(view):
             refuse(f"{step.name!r} writes a view that is not contiguous")
 
 
-def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+def _is_contiguous(view: View) -> bool:
+    """Whether the view is row-major without gaps; the stride of a single element means nothing."""
+    wanted = [prod(view.shape[axis + 1 :]) for axis in range(len(view.shape))]
+    pairs = zip(view.shape, view.strides, wanted, strict=True)
+    return all(size == 1 or stride == want for size, stride, want in pairs)
 
 
 def check_ports(program: Program) -> None:

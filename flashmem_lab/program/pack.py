@@ -45,7 +45,7 @@ from flashmem_lab.serial import from_plain, to_plain
 from flashmem_lab.units import format_bytes
 
 MAGIC = b"FMLWGT\r\n"
-_PIECE_BYTES = 16 * 2**20  # made and written at once; a transposition reads its source this often
+_PIECE_BYTES = 4 * 2**20  # made and written at once; a transposition reads its source this often
 _DOING = "packing weights"
 
 
@@ -224,7 +224,7 @@ def check_room(directory: Path, needed: int, doing: str) -> None:
         raise DiskFull(
             f"{doing} needs {format_bytes(needed)} ({needed} bytes) in {directory}, "
             f"{format_bytes(available)} ({available} bytes) are free",
-            hint="free some space, or point FLASHMEM_LAB_CACHE at another disk",
+            hint="free some space, or use another disk (FLASHMEM_LAB_CACHE, for packed weights)",
         )
 
 

@@ -180,7 +180,9 @@ class _Take(Lazy):
             return np.empty(extents(box), self.dtype)
         low, high = int(picked.min()), int(picked.max()) + 1
         if high - low <= 2 * len(picked):
-            return np.take(self._pull_range(box, low, high), picked - low, self._axis)
+            covered = self._pull_range(box, low, high)
+            in_order = np.array_equal(picked, np.arange(low, high))
+            return covered if in_order else np.take(covered, picked - low, self._axis)
         # Far-apart rows: what lies between them would be read for nothing.
         rows = [self._pull_range(box, index, index + 1) for index in picked.tolist()]
         return np.concatenate(rows, self._axis)

@@ -28,7 +28,7 @@ _NATIVE = {"bool", "float16", "float32", "float64"} | {
 }
 _EXTENDED = {"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"}
 
-PIECE_BYTES = 8 * 1024 * 1024
+PIECE_BYTES = 4 * 2**20
 """At most about this much of a file is read at once when only parts of its rows are wanted."""
 
 

@@ -343,7 +343,7 @@ def test_an_output_is_read_back_right_after_its_last_writer() -> None:
 
 def test_host_layers_and_tables(model: LoweredModel) -> None:
     table = Weight("table", Storage.HOST, "float32", 16, 100, Recipe(None, "", ()))
-    fetch = RowFetch("table", "ids", View("b0", "float32", 0, (4, 16), (16, 1)))
+    fetch = RowFetch("table", "ids", View("b0", "float32", 0, (1, 4, 16), (0, 16, 1)))
     call = HostCall(b"onnx", (("a", view("b0")),), (("b", view("b1")),))
     layers = [
         layer(0, [], ["b0"], [], work=fetch),
