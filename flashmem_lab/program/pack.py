@@ -200,11 +200,13 @@ def _open_cached(
     except (OSError, FrameError, ValueError):
         return None
     unchecked = {name: replace(span, checksums=()) for name, span in spans.items()}
+    if unchecked != places:
+        return None
     complete = all(
         len(span.checksums) == -(-span.bytes // (span.block_rows * span.row_bytes))
         for span in spans.values()
     )
-    return spans if unchecked == places and complete else None
+    return spans if complete else None
 
 
 # --- writing -------------------------------------------------------------------------------

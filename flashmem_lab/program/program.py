@@ -48,10 +48,10 @@ class DeviceObject:
 
 @dataclass(frozen=True, slots=True)
 class PackedSpan:
-    """Where a weight lies in the packed weight file.
+    """Where a weight lies in the packed weight file or bundle.
 
     Attributes:
-        offset: bytes from the start of the data section, a multiple of 4096.
+        offset: bytes from the start of the file that holds it, a multiple of 4096.
         bytes: length; rows are tight.
         row_bytes: bytes of one row.
         checksums: xxh3-64 of each of the weight's blocks (`Weight.blocks`).

@@ -18,7 +18,7 @@ from flashmem_lab.graph.model import WeightRef
 from flashmem_lab.lower.layer import Recipe, Step, Weight
 from flashmem_lab.program.sources import Box, Sources, dtype_of, extents
 
-_NAME_HINT = "this is a defect of the lowering; please report it with the model"
+_DEFECT_HINT = "this is a defect of the lowering; please report it with the model"
 
 
 class Lazy(ABC):
@@ -54,7 +54,7 @@ def lazy_weight(weight: Weight, sources: Sources) -> Lazy:
         raise FlashMemError(
             f"weight {weight.name!r}: the recipe makes {list(array.shape)}, "
             f"the packed layout is {list(shape)}",
-            hint=_NAME_HINT,
+            hint=_DEFECT_HINT,
         )
     return _Reshape(array, shape)
 
@@ -82,7 +82,7 @@ def lazy_recipe(recipe: Recipe, sources: Sources, name: str) -> Lazy:
             raise FlashMemError(
                 f"weight {name!r}: step {step.op}{step.args} does not fit "
                 f"{list(array.shape)} {array.dtype}: {error}",
-                hint=_NAME_HINT,
+                hint=_DEFECT_HINT,
             ) from error
     return array
 
