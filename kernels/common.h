@@ -1,6 +1,5 @@
 // Shared by every kernel. Activations are buffers read through strides (the X_AT macros that the
 // lowering writes above each kernel); weights are RGBA images, one texel = 4 output channels.
-#pragma OPENCL EXTENSION cl_khr_fp16 : disable
 
 // Coordinates are always inside the image, so the address mode is never used; CLAMP_TO_EDGE is the
 // one that every device has.

@@ -32,16 +32,16 @@ __kernel void conv(
       const int iy = oy * {{ sh }} - {{ ph }} + ky * {{ dh }};
       if (iy < 0 || iy >= in_height) continue;
       for (int kx = 0; kx < {{ kw }}; kx++) {
-        const float4 w = W_AT(column, (ic * {{ kh }} + ky) * {{ kw }} + kx);
+        const float4 texel = W_AT(column, (ic * {{ kh }} + ky) * {{ kw }} + kx);
         const int ix = ox * {{ sw }} - {{ pw }} + kx * {{ dw }};
         if (ix >= 0 && ix + {{ (columns - 1) * sw }} < in_width) {
 {% for t in range(columns) %}
-          sum{{ t }} += X_AT(n, in_first + ic, iy, ix + {{ t * sw }}) * w;
+          sum{{ t }} += X_AT(n, in_first + ic, iy, ix + {{ t * sw }}) * texel;
 {% endfor %}
         } else {
 {% for t in range(columns) %}
           if (ix + {{ t * sw }} >= 0 && ix + {{ t * sw }} < in_width)
-            sum{{ t }} += X_AT(n, in_first + ic, iy, ix + {{ t * sw }}) * w;
+            sum{{ t }} += X_AT(n, in_first + ic, iy, ix + {{ t * sw }}) * texel;
 {% endfor %}
         }
       }

@@ -24,11 +24,11 @@ __kernel void depthwise(
     const int iy = oy * {{ sh }} - {{ ph }} + ky * {{ dh }};
     if (iy < 0 || iy >= in_height) continue;
     for (int kx = 0; kx < {{ kw }}; kx++) {
-      const float4 w = W_AT(column, ky * {{ kw }} + kx);
+      const float4 texel = W_AT(column, ky * {{ kw }} + kx);
       const int ix = ox * {{ sw }} - {{ pw }} + kx * {{ dw }};
 {% for t in range(columns) %}
       if (ix + {{ t * sw }} >= 0 && ix + {{ t * sw }} < in_width)
-        sum{{ t }} += w * (float4)(X_AT(n, c0, iy, ix + {{ t * sw }}),
+        sum{{ t }} += texel * (float4)(X_AT(n, c0, iy, ix + {{ t * sw }}),
                                    X_AT(n, c1, iy, ix + {{ t * sw }}),
                                    X_AT(n, c2, iy, ix + {{ t * sw }}),
                                    X_AT(n, c3, iy, ix + {{ t * sw }}));

@@ -19,9 +19,9 @@ __kernel void gemm(
   const int m{{ r }} = min(m + {{ r }}, m_size - 1);
 {% endfor %}
   for (int k = 0; k < k_size; k++) {
-    const float4 w = W_AT(column, k);
+    const float4 texel = W_AT(column, k);
 {% for r in range(rows) %}
-    sum{{ r }} += A_AT(b0, b1, m{{ r }}, k) * w;
+    sum{{ r }} += A_AT(b0, b1, m{{ r }}, k) * texel;
 {% endfor %}
   }
 {% for r in range(rows) %}

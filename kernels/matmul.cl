@@ -20,10 +20,10 @@ __kernel void matmul(
   const int m{{ r }} = min(m + {{ r }}, m_size - 1);
 {% endfor %}
   for (int k = 0; k < k_size; k++) {
-    const float4 w = (float4)(B_AT(b0, b1, k, n), B_AT(b0, b1, k, n1),
+    const float4 texel = (float4)(B_AT(b0, b1, k, n), B_AT(b0, b1, k, n1),
                               B_AT(b0, b1, k, n2), B_AT(b0, b1, k, n3));
 {% for r in range(rows) %}
-    sum{{ r }} += A_AT(b0, b1, m{{ r }}, k) * w;
+    sum{{ r }} += A_AT(b0, b1, m{{ r }}, k) * texel;
 {% endfor %}
   }
 {% for r in range(rows) %}

@@ -77,9 +77,15 @@ class Context:
     # --- reading the node ------------------------------------------------------------------
 
     def type_of(self, name: str) -> TensorType:
+        """ONNX element type and shape of a value."""
         return self.graph.types[name]
 
     def device_dtype(self, kind: TensorType) -> str:
+        """Element type on the device.
+
+        Raises:
+            ModelError: the device has none for it.
+        """
         try:
             return DEVICE_DTYPES[kind.dtype]
         except KeyError:
@@ -89,9 +95,11 @@ class Context:
             ) from None
 
     def value(self, name: str) -> Value:
+        """What the value has become so far."""
         return self.values[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """Inferred shape of a value."""
         return self.graph.types[name].shape
 
     def numbers(self, name: str) -> np.ndarray | None:
@@ -99,10 +107,9 @@ class Context:
         value = self.values.get(name)
         if isinstance(value, np.ndarray):
             return value
-        if isinstance(value, WeightExpr) and not value.steps and value.source is not None:
-            if prod(value.shape) <= SMALL:
-                return np.array(read_weight(value.source))
-        return None
+        if not isinstance(value, WeightExpr) or value.steps or value.source is None:
+            return None
+        return np.array(read_weight(value.source)) if prod(value.shape) <= SMALL else None
 
     def optional(self, node: Node, index: int) -> str:
         """Name of input `index`, or "" if it is left out."""
@@ -259,8 +266,7 @@ def number(node: Node, name: str, default: float) -> float:
 
 def text(node: Node, name: str, default: str) -> str:
     """A STRING attribute."""
-    value = node.attributes.get(name, default)
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return str(node.attributes.get(name, default))
 
 
 def _sequence(value: AttributeValue) -> Sequence[int]:

@@ -99,7 +99,8 @@ class Emitter:
 
     def _host(self, op: Op) -> HostCall:
         model, names = op.attrs["model"], op.attrs["outputs"]
-        assert isinstance(model, bytes) and isinstance(names, tuple)
+        assert isinstance(model, bytes)
+        assert isinstance(names, tuple)
         return HostCall(
             model,
             tuple((name, self.view(ref)) for name, ref in op.operands.items()),

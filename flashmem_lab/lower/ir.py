@@ -52,10 +52,12 @@ class Ref:
 
     @property
     def dtype(self) -> str:
+        """Element type."""
         return self.tensor.dtype
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return prod(self.shape)
 
     @property
@@ -64,6 +66,7 @@ class Ref:
         return st.is_contiguous(self.shape, self.strides)
 
     def permute(self, axes: tuple[int, ...]) -> Ref:
+        """The same elements with dimensions in another order."""
         return replace(
             self,
             shape=tuple(self.shape[a] for a in axes),
@@ -76,6 +79,7 @@ class Ref:
         return None if strides is None else replace(self, shape=shape, strides=strides)
 
     def broadcast(self, shape: tuple[int, ...]) -> Ref:
+        """As if it had `shape`, by NumPy's rules."""
         return replace(self, shape=shape, strides=st.broadcast(self.shape, self.strides, shape))
 
     def slice(self, axis: int, start: int, count: int, step: int = 1) -> Ref:
@@ -119,33 +123,40 @@ class WeightExpr:
         return replace(self, steps=(*self.steps, step), shape=shape)
 
     def reshape(self, shape: tuple[int, ...]) -> WeightExpr:
+        """Row-major reshape."""
         return self if shape == self.shape else self._then(Step("reshape", shape), shape)
 
     def permute(self, axes: tuple[int, ...]) -> WeightExpr:
+        """Dimensions in another order."""
         if axes == tuple(range(len(axes))):
             return self
         return self._then(Step("permute", axes), tuple(self.shape[a] for a in axes))
 
     def slice(self, axis: int, start: int, count: int, step: int = 1) -> WeightExpr:
+        """`count` elements along `axis` from `start`, `step` (positive) apart."""
         if (start, count, step) == (0, self.shape[axis], 1):
             return self
         shape = (*self.shape[:axis], count, *self.shape[axis + 1 :])
         return self._then(Step("slice", (axis, start, start + count * step, step)), shape)
 
     def take(self, axis: int, indices: tuple[int, ...]) -> WeightExpr:
+        """The elements at `indices` along `axis`."""
         shape = (*self.shape[:axis], len(indices), *self.shape[axis + 1 :])
         return self._then(Step("take", (axis, *indices)), shape)
 
     def scale(self, axis: int, constant: str) -> WeightExpr:
+        """Multiplied along `axis` by a vector of the model's constants."""
         return self._then(Step("scale", (axis, constant)), self.shape)
 
     def pad(self, axis: int, size: int) -> WeightExpr:
+        """`axis` grown to `size` with zeros."""
         if size == self.shape[axis]:
             return self
         shape = (*self.shape[:axis], size, *self.shape[axis + 1 :])
         return self._then(Step("pad", (axis, size)), shape)
 
     def cast(self, dtype: str) -> WeightExpr:
+        """As another element type."""
         return self._then(Step("cast", (dtype,)), self.shape)
 
 

@@ -51,6 +51,7 @@ class Launcher:
         return power_of_two(rows, 16 if self.cpu else 8)
 
     def map(self, op: Op, s: Signature) -> Geometry:
+        """One work-item for each element, in as few dimensions as its views allow."""
         shape, views = st.collapse(op.out.shape, [r.strides for r in (*op.extras, op.out)])
         refs = [
             Ref(ref.tensor, ref.offset, shape, strides)
@@ -65,6 +66,7 @@ class Launcher:
         return {"rank": rank}, size, (local, 1, 1)
 
     def gemm(self, op: Op, s: Signature) -> Geometry:
+        """Rows of `a` times a texture."""
         a = op.operands["a"]
         s.view("a", a)
         s.store(op)
@@ -80,6 +82,7 @@ class Launcher:
         )
 
     def matmul(self, op: Op, s: Signature) -> Geometry:
+        """Product of two activations."""
         s.view("a", op.operands["a"])
         s.view("b", op.operands["b"])
         s.store(op)
@@ -91,6 +94,7 @@ class Launcher:
         return {"rows": tile}, (up(columns, local), up(m, tile) // tile, b0 * b1), (local, 1, 1)
 
     def conv(self, op: Op, s: Signature) -> Geometry:
+        """Direct convolution: a run of pixels of four output channels a work-item."""
         op = _flattened(op)
         x, channels = op.operands["x"], op.out.shape[1]
         groups = _int(op, "groups")
@@ -109,6 +113,7 @@ class Launcher:
         return params, (up(across, local), height, n * groups * quarter), (local, 1, 1)
 
     def depthwise(self, op: Op, s: Signature) -> Geometry:
+        """Depthwise convolution: a run of pixels of four channels a work-item."""
         x, channels = op.operands["x"], op.out.shape[1]
         s.view("x", x)
         s.store(op)
@@ -128,6 +133,7 @@ class Launcher:
         )
 
     def deconv(self, op: Op, s: Signature) -> Geometry:
+        """Transposed convolution: one pixel of four output channels a work-item."""
         x, channels = op.operands["x"], op.out.shape[1]
         groups = _int(op, "groups")
         s.view("x", x)
@@ -152,6 +158,7 @@ class Launcher:
         return params | {"group": self.group}, (self.group, r2, r0 * r1), (self.group, 1, 1)
 
     def gather(self, op: Op, s: Signature) -> Geometry:
+        """Rows chosen by indices on the device."""
         s.view("x", op.operands["x"])
         s.view("index", op.operands["index"])
         s.store(op)

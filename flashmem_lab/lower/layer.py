@@ -26,7 +26,7 @@ class Precision(StrEnum):
 
 
 class Storage(StrEnum):
-    """The OpenCL object that holds a weight; `HOST` rows are read from disk, never on the device."""
+    """What holds a weight; rows of a `HOST` table are read from disk, never on the device."""
 
     IMAGE2D = "image2d"
     BUFFER = "buffer"
@@ -128,7 +128,6 @@ class Weight:
     def device_bytes(self) -> int:
         """Bytes held on the device while resident; none for a host table."""
         return 0 if self.storage is Storage.HOST else self.packed_bytes
-
 
     def blocks(self) -> list[tuple[int, int]]:
         """(first row, rows) of each checksummed block: whole rows, about BLOCK_BYTES."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from math import prod
 
 import numpy as np
 
@@ -109,7 +108,7 @@ def _dense(ctx: Context, node: Node, ref: Ref) -> Ref:
 
 
 def _output(ctx: Context, name: str) -> Ref:
-    """The view that becomes a graph output; inputs and weights are copied to a tensor of their own."""
+    """The view that becomes a graph output; inputs and weights are copied to a new tensor."""
     ref = ctx.device(name)
     if not ref.tensor.weight and not ref.tensor.input:
         return ref
@@ -124,6 +123,6 @@ def _input_port(ctx: Context, name: str, buffers: dict[str, int]) -> Port:
     assert isinstance(value, Ref), "a graph input is a view of its tensor"
     tensor: Tensor = value.tensor
     view = None
-    if tensor.name in buffers and prod(kind.shape):
+    if tensor.name in buffers and tensor.size:
         view = Emitter.view(Ref.whole(tensor, kind.shape))
     return Port(name, kind.dtype, kind.shape, view)

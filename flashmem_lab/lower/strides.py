@@ -9,7 +9,7 @@ Dims = tuple[int, ...]
 
 
 def contiguous(shape: Sequence[int]) -> Dims:
-    """Row-major strides of `shape`; dimensions of extent 1 get stride 0 (their step is never taken)."""
+    """Row-major strides of `shape`; dimensions of extent 1 get stride 0, never being stepped."""
     strides, step = [], 1
     for extent in reversed(shape):
         strides.append(0 if extent == 1 else step)

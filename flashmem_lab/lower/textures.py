@@ -30,10 +30,12 @@ class Texture:
 
     @property
     def width(self) -> int:
+        """Texels."""
         return self.expr.shape[1] // 4
 
     @property
     def height(self) -> int:
+        """Texels."""
         return self.expr.shape[0]
 
 

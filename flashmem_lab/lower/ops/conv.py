@@ -19,8 +19,12 @@ SCALE_SHIFT = Body(
 
 
 def padding(
-    node: Node, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...],
-    extent: tuple[int, ...], out: tuple[int, ...],
+    node: Node,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    extent: tuple[int, ...],
+    out: tuple[int, ...],
 ) -> tuple[int, ...]:
     """Padding before each spatial dimension; what comes after follows from the output's shape."""
     rank = len(kernel)
@@ -60,7 +64,9 @@ def conv(ctx: Context, node: Node) -> bool:
     out_kind = ctx.type_of(node.outputs[0])
     groups = integer(node, "group", 1)
     if transposed:
-        before = _transposed_padding(node, kernel, strides, dilations, shape[2:], out_kind.shape[2:])
+        before = _transposed_padding(
+            node, kernel, strides, dilations, shape[2:], out_kind.shape[2:]
+        )
     else:
         before = padding(node, kernel, strides, dilations, shape[2:], out_kind.shape[2:])
     bias = ctx.optional(node, 2)
@@ -95,8 +101,12 @@ def conv(ctx: Context, node: Node) -> bool:
 
 
 def _transposed_padding(
-    node: Node, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...],
-    extent: tuple[int, ...], out: tuple[int, ...],
+    node: Node,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    extent: tuple[int, ...],
+    out: tuple[int, ...],
 ) -> tuple[int, ...]:
     rank = len(kernel)
     mode = text(node, "auto_pad", "NOTSET")

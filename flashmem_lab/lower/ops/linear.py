@@ -58,7 +58,7 @@ def _product(
     right_name: str,
     out: Ref,
 ) -> None:
-    """out = left @ right, with whichever side is a two-dimensional weight as a texture."""
+    """Out = left @ right, with whichever side is a two-dimensional weight as a texture."""
     if isinstance(right, WeightExpr) and len(right.shape) == 2:
         a = left if isinstance(left, Ref) else ctx.device(left_name)
         with_weight(ctx, node, a, right, out)

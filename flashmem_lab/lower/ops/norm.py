@@ -23,8 +23,14 @@ def rows(ctx: Context, node: Node, ref: Ref, axes: tuple[int, ...]) -> Ref:
 
 
 def _row_op(
-    ctx: Context, node: Node, kind: str, source: Ref, out: Ref, axes: tuple[int, ...],
-    attrs: dict[str, object], flops_per_element: int,
+    ctx: Context,
+    node: Node,
+    kind: str,
+    source: Ref,
+    out: Ref,
+    axes: tuple[int, ...],
+    attrs: dict[str, object],
+    flops_per_element: int,
 ) -> Op | None:
     """A row operation whose output has the input's shape."""
     target = out.permute((*(a for a in range(len(out.shape)) if a not in axes), *axes))
@@ -44,8 +50,14 @@ def _row_op(
 
 
 def _with_copy(
-    ctx: Context, node: Node, kind: str, source: Ref, out: Ref, axes: tuple[int, ...],
-    attrs: dict[str, object], flops_per_element: int,
+    ctx: Context,
+    node: Node,
+    kind: str,
+    source: Ref,
+    out: Ref,
+    axes: tuple[int, ...],
+    attrs: dict[str, object],
+    flops_per_element: int,
 ) -> None:
     """As `_row_op`, through a scratch tensor in row order where `out` cannot be written in it."""
     if _row_op(ctx, node, kind, source, out, axes, attrs, flops_per_element) is not None:
@@ -73,10 +85,17 @@ def softmax(ctx: Context, node: Node) -> bool:
 
 
 def normalised(
-    ctx: Context, node: Node, source: Ref, axes: tuple[int, ...], epsilon: float,
-    scale: Ref | None, bias: Ref | None, *, centred: bool = True,
+    ctx: Context,
+    node: Node,
+    source: Ref,
+    axes: tuple[int, ...],
+    epsilon: float,
+    scale: Ref | None,
+    bias: Ref | None,
+    *,
+    centred: bool = True,
 ) -> None:
-    """out = (x - mean) / sqrt(variance + epsilon) * scale + bias, moments over `axes`."""
+    """Writes (x - mean) / sqrt(variance + epsilon) * scale + bias, moments over `axes`."""
     out = ctx.output(node)
     attrs: dict[str, object] = {"epsilon": epsilon, "centred": int(centred)}
     if scale is None and bias is None:
@@ -84,18 +103,14 @@ def normalised(
         return
     plain = ctx.tensor(f"{node.outputs[0]}.unit", TensorType("float32", out.shape))
     _with_copy(ctx, node, "normalise", source, plain, axes, attrs, 8)
-    operands, statements, value = [plain], [], 0
-    for ref in (scale, bias):
-        if ref is not None:
-            operands.append(ref)
-    value, count = 0, len(operands)
-    for index, (ref, code) in enumerate(((scale, "{0} * {1}"), (bias, "{0} + {1}"))):
-        if ref is None:
-            continue
-        slot = 1 if index == 0 or scale is None else 2
-        statements.append(Statement("float32", code, (value, slot)))
-        value = count + len(statements) - 1
-    body = Body(("float32",) * count, tuple(statements), value)
+    given = [(code, ref) for code, ref in (("{0} * {1}", scale), ("{0} + {1}", bias)) if ref]
+    count = 1 + len(given)
+    statements = tuple(
+        Statement("float32", code, (count + slot - 1 if slot else 0, slot + 1))
+        for slot, (code, _) in enumerate(given)
+    )
+    operands = [plain, *(ref for _, ref in given)]
+    body = Body(("float32",) * count, statements, count + len(given) - 1)
     ctx.map([node.name], out, operands, body)
 
 
@@ -141,7 +156,9 @@ def group_norm(ctx: Context, node: Node) -> bool:
     unit = plain.reshape(source.shape)
     shape = (1, channels, *(1,) * len(space))
     scale, bias = (ctx.device(n).reshape(shape) for n in node.inputs[1:3])
-    assert unit is not None and scale is not None and bias is not None
+    assert unit is not None, "a new tensor takes every shape"
+    assert scale is not None, "a vector takes trailing ones"
+    assert bias is not None, "a vector takes trailing ones"
     body = Body(("float32",) * 3, (Statement("float32", "{0} * {1} + {2}", (0, 1, 2)),), 3)
     ctx.map([node.name], ctx.output(node), [unit, scale, bias], body)
     return True

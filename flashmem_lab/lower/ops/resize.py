@@ -23,7 +23,8 @@ def axis_taps(
     """Source indices and weights of each output element along one axis.
 
     Args:
-        old, new: extent before and after.
+        old: extent before.
+        new: extent after.
         scale: new / old as the model states it (it need not be that quotient exactly).
         mode: nearest, linear or cubic.
         coordinates: coordinate_transformation_mode.
@@ -56,29 +57,32 @@ def axis_taps(
 
 def _source(x: np.ndarray, old: int, new: int, scale: float, coordinates: str) -> np.ndarray:
     if coordinates == "asymmetric":
-        return x / scale
+        return np.asarray(x / scale)
     if coordinates == "align_corners":
-        return x * ((old - 1) / (new - 1)) if new > 1 else np.zeros_like(x)
+        return np.asarray(x * ((old - 1) / (new - 1))) if new > 1 else np.zeros_like(x)
     if coordinates == "pytorch_half_pixel" and new == 1:
         return np.zeros_like(x)
     if coordinates == "half_pixel_symmetric":
         adjusted = new / (scale * old)
-        return old / 2 * (1 - adjusted) + (x + 0.5) / scale - 0.5
+        return np.asarray(old / 2 * (1 - adjusted) + (x + 0.5) / scale - 0.5)
     return np.asarray((x + 0.5) / scale - 0.5)
 
 
 def _nearest(x: np.ndarray, rounding: str) -> np.ndarray:
     if rounding == "floor":
-        return np.floor(x)
+        return np.asarray(np.floor(x))
     if rounding == "ceil":
-        return np.ceil(x)
+        return np.asarray(np.ceil(x))
     if rounding == "round_prefer_ceil":
         return np.floor(x + 0.5)
     return np.ceil(x - 0.5)
 
 
 def _cubic(part: np.ndarray, a: float) -> np.ndarray:
-    near, far = lambda t: ((a + 2) * t - (a + 3)) * t * t + 1, lambda t: (
-        ((t - 5) * t + 8) * t - 4
-    ) * a
+    def near(t: np.ndarray) -> np.ndarray:  # |t| <= 1
+        return np.asarray(((a + 2) * t - (a + 3)) * t * t + 1)
+
+    def far(t: np.ndarray) -> np.ndarray:  # 1 < |t| < 2
+        return np.asarray((((t - 5) * t + 8) * t - 4) * a)
+
     return np.concatenate([far(part + 1), near(part), near(1 - part), far(2 - part)], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -19,9 +20,8 @@ def _reshaped(ctx: Context, node: Node, value: Value, shape: tuple[int, ...]) ->
     return value.reshape(shape)
 
 
-@handles(
-    "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"
-)  # inferred shapes say the rest
+# Inferred shapes say the rest.
+@handles("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout")
 def reshape(ctx: Context, node: Node) -> bool:
     if len([o for o in node.outputs if o]) > 1:  # a Dropout whose mask is asked for
         return False
@@ -155,7 +155,7 @@ def gather(ctx: Context, node: Node) -> bool:
     if picked is not None and picked.size:
         extent = value.shape[axis]
         rows = [int(i) % extent if -extent <= i < extent else -1 for i in picked.ravel()]
-        steps = {b - a for a, b in zip(rows, rows[1:], strict=False)} or {1}
+        steps = {b - a for a, b in pairwise(rows)} or {1}
         if -1 in rows:
             return False  # out of range: the host says so
         if len(steps) == 1 and 0 not in steps:

@@ -1,0 +1,243 @@
+"""Lowering small graphs: what is fused, what costs nothing, what is split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flashmem_lab.device import simulated_devices
+from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.graph import open_graph
+from flashmem_lab.lower import LoweredModel, Precision, Storage, lower
+from flashmem_lab.lower.layer import HostCall, KernelCall, RowFetch
+
+CPU = simulated_devices()["sim:pocl"]
+
+
+def lowered(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, tuple[int, ...]],
+    outputs: dict[str, tuple[int, ...]],
+    weights: dict[str, np.ndarray],
+    *,
+    device: DeviceSpec = CPU,
+    precision: Precision = Precision.FP32,
+    storage: Storage | None = None,
+    integer_inputs: tuple[str, ...] = (),
+) -> LoweredModel:
+    kinds = {n: TensorProto.INT64 if n in integer_inputs else TensorProto.FLOAT for n in inputs}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, kinds[n], s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
+        [numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    path = folder / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
+    return lower(open_graph(path), device, precision=precision, storage=storage)
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), [output], name=output, **attributes)
+
+
+def kinds(model: LoweredModel) -> list[str]:
+    return [layer.kind for layer in model.layers]
+
+
+def test_gelu_and_bias_and_residual_join_the_product(tmp_path: Path) -> None:
+    scalars = {k: np.array(v, np.float32) for k, v in (("half", 0.5), ("root", 1.4), ("one", 1))}
+    model = lowered(
+        tmp_path,
+        [
+            node("MatMul", "x w", "p"),
+            node("Add", "p b", "h"),
+            node("Div", "h root", "d"),
+            node("Erf", "d", "e"),
+            node("Add", "e one", "a"),
+            node("Mul", "h a", "m"),
+            node("Mul", "m half", "g"),
+            node("Add", "g x", "y"),
+        ],
+        {"x": (1, 6, 32)},
+        {"y": (1, 6, 32)},
+        {"w": random(32, 32), "b": random(32), **scalars},
+    )
+    assert kinds(model) == ["gemm"]
+    assert set(model.layers[0].nodes) == {"p", "h", "d", "e", "a", "m", "g", "y"}
+
+
+def test_attention_needs_no_copy(tmp_path: Path) -> None:
+    """Heads are split and joined by strides: products and a softmax, nothing else."""
+    shape = {"heads": np.array([1, 7, 4, 8]), "joined": np.array([1, 7, 32])}
+    split = []
+    for name in "qkv":
+        split += [
+            node("MatMul", f"x w{name}", f"{name}0"),
+            node("Reshape", f"{name}0 heads", f"{name}1"),
+            node("Transpose", f"{name}1", name, perm=[0, 2, 3, 1] if name == "k" else [0, 2, 1, 3]),
+        ]
+    model = lowered(
+        tmp_path,
+        [
+            *split,
+            node("MatMul", "q k", "s"),
+            node("Softmax", "s", "p"),
+            node("MatMul", "p v", "o"),
+            node("Transpose", "o", "t", perm=[0, 2, 1, 3]),
+            node("Reshape", "t joined", "j"),
+            node("MatMul", "j wo", "y"),
+        ],
+        {"x": (1, 7, 32)},
+        {"y": (1, 7, 32)},
+        {**{f"w{n}": random(32, 32) for n in "qkvo"}, **shape},
+    )
+    assert kinds(model) == ["gemm"] * 3 + ["matmul", "softmax", "matmul", "gemm"]
+    assert model.eliminated == {"Reshape": 3, "Transpose": 4}
+
+
+def test_concat_is_written_by_its_producers(tmp_path: Path) -> None:
+    model = lowered(
+        tmp_path,
+        [
+            node("Conv", "x w1", "a"),
+            node("Relu", "a", "b"),
+            node("Conv", "x w2", "c"),
+            node("Concat", "b c", "y", axis=1),
+        ],
+        {"x": (1, 3, 8, 8)},
+        {"y": (1, 7, 8, 8)},
+        {"w1": random(3, 3, 1, 1), "w2": random(4, 3, 1, 1)},
+    )
+    assert kinds(model) == ["conv", "conv"]
+    assert len(model.buffers) == 2
+
+
+def test_a_value_with_two_readers_is_kept(tmp_path: Path) -> None:
+    model = lowered(
+        tmp_path,
+        [
+            node("Relu", "x", "r"),
+            node("ReduceMean", "r", "m", keepdims=1),
+            node("Sub", "r m", "y"),
+        ],
+        {"x": (2, 5)},
+        {"y": (2, 5)},
+        {},
+    )
+    assert kinds(model) == ["map", "reduce", "map"]
+
+
+def test_batch_normalisation_becomes_part_of_the_convolution(tmp_path: Path) -> None:
+    vectors = {k: np.abs(random(4)) for k in ("scale", "shift", "mean", "var")}
+    model = lowered(
+        tmp_path,
+        [
+            node("Conv", "x w", "c"),
+            node("BatchNormalization", "c scale shift mean var", "y"),
+        ],
+        {"x": (1, 3, 8, 8)},
+        {"y": (1, 4, 6, 6)},
+        {"w": random(4, 3, 3, 3), **vectors},
+    )
+    assert kinds(model) == ["conv"]
+    assert any(step.op == "scale" for step in model.weights["w"].recipe.steps)
+
+
+def test_rows_of_an_embedding_are_fetched_not_held(tmp_path: Path) -> None:
+    model = lowered(
+        tmp_path,
+        [node("Gather", "table ids", "e"), node("Relu", "e", "y")],
+        {"ids": (1, 5)},
+        {"y": (1, 5, 64)},
+        {"table": random(1000, 64)},
+        integer_inputs=("ids",),
+    )
+    work = model.layers[0].work
+    assert isinstance(work, RowFetch)
+    assert work.index == "ids"
+    assert model.weights[work.table].device_bytes == 0
+    assert model.inputs[0].view is None
+
+
+def test_an_operator_without_kernel_runs_on_the_host(tmp_path: Path) -> None:
+    model = lowered(
+        tmp_path,
+        [node("Relu", "x", "r"), node("CumSum", "r axis", "c"), node("Relu", "c", "y")],
+        {"x": (3, 4)},
+        {"y": (3, 4)},
+        {"axis": np.array(1)},
+    )
+    assert kinds(model) == ["map", "host", "map"]
+    assert isinstance(model.layers[1].work, HostCall)
+
+
+def test_a_large_head_is_split_and_its_parts_are_one_output(tmp_path: Path) -> None:
+    """40 MB of head beside small activations: tiles of at most 1/32 of all weights or 1 MiB."""
+    model = lowered(
+        tmp_path,
+        [node("MatMul", "x w", "y")],
+        {"x": (1, 1, 512)},
+        {"y": (1, 1, 20000)},
+        {"w": random(512, 20000)},
+    )
+    parts = [w for w in model.weights.values() if w.origin == "w"]
+    assert len(parts) == len(model.layers) > 10
+    assert max(p.device_bytes for p in parts) <= 512 * 20000 * 4 // 32 + 512 * 64 * 16
+    assert sum(p.width for p in parts) * 4 == 20000
+    assert len(model.buffers) == 2
+
+
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+def test_no_image_passes_the_limits_of_the_device(tmp_path: Path, storage: Storage) -> None:
+    small = replace(CPU, limits=replace(CPU.limits, image_width=256, image_height=64))
+    model = lowered(
+        tmp_path,
+        [node("Conv", "x w", "c"), node("Conv", "c v", "y")],
+        {"x": (1, 40, 8, 8)},
+        {"y": (1, 24, 4, 4)},
+        {"w": random(1200, 40, 3, 3), "v": random(24, 1200, 3, 3)},
+        device=small,
+        storage=storage,
+    )
+    images = [w for w in model.weights.values() if w.storage is Storage.IMAGE2D]
+    assert bool(images) == (storage is Storage.IMAGE2D)
+    assert all(w.width <= 256 and w.height <= 64 for w in images)
+
+
+def test_half_precision_halves_textures_and_leaves_vectors(tmp_path: Path) -> None:
+    arguments = (
+        [node("MatMul", "x w", "p"), node("Add", "p b", "y")],
+        {"x": (3, 32)},
+        {"y": (3, 64)},
+        {"w": random(32, 64), "b": random(64 * 16)[:64]},
+    )
+    full = lowered(tmp_path, *arguments)
+    half = lowered(tmp_path, *arguments, precision=Precision.FP16)
+    assert half.weights["w"].device_bytes * 2 == full.weights["w"].device_bytes
+    assert half.weights["b"] == full.weights["b"]
+
+
+def test_launches_divide_evenly(tmp_path: Path) -> None:
+    model = lowered(
+        tmp_path,
+        [node("MatMul", "x w", "p"), node("Softmax", "p", "y")],
+        {"x": (5, 33)},
+        {"y": (5, 35)},
+        {"w": random(33, 35)},
+    )
+    for layer in model.layers:
+        assert isinstance(layer.work, KernelCall)
+        pairs = zip(layer.work.global_size, layer.work.local_size, strict=True)
+        assert all(whole % part == 0 for whole, part in pairs)
