@@ -1,0 +1,16 @@
+"""Runs programs on OpenCL devices of this machine. No other folder knows pyopencl."""
+
+from flashmem_lab.runtime.opencl.query import list_devices, working
+from flashmem_lab.runtime.opencl.runtime import OpenCLRuntime
+
+__all__ = ["OpenCLRuntime", "list_devices", "open_runtime", "working"]
+
+
+def open_runtime(device_id: str) -> OpenCLRuntime:
+    """Opens a device; close the runtime when done, or use it in a `with`.
+
+    Raises:
+        UsageError: there is no such device.
+        DeviceError: it cannot be opened.
+    """
+    return OpenCLRuntime(device_id)

@@ -1,0 +1,164 @@
+"""The compute lane: launches enqueued as early as their memory and weights allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter_ns
+
+import numpy as np
+import pyopencl as cl
+
+from flashmem_lab.lower.layer import Arg, RowFetch
+from flashmem_lab.program.program import (
+    ComputeCommand,
+    HostStep,
+    Launch,
+    Program,
+    WriteInput,
+)
+from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.host import HostSide
+from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
+from flashmem_lab.runtime.opencl.recorder import Recorder
+from flashmem_lab.runtime.opencl.signals import Signals
+from flashmem_lab.runtime.opencl.views import read_view, write_view
+
+_WHO = "main"
+Constant = np.int32 | np.float32
+
+
+class ComputeLane:
+    """Walks program.compute in order on an in-order queue; used by the main thread alone.
+
+    Args:
+        program: whose lane it is.
+        kernels: one for each of program.kernels.
+        queue: the compute queue.
+        objects: where arguments are found.
+        host: runs host steps.
+        inputs: the user's arrays, checked.
+        signals: tells which allocations and uploads happened.
+        recorder: takes notes.
+        progress: called with the number of layers enqueued and of all.
+
+    Attributes:
+        outputs: what ReadOutput reads, by port name; valid once the queue is finished.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        kernels: Sequence[cl.Kernel],
+        queue: cl.CommandQueue,
+        objects: DeviceObjects,
+        host: HostSide,
+        inputs: Mapping[str, np.ndarray],
+        signals: Signals,
+        recorder: Recorder,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.outputs: dict[str, np.ndarray] = {}
+        self._commands = program.compute
+        self._layers = len(program.layers)
+        self._kernels = kernels
+        self._queue = queue
+        self._objects = objects
+        self._host = host
+        self._inputs = inputs
+        self._signals = signals
+        self._recorder = recorder
+        self._progress = progress
+        self._next = 0
+        self._events: dict[int, cl.Event | None] = {}
+        self._layer = -1
+
+    def advance(self) -> None:
+        """Enqueues every command whose turn it is and whose memory and weights are on their way."""
+        while self._next < len(self._commands):
+            if not self._signals.published(self._commands[self._next].after):
+                break
+            self._do(self._commands[self._next])
+        self._queue.flush()
+
+    def advance_through(self, command: int) -> None:
+        """Enqueues up to and with `command`, waiting for whatever its turn needs.
+
+        Raises:
+            Stopped: the disk thread failed.
+            PlanError: what it needs will never come.
+        """
+        while command not in self._events and self._next < len(self._commands):
+            for needed in self._commands[self._next].after:
+                self._signals.wait(needed, who=_WHO)
+            self._do(self._commands[self._next])
+        self._queue.flush()
+
+    def advance_to_end(self) -> None:
+        """Enqueues the rest of the lane."""
+        if self._commands:
+            self.advance_through(self._commands[-1].id)
+
+    def wait_done(self, command: int) -> None:
+        """Waits until a command of this lane has run on the device."""
+        self.advance_through(command)
+        event = self._events.get(command)
+        if event is not None:
+            event.wait()
+            self._events[command] = None
+
+    def _do(self, command: ComputeCommand) -> None:
+        with translating(f"running {command.name!r}"):
+            event = self._run(command)
+        self._events[command.id] = event
+        self._signals.publish(command.id)  # for this lane: the queue runs in order
+        self._next += 1
+        if self._progress is not None and command.layer != self._layer:
+            self._layer = command.layer
+            self._progress(command.layer + 1, self._layers)
+
+    def _run(self, command: ComputeCommand) -> cl.Event | None:
+        """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""
+        pending = [e for needed in command.after if (e := self._signals.event(needed)) is not None]
+        begun_ns = perf_counter_ns()
+        if isinstance(command, Launch):
+            event = self._launch(command, pending)
+            kind, size = "launch", 0
+        else:
+            if pending:
+                cl.wait_for_events(pending)
+            if isinstance(command, HostStep):
+                kind = "rows" if isinstance(command.work, RowFetch) else "host"
+                self._queue.finish()  # so that its time is its own
+                begun_ns = perf_counter_ns()
+                size, event = self._host.run(command), None
+            elif isinstance(command, WriteInput):
+                memory, array = self._objects.buffer(command.view.ref), self._inputs[command.name]
+                event = write_view(self._queue, memory, command.view, array)
+                kind, size = "write-input", array.nbytes
+            else:
+                memory = self._objects.buffer(command.view.ref)
+                array, event = read_view(self._queue, memory, command.view, blocking=False)
+                self.outputs[command.name] = array
+                kind, size = "read-output", array.nbytes
+        self._recorder.computed(
+            command.id, kind, command.name, command.layer, size, begun_ns, event
+        )
+        return event
+
+    def _launch(self, command: Launch, pending: list[cl.Event]) -> cl.Event:
+        kernel = self._kernels[command.kernel]
+        for at, arg in enumerate(command.args):
+            kernel.set_arg(at, self._value(arg))
+        return cl.enqueue_nd_range_kernel(
+            self._queue,
+            kernel,
+            command.global_size,
+            command.local_size or None,
+            wait_for=pending or None,
+        )
+
+    def _value(self, arg: Arg) -> DeviceMemory | Constant:
+        if arg.kind == "object":
+            return self._objects[str(arg.value)]
+        return np.int32(arg.value) if arg.kind == "int" else np.float32(arg.value)

@@ -1,0 +1,228 @@
+"""Walks a Program: memory and compute on the main thread, disk and transfer on the disk thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from time import perf_counter_ns
+
+import numpy as np
+import pyopencl as cl
+
+from flashmem_lab.device.spec import Transport
+from flashmem_lab.errors import UsageError
+from flashmem_lab.plan.timeline import Event, Pool
+from flashmem_lab.program.program import Alloc, Program
+from flashmem_lab.runtime.opencl.clock import DeviceClock
+from flashmem_lab.runtime.opencl.compute import ComputeLane
+from flashmem_lab.runtime.opencl.disk import Loader
+from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.host import HostSide
+from flashmem_lab.runtime.opencl.ledger import Ledger
+from flashmem_lab.runtime.opencl.objects import DeviceObjects, hand_overs
+from flashmem_lab.runtime.opencl.recorder import Recorder
+from flashmem_lab.runtime.opencl.signals import Signals, Stopped
+from flashmem_lab.runtime.opencl.transports import (
+    CopyTransport,
+    MapTransport,
+    StagingRing,
+    WeightTransport,
+)
+from flashmem_lab.runtime.opencl.views import to_port
+from flashmem_lab.runtime.opencl.weightfile import WeightFile
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDevice:
+    """A device that is open: one context, an in-order queue for each of compute and transfer."""
+
+    device: cl.Device
+    context: cl.Context
+    compute: cl.CommandQueue
+    transfer: cl.CommandQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run: host times of its start and end, what happened, and the outputs."""
+
+    start_ns: int
+    end_ns: int
+    events: tuple[Event, ...]
+    outputs: Mapping[str, np.ndarray]
+
+
+class Engine:
+    """Runs one program any number of times; preloaded weights stay until `close`.
+
+    Memory commands are carried out strictly in order, so what the device holds is at any moment
+    a prefix of that order. The only waits of the main thread are those that they ask for: a free
+    for the last command that used its object, and a launch for the upload it needs to exist.
+
+    Args:
+        device: where it runs.
+        program: sound (`check_program`); the bounds of what it touches are not checked again.
+        file: the packed weights.
+        kernels: one for each of program.kernels.
+        ledger: counts and caps what the device holds.
+
+    Raises:
+        UsageError: the program moves weights in a way that the host cannot.
+    """
+
+    def __init__(
+        self,
+        device: OpenDevice,
+        program: Program,
+        file: WeightFile,
+        kernels: Sequence[cl.Kernel],
+        ledger: Ledger,
+    ) -> None:
+        if program.transport is Transport.INLINE:
+            raise UsageError(
+                "this runtime moves weights by copy or by map, not inline",
+                hint="plan with --transport copy or --transport map",
+            )
+        self._device = device
+        self._program = program
+        self._file = file
+        self._kernels = kernels
+        self._ledger = ledger
+        mapped = program.transport is Transport.MAP
+        self._objects = DeviceObjects(device.context, ledger, host_visible=mapped)
+        self._clock = DeviceClock(device.compute)
+        self._ring: StagingRing | None = None
+        self._kept: frozenset[int] = frozenset()  # commands done once and for all
+
+    def run(
+        self,
+        number: int,
+        inputs: Mapping[str, np.ndarray],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Pass:
+        """Runs the program once; run 0 also does what is done once.
+
+        Raises:
+            As `Runtime.run`; whatever the run held is still there until `close`.
+        """
+        program, first = self._program, number == 0
+        with translating("calibrating the device's clock"):
+            self._clock.calibrate()
+        start_ns = perf_counter_ns()
+        self._ledger.begin_run(number, start_ns)
+        signals, recorder = Signals(self._kept), Recorder(program, number)
+        transport = self._transport()
+        loader = Loader(
+            program,
+            first_run=first,
+            transport=transport,
+            queue=self._device.transfer,
+            signals=signals,
+            recorder=recorder,
+        )
+        lane = ComputeLane(
+            program,
+            kernels=self._kernels,
+            queue=self._device.compute,
+            objects=self._objects,
+            host=HostSide(self._device.compute, self._objects, self._file, program.spans, inputs),
+            inputs=inputs,
+            signals=signals,
+            recorder=recorder,
+            progress=progress,
+        )
+        loader.start()
+        try:
+            self._walk(lane, transport, signals, first=first)
+            signals.end("main")
+        except Stopped:
+            pass  # the disk thread's error is raised below
+        except BaseException:
+            signals.stop()
+            raise
+        finally:
+            loader.join()
+            with translating("unmapping weights"):
+                transport.abandon()
+        if signals.error is not None:
+            raise signals.error
+        with translating("finishing the run"):
+            self._device.compute.finish()
+            end_ns = perf_counter_ns()
+            self._ledger.end_run(end_ns)
+            self._device.transfer.finish()
+            self._clock.calibrate()
+            events = recorder.events(self._clock, start_ns, end_ns)
+        self._kept = self._done_once()
+        ports = {port.name: port for port in program.outputs}
+        outputs = {name: to_port(array, ports[name]) for name, array in lane.outputs.items()}
+        return Pass(start_ns, end_ns, tuple(events), outputs)
+
+    def close(self) -> None:
+        """Waits for the device and releases everything, after a failed run too."""
+        for queue in (self._device.transfer, self._device.compute):
+            with suppress(cl.Error):  # a lost device has nothing left to wait for
+                queue.finish()
+        with suppress(cl.Error):
+            self._objects.release_all()
+        if self._ring is not None:
+            with suppress(cl.Error):
+                self._ring.release()
+            self._ledger.release(Pool.STAGING, self._program.staging_bytes)
+            self._ring = None
+
+    def _walk(
+        self, lane: ComputeLane, transport: WeightTransport, signals: Signals, *, first: bool
+    ) -> None:
+        """Memory commands in their order; in between, as much of the compute lane as can go."""
+        program = self._program
+        handed_over = hand_overs(program.memory, program.objects, first_run=first)
+        allocating = True
+        for command in program.memory:
+            signals.check()
+            if isinstance(command, Alloc):
+                if command.once and not first:
+                    continue
+                allocating = True
+                wanted = program.objects[command.object]
+                self._objects.create(wanted)
+                if wanted.pool is Pool.TEXTURE:
+                    with translating(f"mapping {wanted.name!r}"):
+                        transport.created(wanted.name)
+            else:
+                if allocating:
+                    lane.advance()
+                    allocating = False
+                with translating(f"waiting to free {command.object!r}"):
+                    for needed in command.after:
+                        lane.wait_done(needed)
+                    self._objects.release(command.object, hand_over=command.id in handed_over)
+            signals.publish(command.id)
+        lane.advance_to_end()
+
+    def _transport(self) -> WeightTransport:
+        program, transfer = self._program, self._device.transfer
+        if program.transport is Transport.MAP:
+            return MapTransport(program, file=self._file, objects=self._objects, queue=transfer)
+        if self._ring is None:
+            self._ring = self._make_ring()
+        return CopyTransport(
+            program, file=self._file, objects=self._objects, queue=transfer, ring=self._ring
+        )
+
+    def _make_ring(self) -> StagingRing:
+        size, slot = self._program.staging_bytes, self._program.slot_bytes
+        with translating(f"creating the staging ring of {size} bytes"):
+            return self._ledger.create(
+                Pool.STAGING,
+                size,
+                "staging ring",
+                lambda: StagingRing(self._device.context, self._device.transfer, size, slot),
+            )
+
+    def _done_once(self) -> frozenset[int]:
+        program = self._program
+        commands = chain(program.memory, program.disk, program.transfer)
+        return frozenset(c.id for c in commands if getattr(c, "once", False))

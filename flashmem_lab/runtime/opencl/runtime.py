@@ -1,0 +1,175 @@
+"""The runtime protocol on an OpenCL device of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import chain
+from pathlib import Path
+from time import perf_counter_ns
+from types import TracebackType
+
+import numpy as np
+import pyopencl as cl
+
+from flashmem_lab.errors import UsageError
+from flashmem_lab.plan.timeline import Event, MemorySample, Pool, Timeline
+from flashmem_lab.program.program import Program
+from flashmem_lab.runtime.base import Progress, RunResult
+from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice, Pass
+from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.kernels import Kernels
+from flashmem_lab.runtime.opencl.ledger import Ledger
+from flashmem_lab.runtime.opencl.query import find, spec_of
+from flashmem_lab.runtime.opencl.residency import ResidencySampler
+from flashmem_lab.runtime.opencl.views import check_inputs
+from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.trace.trace import Trace
+
+
+class OpenCLRuntime:
+    """Runs programs on one device; a context manager. Not for several threads at once.
+
+    Args:
+        device_id: such as "ocl:0".
+
+    Attributes:
+        spec: the device.
+
+    Raises:
+        UsageError: there is no such device.
+        DeviceError: it cannot be opened.
+    """
+
+    def __init__(self, device_id: str) -> None:
+        device = find(device_id)
+        self.spec = spec_of(device_id, device)
+        with translating(f"opening {device_id}"):
+            context = cl.Context([device])
+            timed = cl.command_queue_properties.PROFILING_ENABLE
+            self._device = OpenDevice(
+                device=device,
+                context=context,
+                compute=cl.CommandQueue(context, properties=timed),
+                transfer=cl.CommandQueue(context, properties=timed),
+            )
+        self._kernels = Kernels(context, device)
+
+    def __enter__(self) -> OpenCLRuntime:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for the queues; every object was released when its run ended."""
+        with translating("closing the device"):
+            self._device.transfer.finish()
+            self._device.compute.finish()
+
+    def run(
+        self,
+        program: Program,
+        weights: Path,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        repeat: int = 1,
+        progress: Progress | None = None,
+    ) -> RunResult:
+        """See `Runtime.run`. Kernels are built before the clock of the first run starts.
+
+        `peak_bytes` has "host" too: the highest resident set of this process. The trace's notes
+        have the resident set before the first run and what the kernels took to build.
+        """
+        if repeat < 1:
+            raise UsageError(f"a program runs at least once, not {repeat} times")
+        arrays = check_inputs(program.inputs, inputs)
+        file = WeightFile(weights, program.spans)
+        try:
+            begun_ns = perf_counter_ns()
+            kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
+            compile_ms = (perf_counter_ns() - begun_ns) / 1e6
+            ledger = Ledger(program.budget_bytes)
+            engine = Engine(self._device, program, file, kernels, ledger)
+            try:
+                with ResidencySampler() as residency:
+                    passes = [
+                        engine.run(at, arrays, _telling(progress, f"run {at + 1} of {repeat}"))
+                        for at in range(repeat)
+                    ]
+                    residency.sample()
+                samples = list(ledger.samples)
+            finally:
+                engine.close()
+            assert ledger.total == 0, "everything that was created is released"
+        finally:
+            file.close()
+        host = _host_samples(residency, passes)
+        notes = {
+            "driver": self.spec.driver,
+            "device": self.spec.name,
+            "compile_ms": f"{compile_ms:.1f}",
+            "host_rss_start_bytes": str(residency.samples[0][1]),
+        }
+        peaks = {**ledger.peak_bytes(), "host": max(held for _, held in residency.samples)}
+        return RunResult(
+            outputs=passes[-1].outputs,
+            trace=self._trace(program, passes, [*samples, *host], notes),
+            first_run_ms=_ms(passes[0]),
+            warm_ms=tuple(_ms(later) for later in passes[1:]),
+            compile_ms=compile_ms,
+            stall_ms=sum(map(_stall_ns, passes[0].events)) / 1e6,
+            peak_bytes=peaks,
+            average_bytes=ledger.average_bytes(),
+        )
+
+    def _trace(
+        self,
+        program: Program,
+        passes: list[Pass],
+        samples: list[MemorySample],
+        notes: Mapping[str, str],
+    ) -> Trace:
+        return Trace(
+            origin="measured",
+            model=program.model,
+            device=self.spec.id,
+            strategy=program.strategy,
+            precision=program.precision,
+            budget_bytes=program.budget_bytes,
+            timeline=Timeline(
+                events=tuple(chain.from_iterable(one.events for one in passes)),
+                samples=tuple(sorted(samples, key=lambda s: (s.run, s.time_ns))),
+            ),
+            layers=program.layers,
+            notes=notes,
+        )
+
+
+def _host_samples(residency: ResidencySampler, passes: list[Pass]) -> list[MemorySample]:
+    """Resident set samples on each run's own clock."""
+    return [
+        MemorySample(max(0, time_ns - one.start_ns), Pool.HOST, held, run)
+        for run, one in enumerate(passes)
+        for time_ns, held in residency.samples
+        if one.start_ns <= time_ns <= one.end_ns
+    ]
+
+
+def _telling(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    """`progress` with its first argument filled in."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(what, done, total)
+
+
+def _ms(one: Pass) -> float:
+    return (one.end_ns - one.start_ns) / 1e6
+
+
+def _stall_ns(event: Event) -> int:
+    return event.end_ns - event.start_ns if event.kind == "stall" else 0

@@ -1,0 +1,135 @@
+"""Reading the packed weight file: straight into given memory, every block checked.
+
+Reads go through the page cache (`preadv`), never through a mapping: mapped pages would count as
+memory of this process, which must not hold a second copy of the weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashmem_lab.errors import CacheCorrupt, InputError, from_os_error
+from flashmem_lab.program.pack import check_rows
+from flashmem_lab.program.program import PackedSpan
+
+_IOV_MAX = 1024  # buffers of one preadv; POSIX guarantees 16, Linux and macOS take 1024
+
+
+class WeightFile:
+    """An open packed weight file (or bundle).
+
+    Args:
+        path: the file.
+        spans: where each weight lies; offsets from the start of the file.
+
+    Raises:
+        FlashMemError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, spans: Mapping[str, PackedSpan]) -> None:
+        self._path = path
+        self._spans = spans
+        self._checked: set[tuple[str, int]] = set()  # blocks of host tables seen whole
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise from_os_error(error, "opening packed weights") from error
+        if hasattr(os, "posix_fadvise"):
+            # Weights lie in the file in order of use: read far ahead.
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+    def read_rows(self, weight: str, first_row: int, into: NDArray[np.uint8]) -> None:
+        """Reads rows of a weight and compares them with their checksums.
+
+        Args:
+            weight: name.
+            first_row: first row, the first of a block.
+            into: shape (rows, row bytes); rows may lie apart, each one is contiguous. Whole
+                blocks, or up to the weight's end.
+
+        Raises:
+            CacheCorrupt: a block differs or the file ends early.
+            FlashMemError: the file cannot be read.
+        """
+        span = self._spans[weight]
+        self._fill(weight, span.offset + first_row * span.row_bytes, into)
+        for at in range(0, len(into), span.block_rows):
+            block = np.ascontiguousarray(into[at : at + span.block_rows])
+            check_rows(span, first_row + at, block.data, weight=weight, file=self._path)
+
+    def whole(self, weight: str) -> NDArray[np.uint8]:
+        """All bytes of a weight, checked; shape (bytes,)."""
+        span = self._spans[weight]
+        rows = np.empty((span.bytes // span.row_bytes, span.row_bytes), np.uint8)
+        self.read_rows(weight, 0, rows)
+        return rows.reshape(-1)
+
+    def take(self, table: str, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Rows of a host table; each block that holds one is checked when it is first met.
+
+        Args:
+            table: name.
+            index: row numbers, shape (n,); negative ones count from the end.
+
+        Returns:
+            The rows' bytes, shape (n, row bytes).
+
+        Raises:
+            InputError: a row number is out of range.
+            CacheCorrupt: a block differs.
+        """
+        span = self._spans[table]
+        height = span.bytes // span.row_bytes
+        rows = np.where(index < 0, index + height, index)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < height):
+            wrong = int(index[(rows < 0) | (rows >= height)][0])
+            raise InputError(
+                f"index {wrong} is outside table {table!r}, which has {height} rows",
+                hint=f"give numbers from 0 to {height - 1}",
+            )
+        taken = np.empty((len(rows), span.row_bytes), np.uint8)
+        blocks = rows // span.block_rows
+        for block in np.unique(blocks):
+            wanted = np.flatnonzero(blocks == block)
+            first = int(block) * span.block_rows
+            if (table, int(block)) in self._checked:
+                for at in wanted:
+                    offset = span.offset + int(rows[at]) * span.row_bytes
+                    self._fill(table, offset, taken[at : at + 1])
+            else:
+                whole = np.empty((min(span.block_rows, height - first), span.row_bytes), np.uint8)
+                self.read_rows(table, first, whole)
+                self._checked.add((table, int(block)))
+                taken[wanted] = whole[rows[wanted] - first]
+        return taken
+
+    def _fill(self, weight: str, offset: int, into: NDArray[np.uint8]) -> None:
+        """Fills `into` from `offset` on: in one piece where it is contiguous, else row by row."""
+        tight = into.flags.c_contiguous
+        views = [into.reshape(-1).data] if tight else [row.data for row in into]
+        for at in range(0, len(views), _IOV_MAX):
+            offset = self._fill_views(weight, offset, views[at : at + _IOV_MAX])
+
+    def _fill_views(self, weight: str, offset: int, views: list[memoryview]) -> int:
+        while views:
+            try:
+                count = os.preadv(self._file, views, offset)
+            except OSError as error:
+                raise from_os_error(error, f"reading packed weights of {weight!r}") from error
+            if count == 0:
+                raise CacheCorrupt(self._path, weight)
+            offset += count
+            while views and count >= len(views[0]):  # a read may stop anywhere
+                count -= len(views.pop(0))
+            if views:
+                views[0] = views[0][count:]
+        return offset
