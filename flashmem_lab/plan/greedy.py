@@ -105,48 +105,58 @@ def least_memory(problem: Problem, pinned: Mask, budget: int) -> Schedule:
 
 def least_cold(problem: Problem, forced: Mask, budget: int) -> Schedule:
     """In order of use, as early as there is room; then pins what costs the first run nothing."""
-    load_at = earliest_loads(problem, forced, budget)
-    run = run_clock(problem, forced, load_at, cold=True)
-    candidates = [
-        Schedule(pinned, earliest_loads(problem, pinned, budget))
-        for pinned in _free_pins(problem, forced, load_at, run, budget)
+    plain = Schedule(forced, earliest_loads(problem, forced, budget))
+    run = run_clock(problem, forced, plain.load_at, cold=True)
+    pinned = _free_pins(problem, plain, run, budget)
+    candidates = [Schedule(some, earliest_loads(problem, some, budget)) for some in pinned]
+    candidates.append(least_warm(problem, forced, budget))
+    # Not even a faster one: a plan with a larger budget might not be able to follow.
+    equal = [
+        plan
+        for plan in candidates
+        if isclose(_time(problem, plan, cold=True), run.total_ns, rel_tol=1e-9)
     ]
-    warm = least_warm(problem, forced, budget)
-    # Not even faster: a plan with a larger budget might not be able to follow.
-    if isclose(_time(problem, warm, cold=True), run.total_ns, rel_tol=1e-9):
-        candidates.append(warm)
     return min(
-        candidates,
+        [plain, *equal],
         key=lambda plan: (_time(problem, plan, cold=False), -problem.size[plan.pinned].sum()),
     )
 
 
-def _free_pins(
-    problem: Problem, forced: Mask, load_at: Ints, run: Run, budget: int
-) -> Iterator[Mask]:
+def _free_pins(problem: Problem, plain: Schedule, run: Run, budget: int) -> Iterator[Mask]:
     """Sets of weights that can be pinned with every event of the first run where it was.
 
     An object made at step z could be made as late as the last step that begins before its first
     read, without moving that read. What then is free at every step outside a weight's life is
-    room to pin it, unless its read waited for memory: that one would come earlier, and a plan
-    with a larger budget might not be able to follow.
+    room to pin it, unless its read waited for memory: that one would come earlier.
     """
-    slack = np.searchsorted(run.end, run.begin, side="right")
-    latest = load_at.copy()
-    latest[run.order] = np.maximum(load_at[run.order], np.minimum(slack, problem.first[run.order]))
-    # Weights first used by one layer may swap places when one of them is pinned: all or none.
-    waited = np.isin(problem.first, problem.first[run.order[run.gate > run.free]])
-    eligible = np.flatnonzero(~forced & ~waited)
-    spare = budget - residency(problem, forced, latest)
-    for order in (eligible, eligible[np.argsort(-problem.size[eligible], kind="stable")]):
-        room, pinned = spare.copy(), forced.copy()
-        for weight in order.tolist():
-            size, begin, end = problem.size[weight], latest[weight], problem.last[weight] + 1
-            if room[:begin].min(initial=size) >= size and room[end:].min(initial=size) >= size:
-                room[:begin] -= size
-                room[end:] -= size
-                pinned[weight] = True
+    begun = np.searchsorted(run.end, run.begin, side="right")  # the step of each first read
+    latest = plain.load_at.copy()
+    latest[run.order] = np.maximum(latest[run.order], np.minimum(begun, problem.first[run.order]))
+    waited = set(problem.first[run.order[run.gate > run.free]].tolist())
+    groups = [
+        group
+        for group in _groups(problem, plain.pinned)
+        if int(problem.first[group[0]]) not in waited
+    ]
+    by_size = sorted(groups, key=lambda group: -int(problem.size[group].sum()))
+    spare = budget - residency(problem, plain.pinned, latest)
+    for order in (groups, by_size):
+        room, pinned = spare, plain.pinned.copy()
+        for group in order:
+            left = room.copy()
+            for weight in group.tolist():
+                left[: latest[weight]] -= problem.size[weight]
+                left[problem.last[weight] + 1 :] -= problem.size[weight]
+            if left.min() >= 0:
+                room = left
+                pinned[group] = True
         yield pinned
+
+
+def _groups(problem: Problem, pinned: Mask) -> list[Ints]:
+    """Unpinned weights, those first used by one layer together: pinning all keeps their order."""
+    free = np.flatnonzero(~pinned)
+    return np.split(free, np.flatnonzero(np.diff(problem.first[free])) + 1) if len(free) else []
 
 
 # --- warm ----------------------------------------------------------------------------------
@@ -155,19 +165,18 @@ def _free_pins(
 def least_warm(problem: Problem, forced: Mask, budget: int) -> Schedule:
     """Chooses W among nested families, and streams the rest as early as there is room.
 
-    Each family pins the first k weights of a fixed order; what fits one budget fits a larger
-    one, and a larger budget has more room to stream beside the same W. So the best member never
-    gets slower with the budget. Members are tried best lower bound first, and of equal ones the
-    largest, which reads least in each run, until none can win.
+    Each family pins what the first k layers of a fixed order use; what fits one budget fits a
+    larger one, and a larger budget has more room to stream beside the same W. So the best member
+    never gets slower with the budget. Members are tried best lower bound first, and of equal ones
+    the largest, which reads least in each run, until none can win.
     """
-    candidates = sorted(
-        (
-            (_warm_bound(problem, pinned), -int(problem.size[pinned].sum()), at, pinned)
-            for at, pinned in enumerate(_families(problem, forced))
-            if least_budget(problem, pinned)[0] <= budget
-        ),
-        key=lambda candidate: candidate[:3],
-    )
+    room = budget - problem.staging.bytes - int(problem.activation.max())
+    candidates = []
+    for at, pinned in enumerate(_families(problem, forced)):
+        size = int(problem.size[pinned].sum())
+        if size <= room and least_budget(problem, pinned)[0] <= budget:
+            candidates.append((_warm_bound(problem, pinned), -size, at, pinned))
+    candidates.sort(key=lambda candidate: candidate[:3])
     best, best_ns = None, np.inf
     for bound, _, _, pinned in candidates:
         if best is not None and bound >= best_ns:
@@ -182,14 +191,19 @@ def least_warm(problem: Problem, forced: Mask, budget: int) -> Schedule:
 
 def _families(problem: Problem, forced: Mask) -> Iterator[Mask]:
     """W of growing size: by use (stalls at the start cost most), by size, and evenly spread."""
-    free = np.flatnonzero(~forced)
-    golden = (np.arange(len(free)) * 0.6180339887498949) % 1  # low discrepancy: even at every k
-    orders = (free, free[np.argsort(-problem.size[free], kind="stable")], free[np.argsort(golden)])
-    stride = -(-len(free) // PIN_STEPS) or 1
+    groups = _groups(problem, forced)
+    count = len(groups)
+    sizes = np.array([problem.size[group].sum() for group in groups], dtype=np.int64)
+    golden = (np.arange(count) * 0.6180339887498949) % 1  # low discrepancy: even at every k
+    orders = (np.arange(count), np.argsort(-sizes, kind="stable"), np.argsort(golden))
+    stride = -(-count // PIN_STEPS) or 1
     for order in orders:
-        for count in [*range(0, len(free), stride), len(free)]:
+        members = [groups[at] for at in order.tolist()]
+        weights = np.concatenate([np.zeros(0, dtype=np.int64), *members])
+        ends = np.cumsum([0, *map(len, members)]).tolist()
+        for pins in [*range(0, count, stride), count]:
             pinned = forced.copy()
-            pinned[order[:count]] = True
+            pinned[weights[: ends[pins]]] = True
             yield pinned
 
 

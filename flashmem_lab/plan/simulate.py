@@ -116,20 +116,21 @@ def _samples(
         Pool.BUFFER: (0, spans[:, 0], spans[:, 1], bytes_),
     }
     steps = len(problem.layers)
-    times = [0, *_ns(run.end).tolist()]
+    levels = {
+        # What lives on from the step before, then with what the step creates; none after the last.
+        pool: (
+            (base + held_between(first + 1, last + 1, size, steps + 1)).tolist(),
+            (base + held_between(first, last + 1, size, steps + 1)).tolist(),
+        )
+        for pool, (base, first, last, size) in pools.items()
+    }
     found = [MemorySample(0, Pool.STAGING, plan.staging_bytes, number)]
-    for pool, (base, first, last, size) in pools.items():
-        # At the start of step l: what lives on from step l-1, then with what step l creates.
-        after_allocs = base + held_between(first, last + 1, size, steps)
-        lives_on = base + held_between(first + 1, last + 1, size, steps + 1)
-        held = -1
-        for at, time in enumerate(times):
-            levels = [int(lives_on[at])] if at else []
-            if at < steps:
-                levels.append(int(after_allocs[at]))
-            for level in levels:
-                if level != held:
-                    held = level
+    held = dict.fromkeys(pools, -1)
+    for step, time in enumerate([0, *_ns(run.end).tolist()]):
+        for phase in (0, 1):  # every pool's frees come before any pool's allocations
+            for pool, phases in levels.items():
+                level = phases[phase][step]
+                if level != held[pool] and (step or phase):
+                    held[pool] = level
                     found.append(MemorySample(time, pool, level, number))
-    found.sort(key=lambda sample: sample.time_ns)
     return found

@@ -1,0 +1,93 @@
+"""The independent check: each rule, violated once, is named; damaged JSON is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from flashmem_lab.device import Transport
+from flashmem_lab.errors import PlanError
+from flashmem_lab.plan import (
+    Move,
+    Objective,
+    Plan,
+    check_plan,
+    make_plan,
+    plan_from_json,
+    plan_to_json,
+)
+from flashmem_lab.units import Budget
+from tests.unit.plan_samples import PHONE, SAMPLE
+
+# --- corrupted plans -----------------------------------------------------------------------
+
+
+def _plan() -> Plan:
+    return make_plan(
+        SAMPLE, PHONE, budget=Budget(share=0.3), optimize=Objective.MEMORY, preload=["w4"]
+    )
+
+
+def _streamed(plan: Plan, at: int, **changes: object) -> Plan:
+    weights = list(plan.streamed)
+    weights[at] = replace(weights[at], **changes)
+    return replace(plan, streamed=tuple(weights))
+
+
+def _moved(plan: Plan, *moves: Move) -> Plan:
+    return _streamed(plan, 1, moves=moves)
+
+
+CORRUPTIONS = {
+    "another model": lambda p: replace(p, model="other"),
+    "another model or other shapes": lambda p: replace(p, fingerprint="0" * 16),
+    "fp16": lambda p: replace(p, precision="fp16"),
+    "device": lambda p: replace(p, device="ocl:0"),
+    "never loads": lambda p: replace(p, streamed=p.streamed[1:]),
+    "twice": lambda p: replace(p, preloaded=(*p.preloaded, p.streamed[0].weight)),
+    "no layer uses": lambda p: replace(p, preloaded=(*p.preloaded, "ghost")),
+    "must be preloaded": lambda p: make_plan(SAMPLE, PHONE, budget=Budget(share=0.0)),
+    "the model says": lambda p: _streamed(p, 0, last_use=5),
+    "outside 0 to its use": lambda p: _streamed(p, 0, load_at=p.streamed[0].first_use + 1),
+    "chunks of 'w1' move": lambda p: (
+        _moved(p, *p.streamed[1].moves, Move(2, 1))
+        if p.streamed[1].moves[-1].layer < 2
+        else _moved(p, Move(2, 9))
+    ),
+    "out of order": lambda p: _moved(p, Move(3, 1)),
+    "moves 0 chunks": lambda p: _moved(p, Move(2, 0)),
+    "staging ring": lambda p: replace(p, staging_bytes=16),
+    "though map needs none": lambda p: replace(p, transport=Transport.MAP),
+    "inline": lambda p: replace(p, transport=Transport.INLINE),
+    "chunks of 0 bytes": lambda p: replace(
+        p, streamed=(), preloaded=tuple(SAMPLE.weights), chunk_bytes=0
+    ),
+    "at layer": lambda p: replace(p, budget_bytes=p.predicted.peak_bytes - 1),
+    "states a peak": lambda p: replace(
+        p, predicted=replace(p.predicted, peak_bytes=p.predicted.peak_bytes - 1)
+    ),
+    "for full preload": lambda p: replace(p, preload_peak_bytes=1),
+    "least budget": lambda p: replace(p, min_budget_bytes=p.preload_peak_bytes + 1),
+}
+
+
+@pytest.mark.parametrize("message", CORRUPTIONS)
+def test_a_broken_plan_is_refused(message: str) -> None:
+    plan = _plan()
+    check_plan(plan, SAMPLE, PHONE, preload=["w4"])
+    with pytest.raises(PlanError, match=message):
+        check_plan(CORRUPTIONS[message](plan), SAMPLE, PHONE, preload=["w4"])
+
+
+def test_json_that_is_no_plan_is_refused() -> None:
+    data = plan_to_json(_plan())
+    with pytest.raises(PlanError, match="schema"):
+        plan_from_json({**data, "schema": "flashmem-lab/trace/1"})
+    broken = json.loads(json.dumps(data))
+    broken["streamed"][0]["load_at"] = "3"
+    with pytest.raises(PlanError, match=r"\$\.streamed\[0\]\.load_at"):
+        plan_from_json(broken)
+    with pytest.raises(PlanError, match="no field 'budget_bytes'"):
+        plan_from_json({key: value for key, value in data.items() if key != "budget_bytes"})
