@@ -138,12 +138,11 @@ def view_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name) if name == "bfloat16" else name)
 
 
-def test_output_has_the_users_dtype_and_own_memory() -> None:
+def test_output_has_the_users_dtype_and_shape() -> None:
     read = np.arange(6, dtype=np.float32).reshape(2, 3).T
     array = to_port(read, Port("y", "float16", (6,), None))
     assert array.dtype == np.float16
     assert array.tolist() == [0, 3, 1, 4, 2, 5]
-    assert array.base is None or not np.shares_memory(array, read)
 
 
 # --- the weight file -----------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Pass:
     start_ns: int
     end_ns: int
     events: tuple[Event, ...]
-    outputs: Mapping[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
 
 
 class Engine:

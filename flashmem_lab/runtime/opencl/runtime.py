@@ -17,6 +17,7 @@ from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice, Pass
 from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.heap import return_freed_blocks
 from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.ledger import Ledger
 from flashmem_lab.runtime.opencl.query import find, spec_of
@@ -43,6 +44,8 @@ class OpenCLRuntime:
     def __init__(self, device_id: str) -> None:
         device = find(device_id)
         self.spec = spec_of(device_id, device)
+        if self.spec.kind == "cpu":
+            return_freed_blocks()
         with translating(f"opening {device_id}"):
             context = cl.Context([device])
             timed = cl.command_queue_properties.PROFILING_ENABLE
@@ -96,11 +99,13 @@ class OpenCLRuntime:
             ledger = Ledger(program.budget_bytes)
             engine = Engine(self._device, program, file, kernels, ledger)
             try:
+                passes: list[Pass] = []
                 with ResidencySampler() as residency:
-                    passes = [
-                        engine.run(at, arrays, _telling(progress, f"run {at + 1} of {repeat}"))
-                        for at in range(repeat)
-                    ]
+                    for at in range(repeat):
+                        if passes:
+                            passes[-1].outputs.clear()  # only the last ones are given back
+                        telling = _telling(progress, f"run {at + 1} of {repeat}")
+                        passes.append(engine.run(at, arrays, telling))
                     residency.sample()
                 samples = list(ledger.samples)
             finally:

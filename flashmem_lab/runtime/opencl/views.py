@@ -46,9 +46,9 @@ def check_inputs(ports: Sequence[Port], inputs: Mapping[str, np.ndarray]) -> dic
 
 
 def to_port(array: np.ndarray, port: Port) -> np.ndarray:
-    """What was read from the device, as the user's dtype and shape; the user's own memory."""
+    """What was read from the device, as the user's dtype and shape; copied only if it must be."""
     with np.errstate(over="ignore"):  # a float16 output may overflow, as it would in the model
-        return np.array(array, dtype=dtype_of(port.dtype)).reshape(port.shape)
+        return np.ascontiguousarray(array, dtype_of(port.dtype)).reshape(port.shape)
 
 
 def write_view(
