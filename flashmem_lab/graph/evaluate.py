@@ -65,7 +65,7 @@ def evaluate(model: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
     Args:
         model: what `single_node_model` made.
-        inputs: arrays of the declared types, by name.
+        inputs: arrays by name; cast to the declared types (a device holds float16 as float32).
 
     Returns:
         Outputs by name.
@@ -73,11 +73,12 @@ def evaluate(model: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
     Raises:
         ModelError: neither of the two can run it; names the operator.
     """
-    outputs, run, portable = _prepared(model)
+    outputs, types, run, portable = _prepared(model)
+    arrays = {name: array.astype(types[name], copy=False) for name, array in inputs.items()}
     # onnxruntime takes NumPy's own types only; the reference takes bfloat16 and float8 too.
-    native = all(array.dtype.isbuiltin == 1 for array in inputs.values())
+    native = all(array.dtype.isbuiltin == 1 for array in arrays.values())
     try:
-        results = (run if native else portable)(dict(inputs))
+        results = (run if native else portable)(arrays)
     except Exception as error:  # both raise classes of their own, NumPy's among them
         raise ModelError(f"{_operator(model)} failed on the host: {_line(error)}") from error
     return {name: np.asarray(result) for name, result in zip(outputs, results, strict=True)}
@@ -133,10 +134,14 @@ def _session(model: str | bytes, threads: int) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _prepared(model: bytes) -> tuple[list[str], _Run, _Run]:
-    """Output names and two ways to run: the fast one, and the one that takes every type."""
+def _prepared(model: bytes) -> tuple[list[str], dict[str, np.dtype], _Run, _Run]:
+    """Output names, input types and two ways to run: the fast one, and the one that takes every type."""
     proto = onnx.load_model_from_string(model)
     names = [output.name for output in proto.graph.output]
+    types = {
+        value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        for value in proto.graph.input
+    }
     reference: list[ReferenceEvaluator] = []
 
     def portable(inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
@@ -145,17 +150,17 @@ def _prepared(model: bytes) -> tuple[list[str], _Run, _Run]:
         return list(reference[0].run(names, inputs))
 
     if not _has_onnxruntime():
-        return names, portable, portable
+        return names, types, portable, portable
     try:
         session = _session(model, 1)  # a pool of threads a node would cost 3 ms each to start
     except Exception:
         # onnxruntime has no kernel for some operators and types; the reference has.
-        return names, portable, portable
+        return names, types, portable, portable
 
     def fast(inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         return list(session.run(names, inputs))
 
-    return names, fast, portable
+    return names, types, fast, portable
 
 
 def _operator(model: bytes) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.errors import ModelError
 from flashmem_lab.graph.evaluate import single_node_model
 from flashmem_lab.graph.model import Graph, Node
 from flashmem_lab.lower import ops as _handlers  # noqa: F401  (registers every handler)
@@ -110,6 +111,11 @@ def _dense(ctx: Context, node: Node, ref: Ref) -> Ref:
 def _output(ctx: Context, name: str) -> Ref:
     """The view that becomes a graph output; inputs and weights are copied to a new tensor."""
     ref = ctx.device(name)
+    if not ref.size:
+        raise ModelError(
+            f"output {name!r} has shape {list(ref.shape)}: it is empty",
+            hint="give input shapes that leave something to compute",
+        )
     if not ref.tensor.weight and not ref.tensor.input:
         return ref
     target = ctx.tensor(f"{name}.output", ctx.type_of(name))

@@ -17,25 +17,23 @@ def matmul(ctx: Context, node: Node) -> bool:
     if len(ctx.shape(left)) < 2 or len(ctx.shape(right)) < 2:
         return False
     out = ctx.output(node)
-    _product(ctx, node, ctx.value(left), ctx.value(right), left, right, out)
+    _product(ctx, node, _operand(ctx, left), _operand(ctx, right), out)
     return True
 
 
 @handles("Gemm")
 def gemm(ctx: Context, node: Node) -> bool:
-    left, right = ctx.value(node.inputs[0]), ctx.value(node.inputs[1])
+    left, right = (_operand(ctx, name) for name in node.inputs[:2])
     if integer(node, "transA", 0):
-        left = left.transpose() if not isinstance(left, Ref | WeightExpr) else left.permute((1, 0))
+        left = left.permute((1, 0))
     if integer(node, "transB", 0):
-        right = (
-            right.transpose() if not isinstance(right, Ref | WeightExpr) else right.permute((1, 0))
-        )
+        right = right.permute((1, 0))
     kind = ctx.type_of(node.outputs[0])
     alpha, beta = number(node, "alpha", 1.0), number(node, "beta", 1.0)
     added = ctx.optional(node, 2)
     plain = alpha == 1.0 and (not added or beta == 0.0)
     product = ctx.output(node) if plain else ctx.tensor(f"{node.outputs[0]}.product", kind)
-    _product(ctx, node, left, right, node.inputs[0], node.inputs[1], product)
+    _product(ctx, node, left, right, product)
     if not plain:
         scaled = Statement("float32", f"{literal(alpha, 'float32')} * {{0}}", (0,))
         operands = [product]
@@ -49,30 +47,25 @@ def gemm(ctx: Context, node: Node) -> bool:
     return True
 
 
+def _operand(ctx: Context, name: str) -> Ref | WeightExpr:
+    return ctx.weight(name) or ctx.device(name)
+
+
 def _product(
-    ctx: Context,
-    node: Node,
-    left: object,
-    right: object,
-    left_name: str,
-    right_name: str,
-    out: Ref,
+    ctx: Context, node: Node, left: Ref | WeightExpr, right: Ref | WeightExpr, out: Ref
 ) -> None:
-    """Out = left @ right, with whichever side is a two-dimensional weight as a texture."""
+    """Writes left @ right, with whichever side is a two-dimensional weight as a texture."""
     if isinstance(right, WeightExpr) and len(right.shape) == 2:
-        a = left if isinstance(left, Ref) else ctx.device(left_name)
-        with_weight(ctx, node, a, right, out)
+        with_weight(ctx, node, _on_device(ctx, left), right, out)
     elif isinstance(left, WeightExpr) and len(left.shape) == 2 and isinstance(right, Ref):
         # (W @ x) = (x^T @ W^T)^T, and a transpose is only strides.
         with_weight(ctx, node, _swapped(right), left.permute((1, 0)), _swapped(out))
     else:
-        a = left if isinstance(left, Ref) else _on_device(ctx, left, left_name)
-        b = right if isinstance(right, Ref) else _on_device(ctx, right, right_name)
-        between_activations(ctx, node, a, b, out)
+        between_activations(ctx, node, _on_device(ctx, left), _on_device(ctx, right), out)
 
 
-def _on_device(ctx: Context, value: object, name: str) -> Ref:
-    return ctx.in_buffer(value) if isinstance(value, WeightExpr) else ctx.device(name)
+def _on_device(ctx: Context, value: Ref | WeightExpr) -> Ref:
+    return value if isinstance(value, Ref) else ctx.in_buffer(value)
 
 
 def _swapped(ref: Ref) -> Ref:
@@ -92,7 +85,7 @@ def batched(ctx: Context, node: Node, ref: Ref, batch: tuple[int, ...]) -> Ref:
 
 
 def with_weight(ctx: Context, node: Node, a: Ref, weight: WeightExpr, out: Ref) -> None:
-    """out[..., m, n] = sum_k a[..., m, k] weight[k, n]; the weight becomes a texture."""
+    """Writes out[..., m, n] = sum_k a[..., m, k] weight[k, n]; the weight becomes a texture."""
     k, n = weight.shape
     rows = prod(a.shape[:-1])
     flat, target = a.reshape((1, 1, rows, k)), out.reshape((1, 1, rows, n))
@@ -111,7 +104,7 @@ def with_weight(ctx: Context, node: Node, a: Ref, weight: WeightExpr, out: Ref) 
 
 
 def between_activations(ctx: Context, node: Node, a: Ref, b: Ref, out: Ref) -> None:
-    """out[..., m, n] = sum_k a[..., m, k] b[..., k, n], both in buffers."""
+    """Writes out[..., m, n] = sum_k a[..., m, k] b[..., k, n], both in buffers."""
     batch = out.shape[:-2]
     ctx.add(
         node,
