@@ -33,6 +33,7 @@ from flashmem_lab.program.program import (
     Alloc,
     DeviceObject,
     Free,
+    LayerCost,
     MemoryCommand,
     ObjectKind,
     Program,
@@ -121,6 +122,10 @@ def build_program(
         inputs=model.inputs,
         outputs=model.outputs,
         predicted_peak_bytes=plan.staging_bytes + _highest(memory, objects),
+        costs=tuple(
+            LayerCost(layer.op_class.value, layer.flops, layer.bytes_read + layer.bytes_written)
+            for layer in model.layers
+        ),
     )
     check_program(program)
     return program

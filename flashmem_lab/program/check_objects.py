@@ -10,7 +10,7 @@ import numpy as np
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.errors import PlanError
-from flashmem_lab.lower.layer import HostCall, RowFetch, View
+from flashmem_lab.lower.layer import HostCall, OperatorClass, RowFetch, View
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import (
     ComputeCommand,
@@ -101,7 +101,14 @@ def check_spans(program: Program) -> None:
 
 
 def check_commands(program: Program) -> None:
-    """Compute commands name what exists; views lie within their buffers."""
+    """Compute commands name what exists; views lie within their buffers; costs fit the layers."""
+    if program.costs and len(program.costs) != len(program.layers):
+        refuse("it has costs of other layers than its own")
+    for cost in program.costs:
+        if cost.op_class not in {known.value for known in OperatorClass}:
+            refuse(f"a layer is of class {cost.op_class!r}, which does not exist")
+        if min(cost.flops, cost.bytes) < 0:
+            refuse("a layer costs less than nothing")
     previous = 0
     for command in program.compute:
         if not previous <= command.layer < len(program.layers):

@@ -176,6 +176,21 @@ class KernelSource:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerCost:
+    """What a layer asks of a device, so that a program can be simulated without its model.
+
+    Attributes:
+        op_class: elemental, reusable or hierarchical.
+        flops: floating point operations.
+        bytes: read and written by it.
+    """
+
+    op_class: str
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """All that a runtime needs, and nothing it must decide.
 
@@ -192,6 +207,7 @@ class Program:
         layers: names by index; for traces.
         inputs, outputs: the user's ports.
         predicted_peak_bytes: the highest prefix sum of the memory lane, with staging.
+        costs: of each layer; empty where they are not known.
     """
 
     model: str
@@ -216,3 +232,4 @@ class Program:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     predicted_peak_bytes: int
+    costs: tuple[LayerCost, ...] = ()

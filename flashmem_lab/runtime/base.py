@@ -59,6 +59,8 @@ class Runtime(Protocol):
             program: what to run.
             weights: packed weight file or bundle that holds program.spans.
             inputs: one array for each of program.inputs, of its dtype and shape.
+            repeat: how many runs; preloaded weights stay from one to the next.
+            progress: told of kernels built and layers run.
 
         Raises:
             InputError: an input is missing or of the wrong dtype or shape.

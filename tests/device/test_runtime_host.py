@@ -18,8 +18,9 @@ from flashmem_lab.errors import CacheCorrupt, InputError
 from flashmem_lab.lower.layer import Port, View
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.runtime.opencl.query import find
-from flashmem_lab.runtime.opencl.views import read_view, to_port, write_view
+from flashmem_lab.runtime.opencl.views import read_view, write_view
 from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.ports import to_port
 
 Make = Callable[..., Any]
 

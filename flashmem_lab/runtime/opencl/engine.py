@@ -15,12 +15,12 @@ from flashmem_lab.device.spec import Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.plan.timeline import Event, Pool
 from flashmem_lab.program.program import Alloc, Program
+from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
 from flashmem_lab.runtime.opencl.disk import Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
-from flashmem_lab.runtime.opencl.ledger import Ledger
 from flashmem_lab.runtime.opencl.objects import DeviceObjects, hand_overs
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
@@ -30,8 +30,8 @@ from flashmem_lab.runtime.opencl.transports import (
     StagingRing,
     WeightTransport,
 )
-from flashmem_lab.runtime.opencl.views import to_port
 from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.ports import to_port
 
 
 @dataclass(frozen=True, slots=True)

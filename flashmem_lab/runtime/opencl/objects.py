@@ -8,8 +8,8 @@ import pyopencl as cl
 
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, DeviceObject, MemoryCommand, ObjectKind
+from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.errors import translating
-from flashmem_lab.runtime.opencl.ledger import Ledger
 
 _CHANNELS = {"float32": cl.channel_type.FLOAT, "float16": cl.channel_type.HALF_FLOAT}
 DeviceMemory = cl.Buffer | cl.Image

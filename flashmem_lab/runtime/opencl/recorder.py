@@ -9,8 +9,9 @@ from time import perf_counter_ns
 import pyopencl as cl
 
 from flashmem_lab.plan.timeline import Event, Lane
-from flashmem_lab.program.program import Launch, Program
+from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.opencl.clock import DeviceClock
+from flashmem_lab.runtime.uses import first_uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,8 @@ class Recorder:
         self._run = run
         self._notes: list[Note] = []
         self._uploads = {upload.id: upload.weight for upload in program.transfer}
-        self._first_use: dict[str, int] = {}
-        self._needs: dict[int, tuple[int, ...]] = {}
-        for command in program.compute:
-            if isinstance(command, Launch):
-                needed = tuple(i for i in command.after if i in self._uploads)
-                self._needs[command.id] = needed
-                for upload in needed:
-                    self._first_use.setdefault(self._uploads[upload], command.layer)
+        self._after = {command.id: command.after for command in program.compute}
+        self._uses = first_uses(program)
 
     def moved(
         self,
@@ -61,7 +56,7 @@ class Recorder:
         event: cl.Event | None = None,
     ) -> None:
         """Notes a read or an upload that began at `start_ns` and ends now, or with `event`."""
-        layer = self._first_use.get(weight, -1)
+        layer = self._uses.get(weight, -1)
         now = perf_counter_ns()
         self._notes.append(
             Note(command, lane, kind, weight, layer, weight, size, start_ns, now, event)
@@ -116,8 +111,9 @@ class Recorder:
             if note.lane is not Lane.COMPUTE:
                 continue
             start_ns, end_ns = spans[note.command]
-            uploads = [spans[i][1] for i in self._needs.get(note.command, ()) if i in spans]
-            ready_ns = min(max(uploads, default=0), start_ns)
+            awaited = [i for i in self._after[note.command] if i in self._uploads and i in spans]
+            last = max(awaited, key=lambda i: spans[i][1], default=None)
+            ready_ns = min(spans[last][1], start_ns) if last is not None else 0
             if ready_ns > free_ns:
                 stalls.append(
                     Event(
@@ -125,7 +121,7 @@ class Recorder:
                         kind="stall",
                         name=note.name,
                         layer=note.layer,
-                        weight="",
+                        weight=self._uploads[last] if last is not None else "",
                         start_ns=free_ns - origin_ns,
                         end_ns=ready_ns - origin_ns,
                         bytes=0,

@@ -15,15 +15,15 @@ from flashmem_lab.errors import UsageError
 from flashmem_lab.plan.timeline import Event, MemorySample, Pool, Timeline
 from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
+from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice, Pass
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
 from flashmem_lab.runtime.opencl.kernels import Kernels
-from flashmem_lab.runtime.opencl.ledger import Ledger
 from flashmem_lab.runtime.opencl.query import find, spec_of
 from flashmem_lab.runtime.opencl.residency import ResidencySampler
-from flashmem_lab.runtime.opencl.views import check_inputs
 from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.ports import check_inputs
 from flashmem_lab.trace.trace import Trace
 
 

@@ -1,0 +1,263 @@
+"""A runtime without a device: the lanes of a program on the clock of a DeviceSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flashmem_lab.device.spec import DeviceSpec, Transport
+from flashmem_lab.errors import UsageError
+from flashmem_lab.lower.layer import RowFetch
+from flashmem_lab.plan.lanes import Span, Task, run_lanes
+from flashmem_lab.plan.timeline import Event, Lane, Pool, Timeline
+from flashmem_lab.program.program import (
+    Alloc,
+    ComputeCommand,
+    Free,
+    HostStep,
+    Launch,
+    MemoryCommand,
+    Program,
+    Read,
+    Upload,
+)
+from flashmem_lab.runtime.base import Progress, RunResult
+from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.uses import first_uses
+from flashmem_lab.trace.trace import Trace
+
+_MEMORY = "memory"  # the lane of the total order; it takes no time of its own
+Spans = Mapping[int, Span]
+
+
+class SimulatedRuntime:
+    """Runs programs on paper: the same lanes, order and ledger as a device, and no bytes.
+
+    A layer lasts as long as the slower of its arithmetic and its memory traffic, and one launch;
+    moving a chunk lasts as long as its bytes at the lane's rate. What is given to the model and
+    what it gives back take no time.
+
+    Args:
+        device: whose rates to use.
+
+    Attributes:
+        spec: that device.
+    """
+
+    def __init__(self, device: DeviceSpec) -> None:
+        self.spec = device
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def run(
+        self,
+        program: Program,
+        weights: Path,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        repeat: int = 1,
+        progress: Progress | None = None,
+    ) -> RunResult:
+        """See `Runtime.run`; inputs and weights are not looked at, outputs stay empty.
+
+        Raises:
+            UsageError: `repeat` is less than 1.
+            OutOfBudget: the program would hold more than its budget.
+        """
+        if repeat < 1:
+            raise UsageError(f"a program runs at least once, not {repeat} times")
+        clock = _Clock()
+        ledger = Ledger(program.budget_bytes, clock)
+        events: list[Event] = []
+        lengths: list[int] = []
+        for number in range(repeat):
+            run = _simulate(program, self.spec, number)
+            begun = clock.now_ns
+            ledger.begin_run(number, begun)
+            _hold(program, run, ledger, clock, begun)
+            clock.now_ns = begun + run.end_ns
+            ledger.end_run(clock.now_ns)
+            events += run.events
+            lengths.append(run.end_ns)
+            if progress is not None:
+                progress(f"run {number + 1} of {repeat}", len(program.layers), len(program.layers))
+        stalls = [e for e in events if e.kind == "stall" and e.run == 0]
+        return RunResult(
+            outputs={},
+            trace=Trace(
+                origin="simulated",
+                model=program.model,
+                device=self.spec.id,
+                strategy=program.strategy,
+                precision=program.precision,
+                budget_bytes=program.budget_bytes,
+                timeline=Timeline(tuple(events), tuple(ledger.samples)),
+                layers=program.layers,
+                notes={"device": self.spec.name},
+            ),
+            first_run_ms=lengths[0] / 1e6,
+            warm_ms=tuple(length / 1e6 for length in lengths[1:]),
+            compile_ms=0.0,
+            stall_ms=sum(e.end_ns - e.start_ns for e in stalls) / 1e6,
+            peak_bytes={**ledger.peak_bytes(), "host": 0},
+            average_bytes=ledger.average_bytes(),
+        )
+
+
+class _Clock:
+    """The ledger's clock; the simulation sets it."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run: when its memory commands happen, what the lanes do, when it ends."""
+
+    memory: tuple[tuple[MemoryCommand, int], ...]
+    events: tuple[Event, ...]
+    end_ns: int
+
+
+def _hold(program: Program, run: _Run, ledger: Ledger, clock: _Clock, begun: int) -> None:
+    """Books the run's memory commands at their times; the ring is there from the first run on."""
+    ring = program.staging_bytes
+    if ring and not ledger.total:
+        ledger.create(Pool.STAGING, ring, "staging ring", lambda: None)
+    for command, time_ns in run.memory:
+        clock.now_ns = begun + time_ns
+        item = program.objects[command.object]
+        if isinstance(command, Alloc):
+            ledger.create(item.pool, item.bytes, item.name, lambda: None)
+        else:
+            ledger.release(item.pool, item.bytes)
+
+
+# --- one run -------------------------------------------------------------------------------
+
+
+def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
+    """The commands of run `number` as tasks; what an earlier run did once is left out."""
+    cold = number == 0
+    memory = [c for c in program.memory if cold or not (isinstance(c, Alloc) and c.once)]
+    disk = [read for read in program.disk if cold or not read.once]
+    transfer = [upload for upload in program.transfer if cold or not upload.once]
+    happening = {c.id for c in (*memory, *disk, *transfer, *program.compute)}
+
+    def after(command: Free | Read | Upload | ComputeCommand) -> tuple[int, ...]:
+        return tuple(other for other in command.after if other in happening)
+
+    copying = program.transport is Transport.COPY
+    slots = program.staging_bytes // program.slot_bytes if copying and program.slot_bytes else 0
+    # A read waits until the slot that it takes was emptied; the first ones find it empty.
+    emptied: list[tuple[int, ...]] = [()] * (slots or len(disk))
+    emptied += [(upload.id,) for upload in transfer if slots]
+    lanes: dict[Hashable, list[Task]] = {
+        _MEMORY: [Task(c.id, 0.0, after(c) if isinstance(c, Free) else ()) for c in memory],
+        Lane.DISK: [
+            Task(read.id, _moving_ns(read.bytes, device.disk.value), (*after(read), *empty))
+            for read, empty in zip(disk, emptied, strict=False)
+        ],
+        Lane.TRANSFER: [
+            Task(
+                upload.id,
+                _moving_ns(upload.bytes, device.upload.value) if copying else 0.0,
+                after(upload),
+            )
+            for upload in transfer
+        ],
+        Lane.COMPUTE: [
+            Task(command.id, _working_ns(command, program, device), after(command))
+            for command in program.compute
+        ],
+    }
+    spans = run_lanes(lanes)
+    events = [
+        *_moves(Lane.DISK, "read", disk, spans, program, number),
+        *_moves(Lane.TRANSFER, "upload", transfer if copying else [], spans, program, number),
+        *_layers(program, spans, {upload.id: upload.weight for upload in transfer}, number),
+    ]
+    return _Run(
+        memory=tuple((command, round(spans[command.id].start_ns)) for command in memory),
+        events=tuple(sorted(events, key=lambda event: (event.start_ns, event.end_ns))),
+        end_ns=round(max((span.end_ns for span in spans.values()), default=0.0)),
+    )
+
+
+def _moving_ns(size: int, rate: float) -> float:
+    return size / rate * 1e9
+
+
+def _working_ns(command: ComputeCommand, program: Program, device: DeviceSpec) -> float:
+    if not isinstance(command, Launch | HostStep):
+        return 0.0
+    if not program.costs:
+        return device.launch_ns.value
+    cost = program.costs[command.layer]
+    rate = device.compute[cost.op_class].value
+    return max(cost.flops / rate, cost.bytes / device.memory.value) * 1e9 + device.launch_ns.value
+
+
+# --- events --------------------------------------------------------------------------------
+
+
+def _moves(
+    lane: Lane,
+    kind: str,
+    commands: Iterable[Read | Upload],
+    spans: Spans,
+    program: Program,
+    number: int,
+) -> list[Event]:
+    uses = first_uses(program)
+    return [
+        Event(
+            lane=lane,
+            kind=kind,
+            name=command.weight,
+            layer=uses.get(command.weight, -1),
+            weight=command.weight,
+            start_ns=round(spans[command.id].start_ns),
+            end_ns=round(spans[command.id].end_ns),
+            bytes=command.bytes,
+            run=number,
+        )
+        for command in commands
+    ]
+
+
+def _layers(program: Program, spans: Spans, uploads: Mapping[int, str], number: int) -> list[Event]:
+    """Layers as they run, and before each the stall until the last of its weights came."""
+    events = []
+    free = 0
+    for command in program.compute:
+        if not isinstance(command, Launch | HostStep):
+            continue
+        start, end = (round(at) for at in (spans[command.id].start_ns, spans[command.id].end_ns))
+        if start > free:
+            awaited = [other for other in command.after if other in uploads]
+            last = max(awaited, key=lambda other: spans[other].end_ns, default=None)
+            weight = uploads[last] if last is not None else ""
+            events.append(_computing("stall", command, weight, free, start, number))
+        kind = "launch" if isinstance(command, Launch) else _host_kind(command)
+        events.append(_computing(kind, command, "", start, end, number))
+        free = end
+    return events
+
+
+def _host_kind(step: HostStep) -> str:
+    return "rows" if isinstance(step.work, RowFetch) else "host"
+
+
+def _computing(
+    kind: str, command: ComputeCommand, weight: str, start: int, end: int, number: int
+) -> Event:
+    return Event(Lane.COMPUTE, kind, command.name, command.layer, weight, start, end, 0, number)
