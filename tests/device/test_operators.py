@@ -1,0 +1,264 @@
+"""Operators on the device against onnxruntime, over shapes that do not fit tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flashmem_lab.graph.evaluate import reference_outputs
+from flashmem_lab.lower import Precision, Storage
+from tests.pipeline import run_model
+
+RNG = np.random.default_rng(7)
+
+
+def random(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def compare(
+    folder: Path,
+    device: str,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, np.ndarray],
+    weights: dict[str, np.ndarray],
+    *,
+    precision: Precision = Precision.FP32,
+    storage: Storage | None = None,
+    budget: str = "0%",
+    on_device: bool = True,
+) -> None:
+    """Runs the nodes both ways; outputs must agree, and (unless told) nothing runs on the host."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for n, a in inputs.items()
+        ],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    path = folder / "m.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+    model, result = run_model(
+        path, inputs, device, folder / "cache", precision=precision, storage=storage, budget=budget
+    )
+    wanted = reference_outputs(path, inputs)["y"]
+    got = result.outputs["y"]
+    assert got.dtype == wanted.dtype
+    assert got.shape == wanted.shape
+    scale = max(1e-3, float(np.abs(wanted.astype(np.float64)).max()))
+    tolerance = 2e-5 if precision is Precision.FP32 else 4e-3
+    assert float(np.abs(got.astype(np.float64) - wanted).max()) <= tolerance * scale
+    if on_device:
+        assert [layer.name for layer in model.layers if layer.kind == "host"] == []
+
+
+def node(op: str, inputs: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), ["y"], name=op, **attributes)
+
+
+CONVOLUTIONS = {
+    "3x3": ((1, 5, 9, 11), (7, 5, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "1x1": ((2, 6, 5, 7), (9, 6, 1, 1), {}),
+    "strided": ((1, 3, 17, 19), (8, 3, 7, 7), {"strides": [2, 2], "pads": [3, 3, 3, 3]}),
+    "dilated": ((1, 4, 15, 15), (6, 4, 3, 3), {"dilations": [2, 3], "pads": [2, 3, 2, 3]}),
+    "uneven pads": ((1, 4, 8, 9), (4, 4, 2, 3), {"pads": [0, 2, 1, 0]}),
+    "grouped": ((1, 12, 7, 7), (18, 4, 3, 3), {"group": 3, "pads": [1, 1, 1, 1]}),
+    "odd groups": ((1, 10, 7, 7), (14, 5, 3, 3), {"group": 2}),
+    "depthwise": ((1, 13, 8, 21), (13, 1, 5, 5), {"group": 13, "pads": [2, 2, 2, 2]}),
+    "depthwise strided": ((1, 8, 9, 9), (8, 1, 3, 3), {"group": 8, "strides": [2, 2]}),
+    "multiplier": ((1, 4, 6, 6), (8, 1, 3, 3), {"group": 4}),
+    "same upper": ((1, 3, 10, 11), (5, 3, 4, 4), {"auto_pad": "SAME_UPPER", "strides": [3, 2]}),
+    "one dimension": ((2, 3, 31), (6, 3, 4), {"strides": [2], "pads": [1, 2]}),
+    "wide": ((1, 2, 1, 70), (4, 2, 1, 3), {"pads": [0, 1, 0, 1]}),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+def test_convolution(case: str, storage: Storage, device_id: str, tmp_path: Path) -> None:
+    x, w, attributes = CONVOLUTIONS[case]
+    weights = {"w": random(*w), "b": random(w[0])}
+    compare(
+        tmp_path,
+        device_id,
+        [node("Conv", "x w b", **attributes)],
+        {"x": random(*x)},
+        weights,
+        storage=storage,
+    )
+
+
+TRANSPOSED = {
+    "2x2": ((1, 6, 5, 7), (6, 5, 2, 2), {"strides": [2, 2]}),
+    "overlap": ((1, 3, 6, 6), (3, 4, 3, 3), {"strides": [2, 1], "pads": [1, 0, 1, 1]}),
+    "output padding": ((1, 4, 5, 5), (4, 3, 3, 3), {"strides": [2, 2], "output_padding": [1, 1]}),
+    "grouped": ((1, 6, 4, 4), (6, 5, 3, 3), {"group": 2, "dilations": [1, 2]}),
+    "output shape": ((1, 2, 4, 4), (2, 3, 3, 3), {"strides": [3, 3], "output_shape": [12, 11]}),
+}
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_transposed_convolution(case: str, device_id: str, tmp_path: Path) -> None:
+    x, w, attributes = TRANSPOSED[case]
+    nodes = [node("ConvTranspose", "x w", **attributes)]
+    compare(tmp_path, device_id, nodes, {"x": random(*x)}, {"w": random(*w)})
+
+
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 7, 5), (5, 64, 66), (33, 31, 129)])
+def test_product_with_a_weight(
+    rows: int,
+    depth: int,
+    columns: int,
+    precision: Precision,
+    storage: Storage,
+    device_id: str,
+    tmp_path: Path,
+) -> None:
+    compare(
+        tmp_path,
+        device_id,
+        [node("Gemm", "x w b", transB=1, alpha=0.5, beta=2.0)],
+        {"x": random(rows, depth)},
+        {"w": random(columns, depth), "b": random(columns)},
+        precision=precision,
+        storage=storage,
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((3, 5, 7), (3, 7, 6)),
+        ((2, 1, 5, 4), (3, 4, 9)),
+        ((1, 4), (2, 3, 4, 1)),
+        ((2, 3, 2, 5, 4), (2, 3, 1, 4, 6)),
+    ],
+)
+def test_product_of_activations_broadcasts(left, right, device_id: str, tmp_path: Path) -> None:
+    inputs = {"a": random(*left), "b": random(*right)}
+    compare(tmp_path, device_id, [node("MatMul", "a b")], inputs, {})
+
+
+def test_a_weight_on_the_left(device_id: str, tmp_path: Path) -> None:
+    inputs = {"x": random(2, 9, 5)}
+    compare(tmp_path, device_id, [node("MatMul", "w x")], inputs, {"w": random(40, 9)})
+
+
+def test_a_product_deeper_than_the_tallest_image_is_folded(device_id: str, tmp_path: Path) -> None:
+    depth = 20_000  # every known device stops at 16,384 rows
+    inputs, weights = {"x": random(2, depth) / 64}, {"w": random(depth, 8) / 64}
+    for precision in Precision:
+        compare(tmp_path, device_id, [node("MatMul", "x w")], inputs, weights, precision=precision)
+
+
+def test_a_product_wider_than_one_image_is_tiled(device_id: str, tmp_path: Path) -> None:
+    weights = {"w": random(8, 70_000)}
+    compare(tmp_path, device_id, [node("MatMul", "x w")], {"x": random(3, 8)}, weights)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1, 2])
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+def test_softmax_on_every_axis(op: str, axis: int, device_id: str, tmp_path: Path) -> None:
+    compare(tmp_path, device_id, [node(op, "x", axis=axis)], {"x": random(3, 5, 17)}, {})
+
+
+def test_softmax_of_a_masked_row_ignores_what_is_masked(device_id: str, tmp_path: Path) -> None:
+    x = random(4, 9)
+    x[:, 5:] = -np.inf
+    compare(tmp_path, device_id, [node("Softmax", "x")], {"x": x}, {})
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_layer_norm(axis: int, device_id: str, tmp_path: Path) -> None:
+    weights = {"s": random(6, 7), "b": random(6, 7)}
+    if axis == -1:
+        weights = {name: array[0] for name, array in weights.items()}
+    nodes = [node("LayerNormalization", "x s b", axis=axis)]
+    compare(tmp_path, device_id, nodes, {"x": random(5, 6, 7) + 40}, weights)
+
+
+def test_instance_norm(device_id: str, tmp_path: Path) -> None:
+    nodes = [node("InstanceNormalization", "x s b")]
+    compare(tmp_path, device_id, nodes, {"x": random(2, 3, 5, 7)}, {"s": random(3), "b": random(3)})
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceL2", "ReduceProd"])
+@pytest.mark.parametrize("axes", [[-1], [0, 2], [1]])
+def test_reductions(op: str, axes: list[int], device_id: str, tmp_path: Path) -> None:
+    weights = {"axes": np.array(axes)}
+    compare(tmp_path, device_id, [node(op, "x axes", keepdims=0)], {"x": random(3, 4, 5)}, weights)
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+        {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1},
+        {"kernel_shape": [2, 2], "auto_pad": "SAME_LOWER"},
+    ],
+)
+def test_pooling(op: str, attributes, device_id: str, tmp_path: Path) -> None:
+    compare(tmp_path, device_id, [node(op, "x", **attributes)], {"x": random(2, 3, 9, 11)}, {})
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("coordinates", ["half_pixel", "asymmetric", "align_corners"])
+def test_resize(mode: str, coordinates: str, device_id: str, tmp_path: Path) -> None:
+    nodes = [node("Resize", "x  s", mode=mode, coordinate_transformation_mode=coordinates)]
+    nodes[0].input[:] = ["x", "", "s"]
+    weights = {"s": np.array([1, 1, 2, 3], np.float32)}
+    compare(tmp_path, device_id, nodes, {"x": random(1, 3, 5, 4)}, weights)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_pad(mode: str, device_id: str, tmp_path: Path) -> None:
+    weights = {"p": np.array([0, 0, 1, 2, 0, 1, 3, 1]), "v": np.array(1.5, np.float32)}
+    compare(
+        tmp_path, device_id, [node("Pad", "x p v", mode=mode)], {"x": random(1, 2, 5, 6)}, weights
+    )
+
+
+def test_gather_by_computed_indices(device_id: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Add", ["i", "one"], ["j"], name="add"),
+        node("Gather", "x j", axis=1),
+    ]
+    inputs = {"x": random(3, 8, 5), "i": np.array([[0, 3], [-2, 6]])}
+    compare(tmp_path, device_id, nodes, inputs, {"one": np.array(1)})
+
+
+def test_where_with_a_mask_and_a_cast(device_id: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Greater", ["x", "z"], ["m"], name="g"),
+        helper.make_node("Cast", ["m"], ["f"], name="c", to=TensorProto.FLOAT),
+        helper.make_node("Where", ["m", "x", "f"], ["w"], name="w"),
+        node("Mul", "w x"),
+    ]
+    compare(tmp_path, device_id, nodes, {"x": random(3, 5), "z": random(5)}, {})
+
+
+def test_a_copy_written_backwards_and_in_steps(device_id: str, tmp_path: Path) -> None:
+    weights = {"s": np.array([6, 0]), "e": np.array([-10, 5]), "a": np.array([0, 1])}
+    weights["t"] = np.array([-2, 2])
+    compare(tmp_path, device_id, [node("Slice", "x s e a t")], {"x": random(7, 6, 3)}, weights)
+
+
+def test_an_operator_of_the_host_between_two_kernels(device_id: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="r"),
+        helper.make_node("CumSum", ["r", "axis"], ["c"], name="c"),
+        node("Exp", "c"),
+    ]
+    inputs = {"x": random(4, 5) / 4}
+    compare(tmp_path, device_id, nodes, inputs, {"axis": np.array(1)}, on_device=False)
