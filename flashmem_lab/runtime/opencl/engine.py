@@ -157,7 +157,7 @@ class Engine:
             events = recorder.events(self._clock, start_ns, end_ns)
         self._kept = self._done_once()
         ports = {port.name: port for port in program.outputs}
-        outputs = {name: to_port(array, ports[name]) for name, array in lane.outputs.items()}
+        outputs = {name: to_port(lane.outputs[name], port) for name, port in ports.items()}
         return Pass(start_ns, end_ns, tuple(events), outputs)
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+from tests.device.conftest import device_id  # noqa: F401
