@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,9 @@ from flashmem_lab.plan.timeline import Event, Lane, Pool
 from flashmem_lab.trace.runs import (
     DEVICE_POOLS,
     MemoryCurve,
-    Run,
     host_curve,
     memory_curve,
+    rows_by_layer,
     split_runs,
 )
 from flashmem_lab.trace.style import (
@@ -26,6 +27,7 @@ from flashmem_lab.trace.style import (
     POOL_COLOURS,
     POOL_NAMES,
     PREDICTED_COLOUR,
+    TOTAL_COLOUR,
     axis,
     base_layout,
 )
@@ -38,13 +40,19 @@ if TYPE_CHECKING:
 _LANES = {Lane.DISK: "Disk", Lane.TRANSFER: "Transfer", Lane.COMPUTE: "Compute"}
 Values = NDArray[np.float64]
 
+# Which of the seven series of one half of the memory figure are seen. The host process holds the
+# interpreter too and would dwarf the rest: it waits in the legend.
+_BY_TIME = (True, True, True, True, True, True, "legendonly")
+_BY_LAYER = (True, True, True, True, True, True, False)
+_NONE = (False,) * 7
+
 
 def memory_figure(predicted: Trace | None, measured: Trace | None, budget_bytes: int) -> go.Figure:
     """Device memory of the cold run: measured pools stacked, predicted total and budget as lines.
 
     With no measured trace the predicted pools are stacked. Buttons switch the x axis between time
-    (ms), where the two differ by what the prediction got wrong, and memory commands in order,
-    where they coincide: the runtime makes and frees objects in the plan's order.
+    (ms), where the two differ by what the prediction got wrong, and layers, where they coincide:
+    the runtime makes and frees objects in the plan's order.
     """
     import plotly.graph_objects as go
 
@@ -60,98 +68,148 @@ def memory_series(
     """The scatter traces of `memory_figure` as keyword arguments.
 
     Their number, order and meaning never change, so that a live figure is updated in place: seven
-    over time, then the same seven over memory commands.
+    over time, then the same seven over layers.
     """
     shown = measured if measured is not None else predicted
-    compared = predicted if measured is not None else None
+    other = predicted if measured is not None else None
+    time = _Steps.over_time(shown), _Steps.over_time(other)
+    layers = _over_layers(shown, other)
     return [
-        *_series(shown, compared, budget_bytes, by_time=True),
-        *_series(shown, compared, budget_bytes, by_time=False),
+        *_series(shown, *time, budget_bytes, host=_host(shown), visible=True),
+        *_series(shown, *layers, budget_bytes, host=_Steps.none(), visible=False),
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """A step curve: levels hold from x[i] to x[i + 1].
+
+    Attributes:
+        x: ms or layer numbers; shape (n + 1,), the last one where the run ends.
+        pools: decimal MB in each pool, the last value twice; shape (n + 1,) each.
+        names: of the layer that runs then; n + 1 of them.
+    """
+
+    x: Values
+    pools: Mapping[Pool, Values]
+    names: Sequence[str] = ()
+
+    @classmethod
+    def none(cls) -> _Steps:
+        return cls(np.zeros(0), {pool: np.zeros(0) for pool in Pool})
+
+    @classmethod
+    def over_time(cls, trace: Trace | None) -> _Steps:
+        if trace is None or not (runs := split_runs(trace.timeline)):
+            return cls.none()
+        curve = memory_curve(runs[0])
+        layers = curve.layer.tolist()
+        return cls(
+            np.append(curve.time_ns, curve.end_ns) / 1e6,
+            {pool: _megabytes(held) for pool, held in curve.pools.items()},
+            [_layer_name(trace, layer) for layer in (*layers, layers[-1])],
+        )
+
+    @classmethod
+    def over_layers(cls, trace: Trace, curve: MemoryCurve, rows: list[int]) -> _Steps:
+        layers = range(len(rows) + 1)
+        return cls(
+            np.array(layers, np.float64),
+            {pool: _megabytes(held[rows]) for pool, held in curve.pools.items()},
+            [_layer_name(trace, min(layer, len(rows) - 1)) for layer in layers],
+        )
+
+
+def _over_layers(shown: Trace | None, other: Trace | None) -> tuple[_Steps, _Steps]:
+    """What was held while each layer ran, in the trace shown and in the one it is compared with."""
+    found: list[_Steps] = []
+    expected: list[tuple[int, ...]] | None = None
+    for trace in (other, shown):
+        runs = split_runs(trace.timeline) if trace is not None else ()
+        curve = memory_curve(runs[0]) if runs else None
+        rows = rows_by_layer(runs[0], curve, expected) if curve is not None else []
+        if trace is None or curve is None or not rows:
+            found.append(_Steps.none())
+            continue
+        states = curve.states()
+        expected = [states[row] for row in rows]
+        found.append(_Steps.over_layers(trace, curve, rows))
+    return found[1], found[0]
+
+
+def _host(trace: Trace | None) -> _Steps:
+    if trace is None or not (runs := split_runs(trace.timeline)):
+        return _Steps.none()
+    times, held = host_curve(runs[0])
+    return _Steps(times / 1e6, {Pool.HOST: held / 1e6})
+
+
 def _series(
-    shown: Trace | None, compared: Trace | None, budget_bytes: int, *, by_time: bool
+    trace: Trace | None,
+    shown: _Steps,
+    other: _Steps,
+    budget_bytes: int,
+    *,
+    host: _Steps,
+    visible: bool,
 ) -> list[dict[str, Any]]:
-    run, curve = _first(shown)
-    x = _abscissa(curve, by_time)
-    origin = "" if shown is None else (" predicted" if shown.origin == "simulated" else " measured")
+    """Three stacked pools, their total, the predicted total, the budget, the host process."""
     series: list[dict[str, Any]] = []
-    stacked = np.zeros(len(x))
+    stacked = np.zeros(len(shown.x))
     for pool in DEVICE_POOLS:
-        held = _megabytes(curve.pools[pool]) if curve is not None else stacked
-        stacked = stacked + held
+        stacked = stacked + shown.pools[pool]
         series.append(
             {
                 "name": POOL_NAMES[pool],
-                "x": x,
+                "x": shown.x,
                 "y": stacked,
-                "customdata": held,
+                "customdata": shown.pools[pool],
                 "hovertemplate": "%{customdata:,.2f} MB",
                 "line": {"shape": "hv", "width": 0, "color": POOL_COLOURS[pool]},
                 "fill": "tonexty" if series else "tozeroy",
                 "fillcolor": _see_through(POOL_COLOURS[pool]),
             }
         )
-    series.append(
+    origin = "" if trace is None else "predicted" if trace.origin == "simulated" else "measured"
+    end = max(float(steps.x.max(initial=0)) for steps in (shown, other))
+    series += [
         {
-            "name": f"Total{origin}",
-            "x": x,
+            "name": f"Total {origin}".strip(),
+            "x": shown.x,
             "y": stacked,
-            "text": _layer_names(shown, curve),
+            "text": shown.names,
             "hovertemplate": "<b>%{y:,.2f} MB</b> · %{text}",
-            "line": {"shape": "hv", "width": 1.6, "color": "#2f5597"},
-        }
-    )
-    _, other = _first(compared)
-    x_other = _abscissa(other, by_time)
-    series.append(
+            "line": {"shape": "hv", "width": 1.6, "color": TOTAL_COLOUR},
+        },
         {
             "name": "Total predicted",
-            "x": x_other,
-            "y": _megabytes(other.total) if other is not None else np.zeros(0),
+            "x": other.x,
+            "y": np.sum([other.pools[pool] for pool in DEVICE_POOLS], axis=0),
             "hovertemplate": "%{y:,.2f} MB",
             "line": {"shape": "hv", "width": 1.8, "color": PREDICTED_COLOUR, "dash": "dot"},
-            "showlegend": other is not None,
-        }
-    )
-    end = max(float(ends.max(initial=0)) for ends in (x, x_other))
-    series.append(
+            "showlegend": len(other.x) > 0,
+        },
         {
             "name": "Budget",
             "x": np.array([0, end]),
             "y": np.full(2, budget_bytes / 1e6),
-            "hovertemplate": f"{format_bytes(budget_bytes)}",
+            "hovertemplate": format_bytes(budget_bytes),
             "line": {"width": 1.6, "color": BUDGET_COLOUR, "dash": "dash"},
-        }
-    )
-    host_x, host = host_curve(run) if run is not None and by_time else (np.zeros(0), np.zeros(0))
-    series.append(
+        },
         {
             "name": POOL_NAMES[Pool.HOST],
-            "x": host_x / 1e6,
-            "y": host / 1e6,
+            "x": host.x,
+            "y": host.pools[Pool.HOST],
             "hovertemplate": "%{y:,.1f} MB",
             "line": {"width": 1.4, "color": POOL_COLOURS[Pool.HOST], "dash": "dot"},
-            "visible": "legendonly" if by_time else False,  # it holds the interpreter: other scale
-            "showlegend": len(host_x) > 0,
-        }
-    )
-    return [{"mode": "lines", "visible": by_time, **one} for one in series]
-
-
-def _first(trace: Trace | None) -> tuple[Run | None, MemoryCurve | None]:
-    runs = split_runs(trace.timeline) if trace is not None else ()
-    return (runs[0], memory_curve(runs[0])) if runs else (None, None)
-
-
-def _abscissa(curve: MemoryCurve | None, by_time: bool) -> Values:
-    """Milliseconds or number of the memory command, with one more entry where the run ends."""
-    if curve is None:
-        return np.zeros(0)
-    if by_time:
-        return np.append(curve.time_ns, curve.end_ns) / 1e6
-    return np.arange(len(curve.time_ns) + 1, dtype=np.float64)
+            "showlegend": len(host.x) > 0,
+        },
+    ]
+    shown_from_start = _BY_TIME if visible else _NONE
+    return [
+        {"mode": "lines", "visible": state, **one}
+        for one, state in zip(series, shown_from_start, strict=True)
+    ]
 
 
 def _megabytes(held: NDArray[np.int64]) -> Values:
@@ -159,12 +217,11 @@ def _megabytes(held: NDArray[np.int64]) -> Values:
     return np.append(held, held[-1:]) / 1e6
 
 
-def _layer_names(trace: Trace | None, curve: MemoryCurve | None) -> list[str]:
-    if trace is None or curve is None:
-        return []
-    names = ["before the first layer", *(escape(_short(name)) for name in trace.layers)]
-    layers = np.append(curve.layer, curve.layer[-1:]).tolist()
-    return [names[layer + 1] if layer + 1 < len(names) else f"layer {layer}" for layer in layers]
+def _layer_name(trace: Trace, layer: int) -> str:
+    if layer < 0:
+        return "before the first layer"
+    name = escape(_short(trace.layers[layer])) if layer < len(trace.layers) else ""
+    return f"layer {layer} {name}"
 
 
 def _short(name: str, limit: int = 60) -> str:
@@ -178,9 +235,6 @@ def _see_through(colour: str) -> str:
 
 
 def _memory_layout() -> dict[str, Any]:
-    half = 7
-    time = [True] * (half - 1) + ["legendonly"] + [False] * half
-    order = [False] * half + [True] * (half - 1) + [False]
     buttons = [
         {
             "label": label,
@@ -188,12 +242,15 @@ def _memory_layout() -> dict[str, Any]:
             "args": [{"visible": visible}, {"xaxis.title.text": title, "xaxis.autorange": True}],
         }
         for label, visible, title in (
-            ("by time", time, "time (ms)"),
-            ("by memory command", order, "memory commands (allocations and frees) in order"),
+            ("by time", [*_BY_TIME, *_NONE], "time (ms)"),
+            ("by layer", [*_NONE, *_BY_LAYER], "layer"),
         )
     ]
+    layout = base_layout(height=430)
     return {
-        **base_layout(height=420),
+        **layout,
+        "margin": {**layout["margin"], "b": 84},
+        "legend": {**layout["legend"], "y": -0.2, "yanchor": "top"},
         "xaxis": {**axis("time (ms)"), "rangemode": "tozero"},
         "yaxis": {**axis("held on the device (MB)"), "rangemode": "tozero"},
         "hovermode": "x unified",
@@ -203,11 +260,10 @@ def _memory_layout() -> dict[str, Any]:
                 "direction": "right",
                 "buttons": buttons,
                 "showactive": True,
-                "x": 1,
-                "xanchor": "right",
-                "y": 1.02,
+                "x": 0,
+                "xanchor": "left",
+                "y": 1.03,
                 "yanchor": "bottom",
-                "pad": {"b": 2, "t": 2},
                 "font": {"size": 12, "color": "#374151"},
                 "bgcolor": "#eef1f4",
                 "bordercolor": "#c7ced6",
@@ -231,6 +287,8 @@ def schedule_figure(trace: Trace, run: int = 0) -> go.Figure:
         figure.add_bar(x=[None], y=[lane], orientation="h", showlegend=False, hoverinfo="skip")
     for kind in kinds:
         figure.add_bar(**_bars(trace, kind, [event for event in events if event.kind == kind]))
+    if chosen is not None and chosen.length_ns:
+        figure.update_xaxes(range=[0, chosen.length_ns / 1e6])
     return figure
 
 
@@ -270,10 +328,10 @@ def _describe(trace: Trace, event: Event) -> str:
 
 def _schedule_layout() -> dict[str, Any]:
     return {
-        **base_layout(height=300),
+        **base_layout(height=260),
         "barmode": "overlay",
         "hovermode": "closest",
-        "xaxis": {**axis("time (ms)"), "rangemode": "tozero"},
+        "xaxis": axis("time (ms)"),
         "yaxis": {
             **axis(""),
             "autorange": "reversed",

@@ -185,7 +185,7 @@ def _block(section: ReportSection, prefix: str) -> _Block:
         charts.append((f"Schedule of the cold run, {what}", remark, chart))
     if shown is not None:
         remark = (
-            "What the device holds from moment to moment. Over memory commands instead of time, "
+            "What the device holds from moment to moment. Layer by layer instead of over time, "
             "prediction and measurement coincide: objects are made and freed in the plan's order."
         )
         figure = memory_figure(section.predicted, section.measured, section.budget_bytes)
@@ -212,8 +212,7 @@ def _tiles(section: ReportSection) -> list[Tile]:
         Tile(
             "Budget",
             format_bytes(section.budget_bytes),
-            f"{share:.0f} % of the way from {format_bytes(section.min_budget_bytes)} (least) "
-            f"to full preload",
+            f"{share:.0f} % of the scale, which starts at {format_bytes(section.min_budget_bytes)}",
         ),
         Tile("Full preload", format_bytes(section.preload_peak_bytes), "peak with every weight in"),
     ]

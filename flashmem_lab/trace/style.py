@@ -40,6 +40,7 @@ KIND_NAMES: Mapping[str, str] = {
     "stall": "stall: waits for weights",
 }
 OTHER_COLOUR = "#8b95a1"
+TOTAL_COLOUR = "#4a7fe0"
 PREDICTED_COLOUR = "#a63fd1"
 BUDGET_COLOUR = "#e5484d"
 
@@ -49,7 +50,7 @@ FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 
 def axis(title: str) -> dict[str, Any]:
-    """An axis from 0 on with a quiet grid."""
+    """An axis with a quiet grid."""
     return {
         "title": {"text": title, "standoff": 8},
         "gridcolor": _GRID,
@@ -58,15 +59,18 @@ def axis(title: str) -> dict[str, Any]:
         "showline": True,
         "ticks": "outside",
         "tickcolor": _GRID,
-        "automargin": True,
+        "automargin": False,
     }
 
 
 def base_layout(height: int) -> dict[str, Any]:
-    """What all figures share: transparent ground, legend above the plot, hover in dark ink."""
+    """What all figures share: transparent ground, legend above the plot, hover in dark ink.
+
+    Margins are fixed, so that figures one above the other have their time axes aligned.
+    """
     return {
         "height": height,
-        "margin": {"l": 68, "r": 24, "t": 64, "b": 52},
+        "margin": {"l": 82, "r": 16, "t": 44, "b": 48},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 13, "color": _INK},
@@ -78,6 +82,7 @@ def base_layout(height: int) -> dict[str, Any]:
             "yanchor": "bottom",
             "traceorder": "normal",
         },
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#9aa5b3", "activecolor": "#4f7cc4"},
         "hoverlabel": {
             "bgcolor": "rgba(255,255,255,0.97)",
             "bordercolor": "#c7ced6",
