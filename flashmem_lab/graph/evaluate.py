@@ -76,7 +76,7 @@ def evaluate(model: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
     outputs, types, run, portable = _prepared(model)
     arrays = {name: array.astype(types[name], copy=False) for name, array in inputs.items()}
     # onnxruntime takes NumPy's own types only; the reference takes bfloat16 and float8 too.
-    native = all(array.dtype.isbuiltin == 1 for array in arrays.values())
+    native = all(array.dtype.isbuiltin < 2 for array in arrays.values())
     try:
         results = (run if native else portable)(arrays)
     except Exception as error:  # both raise classes of their own, NumPy's among them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.graph.model import TensorType
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.context import Context
 from flashmem_lab.lower.ir import Op, Ref, WeightExpr
@@ -99,12 +100,27 @@ class Emitter:
 
     def _host(self, op: Op) -> HostCall:
         model, names = op.attrs["model"], op.attrs["outputs"]
+        weights = op.attrs["weights"]
         assert isinstance(model, bytes)
         assert isinstance(names, tuple)
+        assert isinstance(weights, tuple)
         return HostCall(
             model,
             tuple((name, self.view(ref)) for name, ref in op.operands.items()),
             tuple((n, self.view(r)) for n, r in zip(names, op.writes(), strict=True)),
+            tuple((name, *self._whole(expr)) for name, expr in weights),
+        )
+
+    def _whole(self, expr: WeightExpr) -> tuple[str, str, tuple[int, ...]]:
+        """A weight that only the host reads: its packed name, element type and shape."""
+        dtype = self._ctx.device_dtype(TensorType(expr.dtype, expr.shape))
+        width = max(1, expr.shape[-1]) if expr.shape else 1
+        height = max(1, prod(expr.shape) // width)
+        name = f"{expr.origin} [host]"
+        return (
+            self._pack(name, expr.cast(dtype), Storage.HOST, dtype, width, height),
+            dtype,
+            expr.shape,
         )
 
     def _texture(self, op: Op, signature: Signature) -> str:

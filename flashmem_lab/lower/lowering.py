@@ -15,7 +15,7 @@ from flashmem_lab.lower.body import identity
 from flashmem_lab.lower.context import HANDLERS, Context
 from flashmem_lab.lower.emit import Emitter
 from flashmem_lab.lower.fuse import fuse
-from flashmem_lab.lower.ir import Op, Ref, Tensor
+from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
 from flashmem_lab.lower.split import split_large
 
@@ -81,11 +81,14 @@ def lower(
 
 def _on_host(ctx: Context, node: Node) -> None:
     """The node as an operation that the host evaluates between two launches."""
+    names = [name for name in dict.fromkeys(node.inputs) if name]
+    values = {name: ctx.value(name) for name in names}
     inputs = {
-        name: _dense(ctx, node, ctx.device(name))
-        for name in dict.fromkeys(node.inputs)
-        if name and not isinstance(ctx.values.get(name), np.ndarray)
+        name: _dense(ctx, node, value) for name, value in values.items() if isinstance(value, Ref)
     }
+    weights = tuple(
+        (name, value) for name, value in values.items() if isinstance(value, WeightExpr)
+    )
     outputs = {name: index for index, name in enumerate(node.outputs) if name}
     refs = [ctx.output(node, index) for index in outputs.values()]
     op = Op(
@@ -96,7 +99,11 @@ def _on_host(ctx: Context, node: Node) -> None:
         inputs,
         identity(refs[0].dtype),
         [],
-        attrs={"model": single_node_model(node, ctx.graph), "outputs": tuple(outputs)},
+        attrs={
+            "model": single_node_model(node, ctx.graph),
+            "outputs": tuple(outputs),
+            "weights": weights,
+        },
         flops=sum(ref.size for ref in refs),
         more=refs[1:],
     )

@@ -262,3 +262,14 @@ def test_an_operator_of_the_host_between_two_kernels(device_id: str, tmp_path: P
     ]
     inputs = {"x": random(4, 5) / 4}
     compare(tmp_path, device_id, nodes, inputs, {"axis": np.array(1)}, on_device=False)
+
+
+def test_a_weight_of_a_host_node_stays_on_the_host(device_id: str, tmp_path: Path) -> None:
+    """A large table of a node without kernel is read from disk, not held on the device."""
+    nodes = [
+        helper.make_node("TopK", ["x", "k"], ["v", "i"], name="t"),
+        node("GatherElements", "table i", axis=1),
+    ]
+    weights = {"table": random(3, 4000), "k": np.array([5])}
+    inputs = {"x": random(3, 9)}
+    compare(tmp_path, device_id, nodes, inputs, weights, on_device=False)
