@@ -74,7 +74,10 @@ def evaluate(model: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
         ModelError: neither of the two can run it; names the operator.
     """
     outputs, types, run, portable = _prepared(model)
-    arrays = {name: array.astype(types[name], copy=False) for name, array in inputs.items()}
+    arrays = {
+        name: array.astype(types.get(name, array.dtype), copy=False)
+        for name, array in inputs.items()
+    }
     # onnxruntime takes NumPy's own types only; the reference takes bfloat16 and float8 too.
     native = all(array.dtype.isbuiltin < 2 for array in arrays.values())
     try:
