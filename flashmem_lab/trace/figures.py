@@ -167,6 +167,7 @@ def _series(
                 "hovertemplate": "%{customdata:,.2f} MB",
                 "line": {"shape": "hv", "width": 0, "color": POOL_COLOURS[pool]},
                 "fill": "tonexty" if series else "tozeroy",
+                "showlegend": bool(shown.pools[pool].any()),
                 "fillcolor": _see_through(POOL_COLOURS[pool]),
             }
         )
@@ -251,7 +252,7 @@ def _memory_layout() -> dict[str, Any]:
         **layout,
         "margin": {**layout["margin"], "b": 84},
         "legend": {**layout["legend"], "y": -0.2, "yanchor": "top"},
-        "xaxis": {**axis("time (ms)"), "rangemode": "tozero"},
+        "xaxis": {**axis("time (ms)"), "rangemode": "tozero", "hoverformat": ",.6~g"},
         "yaxis": {**axis("held on the device (MB)"), "rangemode": "tozero"},
         "hovermode": "x unified",
         "updatemenus": [

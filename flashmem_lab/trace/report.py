@@ -33,11 +33,13 @@ class RunRow:
 
     Attributes:
         label: "streamed, 30 %", "full preload", ...
-        budget_bytes, peak_bytes, average_bytes, host_rss_bytes: bytes.
-        cold_ms: to the first output, model path in hand.
+        budget_bytes, peak_bytes, average_bytes: bytes on the device.
+        host_rss_bytes: peak resident set of the process above its baseline.
+        cold_ms: to the first output, model path in hand: opening, planning, packing, compiling.
+        first_run_ms: the run in it, program and kernels ready.
         warm_ms: a later run.
         stall_ms: time the compute lane waited for weights, cold.
-        predicted_peak_bytes, predicted_cold_ms: of the plan.
+        predicted_peak_bytes, predicted_ms: the simulator's peak and first run.
         check: comparison with the reference, such as "ok, 3e-07".
     """
 
@@ -47,11 +49,33 @@ class RunRow:
     average_bytes: int | None = None
     host_rss_bytes: int | None = None
     cold_ms: float | None = None
+    first_run_ms: float | None = None
     warm_ms: float | None = None
     stall_ms: float | None = None
     predicted_peak_bytes: int | None = None
-    predicted_cold_ms: float | None = None
+    predicted_ms: float | None = None
     check: str = ""
+
+    @classmethod
+    def of(cls, label: str, figures: Mapping[str, Any]) -> RunRow:
+        """The row of a run whose `run --json` is `figures`; host memory is above the baseline."""
+        check = figures["check"]
+        warm = figures["warm_ms"]
+        rss = figures["host_rss_peak_bytes"]
+        return cls(
+            label=label,
+            budget_bytes=figures["budget_bytes"],
+            peak_bytes=figures["peak_bytes"]["total"],
+            average_bytes=figures["average_bytes"],
+            host_rss_bytes=max(0, rss - figures["host_rss_baseline_bytes"]) if rss else None,
+            cold_ms=figures["cold_ms"],
+            first_run_ms=figures["first_run_ms"],
+            warm_ms=sum(warm) / len(warm) if warm else None,
+            stall_ms=figures["stall_ms"],
+            predicted_peak_bytes=figures["predicted"]["peak_bytes"],
+            predicted_ms=figures["predicted"]["cold_ms"],
+            check=f"{'ok' if check['ok'] else 'differs'}, {check['rel_l2']:.0e}" if check else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +253,15 @@ def _tiles(section: ReportSection) -> list[Tile]:
     if main.average_bytes is not None:
         tiles.append(Tile("Average held", _size(main.average_bytes), "over the time of all runs"))
     if main.cold_ms is not None:
-        note = f"predicted {_ms(main.predicted_cold_ms)}" if main.predicted_cold_ms else ""
-        tiles.append(Tile("Cold", _ms(main.cold_ms), note or "from the model's path to output"))
+        tiles.append(Tile("Cold", _ms(main.cold_ms), "from the model's path to its output"))
+    if main.first_run_ms is not None:
+        note = f"predicted {_ms(main.predicted_ms)}" if main.predicted_ms else "kernels ready"
+        tiles.append(Tile("First run", _ms(main.first_run_ms), note))
     if main.warm_ms is not None:
-        tiles.append(Tile("Warm", _ms(main.warm_ms), "a later run"))
+        tiles.append(Tile("Warm", _ms(main.warm_ms), "mean of later runs"))
     if main.host_rss_bytes is not None:
-        tiles.append(Tile("Host process", _size(main.host_rss_bytes), "peak resident set"))
+        note = "peak resident set above the interpreter's own"
+        tiles.append(Tile("Host process", _size(main.host_rss_bytes), note))
     return tiles
 
 
