@@ -1,0 +1,44 @@
+# Each target does all of its own set-up; the second time that takes a moment.
+PY := .venv/bin/python
+SETUP := scripts/setup.sh
+
+.PHONY: help demo test check test-devices lab wheel clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo:  ## read the words of a picture with streamed models; writes out/report.html
+	@$(SETUP) venv demo,check
+	@$(SETUP) opencl
+	@$(PY) -m flashmem_lab.demo --out out
+
+test:  ## every test, on every OpenCL device found
+	@$(SETUP) venv dev
+	@$(SETUP) opencl
+	@$(SETUP) chromium
+	@$(PY) -m pytest
+
+check:  ## format, lint, types, import rules
+	@$(SETUP) venv dev
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+test-devices:  ## tests of the runtime on a second OpenCL device too, and kernels under oclgrind
+	@$(SETUP) venv dev
+	@$(SETUP) opencl
+	@vendors="$$($(SETUP) devices)" && OCL_ICD_VENDORS="$$vendors" $(PY) -m pytest tests/device
+
+lab:  ## JupyterLab with the workbench
+	@$(SETUP) venv demo,check
+	@$(SETUP) opencl
+	@$(PY) -m flashmem_lab lab
+
+wheel:  ## dist/*.whl
+	@$(SETUP) venv dev
+	@$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## what was built or measured; keeps .venv
+	rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

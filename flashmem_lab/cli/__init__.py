@@ -1,0 +1,45 @@
+"""The command line: `flashmem-lab COMMAND`; exit code 0 fine, 1 the work failed, 2 bad usage."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from flashmem_lab.cli.parser import build_parser
+from flashmem_lab.errors import FlashMemError, from_os_error
+
+_INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code. Results go to stdout; progress, notes and errors to stderr.
+    """
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    try:
+        # Commands import what they need, so that --help and mistakes are answered at once.
+        command = getattr(import_module(options.module), options.function)
+        code = int(command(options))
+        sys.stdout.flush()
+    except FlashMemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python must not complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"error: {from_os_error(error, 'working')}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    return code

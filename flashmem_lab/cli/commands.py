@@ -1,0 +1,228 @@
+"""The commands that only look: devices, inspect, plan, zoo."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from flashmem_lab import workflow
+from flashmem_lab.cli.common import make_plan, prepare, refuse_overwriting
+from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
+from flashmem_lab.cli.parser import Options
+from flashmem_lab.errors import DeviceError
+from flashmem_lab.units import format_bytes, format_ms
+
+if TYPE_CHECKING:
+    from flashmem_lab.device import DeviceSpec
+
+_LOOKING = "sim:pocl"  # for `inspect`, which needs no device that works
+
+
+def devices(options: Options) -> int:
+    """Lists devices; the working ones come with how their numbers are known."""
+    found = workflow.devices()
+    if options.json:
+        listed = [
+            {
+                "id": state.spec.id,
+                "name": state.spec.name,
+                "driver": state.spec.driver,
+                "kind": state.spec.kind,
+                "works": not state.problem,
+                "problem": state.problem,
+                "transport": state.spec.transport.value,
+                "limits": asdict(state.spec.limits),
+            }
+            for state in found
+        ]
+        print_json({"schema": "flashmem-lab/devices/1", "devices": listed})
+        return 0
+    print_table(
+        (
+            (
+                state.spec.id,
+                state.spec.name,
+                state.spec.driver,
+                format_bytes(state.spec.limits.global_memory),
+                f"{state.spec.limits.image_width} x {state.spec.limits.image_height}",
+                state.problem or ("simulated" if state.spec.driver == "simulated" else "works"),
+            )
+            for state in found
+        ),
+        columns=("id", "name", "driver", "memory", "largest image", "state"),
+    )
+    return 0
+
+
+def inspect(options: Options) -> int:
+    """What a model is made of."""
+    from flashmem_lab.trace import summarize
+
+    device = _some_device(options.device)
+    prepared, _ = prepare(options, device)
+    graph, model = prepared.graph, prepared.model
+    summary = summarize(model)
+    params = sum(prod(ref.shape) for ref in graph.weights.values())
+    macs = sum(layer.flops for layer in model.layers if layer.op_class.value == "reusable") // 2
+    if options.json:
+        data: dict[str, Any] = {
+            "schema": "flashmem-lab/inspect/1",
+            **asdict(summary),
+            "opset": graph.opset,
+            "nodes": len(graph.nodes),
+            "device": device.id,
+            "precision": model.precision.value,
+            "params": params,
+            "macs": macs,
+            "unsupported": [],
+            "inputs": {port.name: [port.dtype, list(port.shape)] for port in model.inputs},
+            "outputs": {port.name: [port.dtype, list(port.shape)] for port in model.outputs},
+        }
+        if options.layers:
+            data["layer_list"] = [
+                {
+                    "index": layer.index,
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "op_class": layer.op_class.value,
+                    "flops": layer.flops,
+                    "weights": list(layer.weights),
+                    "nodes": list(layer.nodes),
+                }
+                for layer in model.layers
+            ]
+        print_json(data)
+        return 0
+    gone = sum(summary.eliminated.values())
+    largest = f"{format_bytes(summary.largest_weight_bytes)}, {summary.largest_weight}"
+    rows = [
+        ("file", f"{graph.path.name}, opset {graph.opset}, {len(graph.nodes)} nodes"),
+        *(("input", f"{p.name}  {p.dtype}{list(p.shape)}") for p in model.inputs),
+        *(("output", f"{p.name}  {p.dtype}{list(p.shape)}") for p in model.outputs),
+        ("parameters", f"{params / 1e6:.1f} M"),
+        ("MACs", f"{macs / 1e9:.2f} G"),
+        ("layers", f"{summary.layers} on {device.id} ({gone} nodes fused or free)"),
+        ("classes", ", ".join(f"{count} {name}" for name, count in summary.classes.items())),
+        ("kernels", ", ".join(f"{count} {name}" for name, count in summary.kinds.items())),
+        (
+            "weights",
+            f"{summary.weights}, {format_bytes(summary.weight_bytes)} as {model.precision}",
+        ),
+        ("largest", largest),
+        ("on the host", ", ".join(summary.host_layers) or "nothing"),
+    ]
+    print_table(rows, title=model.name)
+    if options.layers:
+        print_table(
+            (
+                (
+                    str(layer.index),
+                    layer.name,
+                    layer.kind,
+                    layer.op_class.value,
+                    format_bytes(sum(model.weights[name].device_bytes for name in layer.weights)),
+                    f"{layer.flops / 1e6:.2f}",
+                )
+                for layer in model.layers
+            ),
+            columns=("layer", "name", "kernel", "class", "weights", "MFLOP"),
+        )
+    return 0
+
+
+def plan(options: Options) -> int:
+    """Plans, and saves the plan if asked to."""
+    device = workflow.open_device(options.device or "auto")
+    prepared, _ = prepare(options, device)
+    made = make_plan(options, prepared)
+    if options.output is not None:
+        refuse_overwriting(options, options.output)
+        workflow.save_plan(made, options.output)
+    document = workflow.plan_document(made, prepared.model)
+    if options.json:
+        print_json(document)
+        return 0
+    expected = made.predicted
+    rows = [
+        ("device", f"{device.id}, {device.name}"),
+        ("strategy", f"{made.strategy} for {made.optimize}, {made.status}, gap {made.gap:.1%}"),
+        ("budget", format_bytes(made.budget_bytes)),
+        ("least budget", format_bytes(made.min_budget_bytes)),
+        ("full preload", format_bytes(made.preload_peak_bytes)),
+        ("preloaded", f"{len(made.preloaded)}, {format_bytes(document['preloaded_bytes'])}"),
+        ("streamed", f"{len(made.streamed)}, {format_bytes(document['streamed_bytes'])}"),
+        ("transport", made.transport.value),
+        ("peak", f"{format_bytes(expected.peak_bytes)} (exact)"),
+        ("average", f"{format_bytes(expected.average_bytes)} (predicted)"),
+        ("cold run", f"{format_ms(expected.cold_ms)} (predicted)"),
+        ("warm run", f"{format_ms(expected.warm_ms)} (predicted)"),
+        ("planned in", format_ms(made.solve_ms)),
+    ]
+    print_table(rows, title=f"{made.model}, {made.precision}")
+    return 0
+
+
+def zoo_list(options: Options) -> int:
+    """The models of the zoo."""
+    from flashmem_lab import zoo
+
+    entries = [zoo.entry(name) for name in zoo.names()]
+    if options.json:
+        listed = [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "params": entry.params,
+                "macs": entry.macs,
+                "nodes": entry.nodes,
+                "data_bytes": entry.data_bytes,
+                "inputs": {spec.name: [spec.dtype, list(spec.shape)] for spec in entry.inputs},
+            }
+            for entry in entries
+        ]
+        print_json({"schema": "flashmem-lab/zoo/1", "models": listed})
+        return 0
+    print_table(
+        (
+            (
+                entry.name,
+                entry.title,
+                f"{entry.params / 1e6:.1f} M",
+                f"{entry.macs / 1e9:.1f} G",
+                format_bytes(entry.data_bytes),
+            )
+            for entry in entries
+        ),
+        columns=("name", "model", "parameters", "MACs", "data"),
+    )
+    return 0
+
+
+def zoo_make(options: Options) -> int:
+    """Writes a model of the zoo."""
+    from flashmem_lab import zoo
+
+    with progress_bars() as tell:
+        path = zoo.make(
+            options.name,
+            options.output,
+            seed=options.seed,
+            force=options.force,
+            progress=lambda done, total: tell(f"drawing {options.name}", done, total),
+        )
+    if options.json:
+        print_json({"schema": "flashmem-lab/zoo/1", "name": options.name, "path": str(path)})
+    else:
+        print(path)
+    return 0
+
+
+def _some_device(device_id: str | None) -> DeviceSpec:
+    if device_id is not None:
+        return workflow.open_device(device_id)
+    try:
+        return workflow.open_device("auto")
+    except DeviceError:
+        say(f"no OpenCL device works here, so layers are those of {_LOOKING}")
+        return workflow.open_device(_LOOKING)

@@ -1,0 +1,103 @@
+"""From options to the values of the workflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flashmem_lab import workflow
+from flashmem_lab.cli.parser import Options
+from flashmem_lab.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flashmem_lab.device import DeviceSpec
+    from flashmem_lab.plan import Plan
+
+
+def prepare(
+    options: Options, device: DeviceSpec, *, precision: str = "fp32"
+) -> tuple[workflow.Prepared, dict[str, np.ndarray]]:
+    """The model of the options, lowered for `device`, and the input arrays that were given.
+
+    Args:
+        options: of a command with a model.
+        device: where it is to run.
+        precision: what is meant where the options do not say.
+    """
+    from flashmem_lab.arrays import read_inputs
+    from flashmem_lab.lower import Precision, Storage
+
+    inputs = read_inputs(dict(options.input))
+    prepared = workflow.load(
+        options.model,
+        device=device,
+        precision=Precision(options.precision or precision),
+        storage=None if options.storage == "auto" else Storage(options.storage),
+        dims=dict(options.dim),
+        shapes={**{name: array.shape for name, array in inputs.items()}, **dict(options.shape)},
+    )
+    return prepared, inputs
+
+
+def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:
+    """The plan that the options ask for."""
+    from flashmem_lab.device import Transport
+    from flashmem_lab.plan import Objective, Strategy
+
+    return workflow.make_plan(
+        prepared,
+        budget=options.budget,
+        strategy=Strategy(options.strategy) if options.strategy else None,
+        optimize=Objective(options.optimize) if options.optimize else None,
+        preload=options.preload,
+        transport=Transport(options.transport) if options.transport else None,
+    )
+
+
+def planned(
+    options: Options,
+) -> tuple[workflow.Prepared, dict[str, np.ndarray], Plan]:
+    """Model, inputs and plan, the plan from its file or made for the budget.
+
+    Raises:
+        UsageError: an option contradicts the plan file.
+    """
+    if options.plan is None:
+        device = workflow.open_device(options.device or "auto")
+        prepared, inputs = prepare(options, device)
+        return prepared, inputs, make_plan(options, prepared)
+    plan = workflow.load_plan(options.plan)
+    for name in ("strategy", "optimize", "transport"):
+        asked, made = getattr(options, name), getattr(plan, name)
+        if asked is not None and asked != made:
+            raise UsageError(
+                f"--{name} {asked} contradicts {options.plan}, which was made for {made}",
+                hint=f"leave --{name} out, or give --budget instead of --plan",
+            )
+    if missing := [name for name in options.preload if name not in plan.preloaded]:
+        raise UsageError(
+            f"--preload {missing[0]} contradicts {options.plan}, which streams it",
+            hint="leave --preload out, or give --budget instead of --plan",
+        )
+    device = workflow.open_device(options.device or plan.device)
+    prepared, inputs = prepare(options, device, precision=plan.precision)
+    return prepared, inputs, plan
+
+
+def refuse_overwriting(options: Options, *targets: Path | None) -> None:
+    """Refuses to write over what the command reads, before any work is done.
+
+    Raises:
+        UsageError: a target is a folder, or the model, the plan or an input.
+    """
+    read = [options.model, getattr(options, "plan", None), *dict(options.input).values()]
+    sources = [source for source in read if source is not None and source.exists()]
+    for target in targets:
+        if target is None or not target.exists():
+            continue
+        if target.is_dir():
+            raise UsageError(f"{target} is a folder", hint="name a file in it")
+        if any(target.samefile(source) for source in sources):
+            raise UsageError(f"{target} is read by this command", hint="name another file")

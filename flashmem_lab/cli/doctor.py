@@ -1,0 +1,145 @@
+"""The command that says what works on this machine and how to mend what does not."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from flashmem_lab import workflow
+from flashmem_lab.cli.console import print_json, print_table
+from flashmem_lab.cli.parser import Options
+from flashmem_lab.errors import FlashMemError
+from flashmem_lab.units import format_bytes
+
+_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxscript", "pyopencl", "plotly", "jupyterlab")
+_POCL = "install a working one: apt-get install pocl-opencl-icd (Debian), or your GPU's driver"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: its name.
+        state: "ok", "missing" (something optional) or "broken".
+        detail: what was found.
+        mend: what to do about it, or "".
+    """
+
+    what: str
+    state: str
+    detail: str
+    mend: str = ""
+
+
+def doctor(options: Options) -> int:
+    """Looks at everything; exit code 1 if no model can run here."""
+    findings = list(_devices())
+    works = any(found.state == "ok" for found in findings)
+    if not options.quick:
+        findings = [_python(), *_packages(), *findings, _kernels(), _cache(), *_optional()]
+    if options.json:
+        listed = [asdict(found) for found in findings]
+        print_json({"schema": "flashmem-lab/doctor/1", "works": works, "findings": listed})
+    else:
+        print_table(
+            ((found.state, found.what, found.detail, found.mend) for found in findings),
+            columns=("", "what", "found", "to mend it"),
+        )
+    broken = any(found.state == "broken" for found in findings if not _is_device(found))
+    return 0 if works and not broken else 1
+
+
+def _is_device(found: Finding) -> bool:
+    return found.what.startswith("OpenCL")
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", "ok", f"{version}, {sys.executable}")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in _PACKAGES:
+        try:
+            yield Finding(name, "ok", metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding(name, "broken", "not installed", f"pip install {name}")
+
+
+def _devices() -> Iterator[Finding]:
+    try:
+        found = [state for state in workflow.devices() if state.spec.id.startswith("ocl:")]
+    except (FlashMemError, ImportError) as error:
+        yield Finding("OpenCL", "broken", str(error), _POCL)
+        return
+    if not found:
+        yield Finding("OpenCL", "broken", "no device", _POCL)
+    for state in found:
+        spec, name = state.spec, f"OpenCL {state.spec.id}"
+        title = f"{spec.name} ({spec.driver})"
+        if state.problem:
+            yield Finding(name, "broken", f"{title}: {state.problem}", _mend(spec.driver))
+        else:
+            yield Finding(name, "ok", f"{title}: compiles and runs a kernel")
+
+
+def _mend(driver: str) -> str:
+    if driver.startswith("Portable Computing Language") and util.find_spec(
+        "pocl_binary_distribution"
+    ):
+        # Seen: the wheel of PoCL 3.0 ends with "unknown target CPU 'generic'" on newer CPUs.
+        return "pip uninstall pocl-binary-distribution (cannot compile for this CPU); " + _POCL
+    return _POCL
+
+
+def _kernels() -> Finding:
+    from flashmem_lab.program.render import kernel_directory
+
+    count = len(list(kernel_directory().glob("*.cl")))
+    if count:
+        return Finding("kernel templates", "ok", f"{count}")
+    return Finding("kernel templates", "broken", "none", "install flashmem-lab again")
+
+
+def _cache() -> Finding:
+    directory = workflow.cache_directory()
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(b"\0")
+    except OSError as error:
+        mend = "set FLASHMEM_LAB_CACHE to a folder that can be written"
+        return Finding("weight cache", "broken", f"{directory}: {error.strerror}", mend)
+    used = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
+    free = shutil.disk_usage(nearest).free
+    detail = f"{directory}: {format_bytes(used)} used, {format_bytes(free)} free"
+    return Finding("weight cache", "ok", detail)
+
+
+def _optional() -> Iterator[Finding]:
+    if util.find_spec("onnxruntime"):
+        yield Finding("onnxruntime", "ok", f"{metadata.version('onnxruntime')}: --check works")
+    else:
+        mend = "pip install 'flashmem-lab[check]'"
+        yield Finding("onnxruntime", "missing", "--check cannot compare; host nodes are slow", mend)
+    browser = _program("chromium", "chromium-browser", "google-chrome")
+    if browser:
+        yield Finding("Chromium", "ok", browser)
+    else:
+        yield Finding(
+            "Chromium", "missing", "the browser tests need it", "apt-get install chromium"
+        )
+    if adb := _program("adb"):
+        yield Finding("adb", "ok", adb)
+    else:
+        yield Finding("adb", "missing", "phones are reached through it", "apt-get install adb")
+
+
+def _program(*names: str) -> str:
+    return next((str(Path(found)) for name in names if (found := shutil.which(name))), "")

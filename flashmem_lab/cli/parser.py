@@ -1,0 +1,221 @@
+"""Arguments of every command; imports nothing heavy, so that help comes at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+from flashmem_lab import __version__
+from flashmem_lab.units import Budget
+
+# Spelled out rather than taken from the enums, whose modules import NumPy; a test compares them.
+STRATEGIES = ("greedy", "preload", "always-next", "same-op")
+OBJECTIVES = ("memory", "cold", "warm")
+PRECISIONS = ("fp32", "fp16")
+TRANSPORTS = ("copy", "map")
+STORAGES = ("image2d", "buffer", "auto")
+TRACE_SUFFIXES = (".pftrace", ".json", ".csv")
+
+Options = argparse.Namespace
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; its result has `module` and `function`, which name the command to call."""
+    parser = argparse.ArgumentParser(
+        prog="flashmem-lab",
+        description="Runs ONNX models on OpenCL textures within a memory budget.",
+    )
+    parser.add_argument("--version", action="version", version=f"flashmem-lab {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_doctor(commands)
+    _command(commands, "devices", "OpenCL devices and simulated ones")
+    _add_inspect(commands)
+    _add_plan(commands)
+    _add_run(commands)
+    _add_bundle(commands)
+    _add_zoo(commands)
+    _add_lab(commands)
+    return parser
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (has no other name)
+
+
+def _command(
+    commands: Commands, name: str, text: str, *, module: str = "commands", function: str = ""
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(
+        module=f"flashmem_lab.cli.{module}", function=function or name, parser=parser
+    )
+    return parser
+
+
+def _add_doctor(commands: Commands) -> None:
+    text = "what works on this machine and how to mend what does not"
+    parser = _command(commands, "doctor", text, module="doctor")
+    parser.add_argument("--quick", action="store_true", help="only the OpenCL devices")
+
+
+def _add_inspect(commands: Commands) -> None:
+    text = "layers, weights, parameters, MACs, operator classes, what runs on the host"
+    parser = _command(commands, "inspect", text)
+    _add_model(parser)
+    parser.add_argument("--layers", action="store_true", help="list every layer")
+
+
+def _add_plan(commands: Commands) -> None:
+    parser = _command(commands, "plan", "which weight moves when, within a budget")
+    _add_model(parser)
+    parser.add_argument("--budget", type=_budget, required=True, help=_BUDGET_HELP)
+    _add_planning(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="PLAN.json", help="save the plan")
+
+
+def _add_run(commands: Commands) -> None:
+    parser = _command(commands, "run", "run a model or a bundle within a budget", module="running")
+    _add_model(parser, "MODEL", "an .onnx file, or a bundle (.fmb)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--plan", type=Path, metavar="PLAN.json", help="a plan made before")
+    which.add_argument("--budget", type=_budget, help=_BUDGET_HELP)
+    _add_planning(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="save the outputs as .npy files")
+    parser.add_argument("--check", action="store_true", help="compare with onnxruntime")
+    parser.add_argument("--repeat", type=_count, default=1, metavar="N", help="runs; 1st is cold")
+    parser.add_argument("--seed", type=int, default=0, help="of inputs that are not given")
+    parser.add_argument(
+        "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")
+
+
+def _add_bundle(commands: Commands) -> None:
+    text = "a program and its weights in one file that runs without ONNX"
+    parser = _command(commands, "bundle", text, module="running")
+    _add_model(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--plan", type=Path, metavar="PLAN.json", help="a plan made before")
+    which.add_argument("--budget", type=_budget, help=_BUDGET_HELP)
+    _add_planning(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.fmb")
+
+
+def _add_zoo(commands: Commands) -> None:
+    zoo = commands.add_parser("zoo", help="real models with weights drawn from a seed")
+    actions = zoo.add_subparsers(metavar="ACTION", required=True)
+    _command(actions, "list", "the models there are", function="zoo_list")
+    make = _command(actions, "make", "write a model's .onnx and its data", function="zoo_make")
+    make.add_argument("name", metavar="NAME")
+    make.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--force", action="store_true", help="replace other files of these names")
+
+
+def _add_lab(commands: Commands) -> None:
+    parser = _command(commands, "lab", "JupyterLab with the workbench open", module="lab")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument("--port", type=int, default=8888)
+
+
+# --- shared by several commands ------------------------------------------------------------
+
+_BUDGET_HELP = "what the device may hold at once: 200MB, 30%% (of the way to full preload) or min"
+
+
+def _add_model(
+    parser: argparse.ArgumentParser, metavar: str = "MODEL", text: str = "an .onnx file"
+) -> None:
+    parser.add_argument("model", type=Path, metavar=metavar, help=text)
+    parser.add_argument("--device", help="id from `flashmem-lab devices`; first working one")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the weights; fp32")
+    parser.add_argument("--storage", choices=STORAGES, default="auto", help="of the weights")
+    parser.add_argument(
+        "--dim",
+        type=_dim,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="value of a symbolic dimension",
+    )
+    parser.add_argument(
+        "--shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="NAME=1x3x48x320",
+        help="shape of an input whose dimensions have no name",
+    )
+    parser.add_argument(
+        "--input",
+        type=_file,
+        action="append",
+        default=[],
+        metavar="NAME=FILE.npy",
+        help="an input; its shape counts too",
+    )
+
+
+def _add_planning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strategy", choices=STRATEGIES, help="who decides; greedy")
+    parser.add_argument("--optimize", choices=OBJECTIVES, help="what is made least; cold")
+    parser.add_argument(
+        "--preload", action="append", default=[], metavar="NAME", help="a weight that stays"
+    )
+    parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
+
+
+# --- values --------------------------------------------------------------------------------
+
+
+def _budget(text: str) -> Budget:
+    try:
+        return Budget.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count of at least 1")
+    return int(text)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _dim(text: str) -> tuple[str, int]:
+    name, value = _named(text)
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is not an extent of at least 1")
+    return name, int(value)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, value = _named(text)
+    extents = value.replace(",", "x").split("x")
+    if not all(extent.isdecimal() and int(extent) for extent in extents):
+        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is not a shape such as 1x3x48x320")
+    return name, tuple(map(int, extents))
+
+
+def _file(text: str) -> tuple[str, Path]:
+    name, value = text.split("=", 1) if "=" in text else ("", "")
+    if not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE.npy")
+    return name, Path(value)
+
+
+def _trace(text: str) -> Path:
+    if Path(text).suffix not in TRACE_SUFFIXES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a trace ends in {', '.join(TRACE_SUFFIXES)} (Perfetto, Chrome, table)"
+        )
+    return Path(text)

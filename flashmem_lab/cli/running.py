@@ -1,0 +1,199 @@
+"""The commands that move weights: run and bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flashmem_lab import workflow
+from flashmem_lab.cli.common import planned, refuse_overwriting
+from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
+from flashmem_lab.cli.parser import Options
+from flashmem_lab.errors import FlashMemError, UsageError
+from flashmem_lab.units import format_bytes, format_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmem_lab.lower.layer import Port
+    from flashmem_lab.outcome import Outcome
+    from flashmem_lab.trace import GraphSummary, Trace
+
+_OF_MODELS = ("plan", "budget", "strategy", "optimize", "transport", "precision")
+
+
+def run(options: Options) -> int:
+    """Runs a model or a bundle; exit code 1 if the check fails."""
+    refuse_overwriting(options, options.trace, options.html)
+    if _is_bundle(options.model):
+        outcome, summary = _run_bundle(options), None
+    else:
+        outcome, summary = _run_model(options)
+    if options.output is not None:
+        _save_outputs(options.output, outcome)
+    if options.trace is not None:
+        _save_trace(outcome.result.trace, options.trace)
+    if options.html is not None:
+        _save_report(options.html, outcome, summary)
+    if options.json:
+        print_json(outcome.to_json())
+    else:
+        print_table(_rows(outcome), title=f"{outcome.program.model} on {outcome.device.name}")
+    if outcome.check is not None and not outcome.check.ok:
+        raise FlashMemError(
+            f"the outputs differ from onnxruntime's: relative L2 error {outcome.check.rel_l2:.3g}, "
+            f"at most {outcome.check.tolerance:g} is fine"
+        )
+    return 0
+
+
+def bundle(options: Options) -> int:
+    """Writes a bundle."""
+    from flashmem_lab.program import write_bundle
+
+    refuse_overwriting(options, options.output)
+    prepared, _, plan = planned(options)
+    with progress_bars() as tell:
+        compiled = workflow.compile_plan(prepared, plan, progress=tell)
+        write_bundle(compiled.program, compiled.packed, options.output)
+    size = options.output.stat().st_size
+    if options.json:
+        print_json(
+            {
+                "schema": "flashmem-lab/bundle/1",
+                "path": str(options.output),
+                "bytes": size,
+                "model": plan.model,
+                "device": plan.device,
+                "precision": plan.precision,
+                "budget_bytes": plan.budget_bytes,
+                "layers": len(compiled.program.layers),
+                "kernels": len(compiled.program.kernels),
+            }
+        )
+    else:
+        print(f"{options.output}: {format_bytes(size)}, {len(compiled.program.layers)} layers")
+    return 0
+
+
+def _is_bundle(path: Path) -> bool:
+    from flashmem_lab.program import is_bundle
+
+    return path.is_file() and is_bundle(path)
+
+
+def _run_model(options: Options) -> tuple[Outcome, GraphSummary]:
+    from flashmem_lab.trace import summarize
+
+    if options.plan is None and options.budget is None:
+        options.parser.error("a model needs --budget or --plan")
+    prepared, inputs, plan = planned(options)
+    _refuse_existing(options.output, prepared.model.outputs)
+    with progress_bars() as tell:
+        outcome = workflow.run(
+            prepared,
+            plan,
+            inputs,
+            repeat=options.repeat,
+            check=options.check,
+            seed=options.seed,
+            progress=tell,
+            say=say,
+        )
+    return outcome, summarize(prepared.model)
+
+
+def _run_bundle(options: Options) -> Outcome:
+    from flashmem_lab.arrays import read_inputs
+    from flashmem_lab.program import read_bundle
+
+    fixed = [name for name in _OF_MODELS if getattr(options, name)]
+    if fixed or options.dim or options.shape or options.preload or options.storage != "auto":
+        options.parser.error("a bundle is planned already: give no options of planning or shapes")
+    if options.check:
+        options.parser.error("--check compares with the model, which a bundle does not hold")
+    program, _ = read_bundle(options.model)
+    _refuse_existing(options.output, program.outputs)
+    device = workflow.open_device(options.device or program.device)
+    with progress_bars() as tell:
+        return workflow.run_bundle(
+            options.model,
+            device,
+            read_inputs(dict(options.input)),
+            repeat=options.repeat,
+            seed=options.seed,
+            progress=tell,
+        )
+
+
+# --- what is saved -------------------------------------------------------------------------
+
+
+def _refuse_existing(directory: Path | None, outputs: Sequence[Port]) -> None:
+    from flashmem_lab.arrays import output_files
+
+    if directory is not None:
+        output_files(directory, outputs)
+
+
+def _save_outputs(directory: Path, outcome: Outcome) -> None:
+    from flashmem_lab.arrays import output_files, save_outputs
+
+    if not outcome.result.outputs:
+        raise UsageError(
+            f"{outcome.device.id} computes no outputs to save", hint="run on an OpenCL device"
+        )
+    save_outputs(outcome.result.outputs, output_files(directory, outcome.program.outputs))
+
+
+def _save_trace(trace: Trace, path: Path) -> None:
+    from flashmem_lab.trace import write_chrome, write_csv, write_perfetto
+
+    write = {".pftrace": write_perfetto, ".json": write_chrome, ".csv": write_csv}
+    write[path.suffix](trace, path)
+
+
+def _save_report(path: Path, outcome: Outcome, summary: GraphSummary | None) -> None:
+    from flashmem_lab.trace import write_html
+
+    section = outcome.report_section(outcome.program.model, summary=summary)
+    write_html(path, [section], title=f"{outcome.program.model} on {outcome.device.name}")
+
+
+def _rows(outcome: Outcome) -> list[tuple[str, str]]:
+    figures = outcome.to_json()
+    peak, expected, check = figures["peak_bytes"], figures["predicted"], outcome.check
+    parts = ", ".join(f"{name} {format_bytes(peak[name])}" for name in peak if name != "total")
+    stages = ", ".join(f"{name} {format_ms(took)}" for name, took in outcome.stages_ms.items())
+    above = figures["host_rss_peak_bytes"] - figures["host_rss_baseline_bytes"]
+    rows = [
+        ("budget", format_bytes(figures["budget_bytes"])),
+        ("peak", f"{format_bytes(peak['total'])} ({parts} each at its own peak)"),
+        ("average", format_bytes(figures["average_bytes"])),
+        (
+            "weights",
+            f"{format_bytes(outcome.weight_bytes)} {figures['precision']}, of which "
+            f"{format_bytes(outcome.streamed_bytes)} streamed by {figures['transport']}",
+        ),
+        ("cold", f"{format_ms(outcome.cold_ms)}: {stages}"),
+        (
+            "predicted",
+            f"first run {format_ms(expected['cold_ms'])}, warm {format_ms(expected['warm_ms'])}",
+        ),
+        ("stalled", format_ms(figures["stall_ms"])),
+    ]
+    if figures["preload_peak_bytes"] is not None:
+        rows.insert(1, ("full preload", format_bytes(figures["preload_peak_bytes"])))
+    if outcome.result.warm_ms:
+        warm = sorted(outcome.result.warm_ms)
+        rows.append(("warm", f"{format_ms(warm[len(warm) // 2])} (median of {len(warm)})"))
+    if figures["host_rss_peak_bytes"]:
+        rows.append(("host memory", f"{format_bytes(above)} above the interpreter and libraries"))
+    if outcome.host_nodes:
+        rows.append(("on the host", ", ".join(outcome.host_nodes)))
+    if check is not None:
+        verdict = "ok" if check.ok else "WRONG"
+        rows.append(
+            ("check", f"{verdict}: relative L2 {check.rel_l2:.2g}, largest {check.max_abs:.2g}")
+        )
+    return rows

@@ -1,0 +1,469 @@
+"""The whole way from an ONNX file to outputs and a trace, in a few functions.
+
+The command line, the views and the demo go through here. Everything heavy is imported by the
+function that needs it, so that importing this module costs little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from flashmem_lab.errors import CacheCorrupt, DeviceError, PlanError, UsageError, from_os_error
+from flashmem_lab.outcome import Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flashmem_lab.arrays import Check
+    from flashmem_lab.device import DeviceSpec, Transport
+    from flashmem_lab.graph import Graph
+    from flashmem_lab.lower import LoweredModel, Precision, Storage
+    from flashmem_lab.plan import Objective, Plan, Strategy
+    from flashmem_lab.program import Packed
+    from flashmem_lab.program.program import Program
+    from flashmem_lab.runtime.base import RunResult, Runtime
+    from flashmem_lab.trace import Trace
+    from flashmem_lab.units import Budget
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(what, done, total) from any thread."""
+
+Say = Callable[[str], None]
+"""Told in a sentence of something that people should know, such as a cache that was mended."""
+
+SIMULATED = "sim:"
+_ENVIRONMENT = "FLASHMEM_LAB_CACHE"
+_SUMS = {"preloaded_bytes", "streamed_bytes", "layers", "weights"}  # derived: not part of a Plan
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """A device and what is wrong with it, "" if it works."""
+
+    spec: DeviceSpec
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model opened and lowered for a device.
+
+    Attributes:
+        graph: what the file says.
+        model: its layers.
+        device: where it is to run.
+        rss_bytes: resident set of this process before the file was opened, imports done.
+        load_ms: time from the path to here.
+    """
+
+    graph: Graph
+    model: LoweredModel
+    device: DeviceSpec
+    rss_bytes: int
+    load_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A program and the packed weights that it reads; `compile_ms` is what making them took."""
+
+    program: Program
+    packed: Packed
+    compile_ms: float
+
+
+# --- devices -------------------------------------------------------------------------------
+
+
+def devices() -> list[DeviceState]:
+    """OpenCL devices, each tried with a kernel, then the simulated ones."""
+    from flashmem_lab.device import simulated_devices
+    from flashmem_lab.runtime.opencl import list_devices, working
+
+    found = [DeviceState(spec, working(spec.id)) for spec in list_devices()]
+    return [*found, *(DeviceState(spec, "") for spec in simulated_devices().values())]
+
+
+def open_device(device_id: str = "auto") -> DeviceSpec:
+    """The device of an id such as "ocl:0" or "sim:adreno750"; "auto" is the first that works.
+
+    Raises:
+        DeviceError: there is no such device, or for "auto" none that works.
+    """
+    from flashmem_lab.device import simulated_devices
+    from flashmem_lab.runtime.opencl import list_devices, working
+
+    simulated = simulated_devices()
+    if device_id in simulated:
+        return simulated[device_id]
+    found = list_devices()
+    if device_id == "auto":
+        problems = {spec.id: working(spec.id) for spec in found}
+        for spec in found:
+            if not problems[spec.id]:
+                return spec
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise DeviceError(
+            f"no OpenCL device works here ({listed or 'none found'})",
+            hint="`flashmem-lab doctor` says how to mend that",
+        )
+    for spec in found:
+        if spec.id == device_id:
+            return spec
+    known = ", ".join([*(spec.id for spec in found), *simulated])
+    raise DeviceError(f"there is no device {device_id!r}", hint=f"known: {known}")
+
+
+def open_runtime(device: DeviceSpec) -> Runtime:
+    """A runtime on `device`; close it when done.
+
+    Raises:
+        DeviceError: it cannot be opened.
+    """
+    if device.id.startswith(SIMULATED):
+        from flashmem_lab.runtime.simulated import SimulatedRuntime
+
+        return SimulatedRuntime(device)
+    from flashmem_lab.runtime.opencl import open_runtime as open_opencl
+
+    return open_opencl(device.id)
+
+
+# --- model and plan ------------------------------------------------------------------------
+
+
+def load(
+    path: Path | str,
+    *,
+    device: DeviceSpec,
+    precision: Precision | None = None,
+    storage: Storage | None = None,
+    dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Prepared:
+    """Opens an ONNX file and lowers it for a device; reads no weights.
+
+    Args:
+        path: the .onnx file.
+        device: from `open_device`.
+        precision: of the weights on the device, fp32 by default.
+        storage: image2d or buffer; by default images where the device has them.
+        dims: values of symbolic dimensions, by name.
+        shapes: shapes of inputs, by name, for dimensions without one.
+
+    Raises:
+        ModelError, InputError: see `open_graph`.
+    """
+    began = perf_counter()
+    from flashmem_lab.graph import open_graph
+    from flashmem_lab.lower import Precision, lower
+
+    rss_bytes = resident_bytes()
+    graph = open_graph(path, dims=dims or {}, shapes=shapes or {})
+    model = lower(graph, device, precision=precision or Precision.FP32, storage=storage)
+    return Prepared(graph, model, device, rss_bytes, load_ms=_since(began))
+
+
+def make_plan(
+    prepared: Prepared,
+    *,
+    budget: Budget,
+    strategy: Strategy | None = None,
+    optimize: Objective | None = None,
+    preload: Sequence[str] = (),
+    transport: Transport | None = None,
+) -> Plan:
+    """A checked plan within a budget; the defaults are the greedy strategy for a cold run.
+
+    Raises:
+        BudgetTooSmall: with the least feasible budget.
+        UsageError: `preload` names an unknown weight.
+    """
+    from flashmem_lab import plan as planning
+
+    plan = planning.make_plan(
+        prepared.model,
+        prepared.device,
+        budget=budget,
+        strategy=strategy or planning.Strategy.GREEDY,
+        optimize=optimize or planning.Objective.COLD,
+        preload=preload,
+        transport=transport,
+    )
+    planning.check_plan(plan, prepared.model, prepared.device, preload=preload)
+    return plan
+
+
+def plan_document(plan: Plan, model: LoweredModel) -> dict[str, Any]:
+    """The plan as JSON with the sums that people ask for; `load_plan` reads it like any plan."""
+    from flashmem_lab.plan import plan_to_json
+
+    def held(names: Iterable[str]) -> int:
+        return sum(model.weights[name].device_bytes for name in names)
+
+    sums: dict[str, int] = {
+        "preloaded_bytes": held(plan.preloaded),
+        "streamed_bytes": held(streamed.weight for streamed in plan.streamed),
+        "layers": len(model.layers),
+        "weights": len(plan.preloaded) + len(plan.streamed),
+    }
+    assert sums.keys() == _SUMS, "load_plan leaves out what is added here"
+    return {**plan_to_json(plan), **sums}
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Writes a plan as JSON, whole or not at all; an older plan at `path` is replaced.
+
+    Raises:
+        UsageError: something that is not a plan is at `path`.
+        DiskFull: no room.
+    """
+    from flashmem_lab.plan import plan_to_json
+    from flashmem_lab.trace.write import write_file
+
+    if path.exists():
+        try:
+            load_plan(path)
+        except PlanError:
+            raise UsageError(
+                f"{path} exists and is not a plan; it is left alone", hint="choose another name"
+            ) from None
+    write_file(path, json.dumps(plan_to_json(plan), indent=1) + "\n", "writing the plan")
+
+
+def load_plan(path: Path) -> Plan:
+    """Reads a plan; `check_plan` in `compile_plan` says whether it is for a model.
+
+    Raises:
+        PlanError: missing, damaged or of another version.
+    """
+    from flashmem_lab.plan import plan_from_json
+
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise PlanError(f"there is no plan file {path}", hint="check the path") from None
+    except OSError as error:
+        raise from_os_error(error, "reading the plan") from error
+    except (ValueError, RecursionError):
+        raise PlanError(f"{path} is not a plan: not JSON", hint="give a plan.json") from None
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if key not in _SUMS}
+    return plan_from_json(data)
+
+
+# --- program and run -----------------------------------------------------------------------
+
+
+def cache_directory() -> Path:
+    """Where packed weights are kept: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
+    if given := os.environ.get(_ENVIRONMENT):
+        return Path(given)
+    import platformdirs
+
+    return platformdirs.user_cache_path("flashmem-lab") / "weights"
+
+
+def compile_plan(
+    prepared: Prepared,
+    plan: Plan,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Compiled:
+    """Checks the plan, packs the weights (once per model, precision and layout), builds a program.
+
+    Raises:
+        PlanError: the plan is for another model, device or precision, or breaks a rule.
+        DiskFull: no room for the packed weights.
+    """
+    began = perf_counter()
+    from flashmem_lab.plan import check_plan
+    from flashmem_lab.program import build_program, pack_weights
+
+    check_plan(plan, prepared.model, prepared.device)
+    packed = pack_weights(prepared.model, cache or cache_directory(), progress=progress)
+    program = build_program(plan, prepared.model, packed)
+    return Compiled(program, packed, compile_ms=_since(began))
+
+
+def run(
+    prepared: Prepared,
+    plan: Plan,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    *,
+    repeat: int = 1,
+    check: bool = False,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Outcome:
+    """Packs, builds and runs; a damaged weight cache is made anew, once.
+
+    Args:
+        prepared: from `load`.
+        plan: from `make_plan` or `load_plan`.
+        inputs: arrays by name; those not given are drawn from `seed`.
+        repeat: how many runs; the first is cold.
+        check: compare the outputs with onnxruntime's, after everything was measured.
+        seed: of inputs that are not given.
+        cache: where packed weights are kept, `cache_directory()` by default.
+        progress: told of packing, kernel building and layers.
+        say: told when the cache was mended.
+
+    Raises:
+        InputError: an input does not fit; nothing was written.
+        PlanError, DiskFull, DeviceError: see `compile_plan` and `Runtime.run`.
+    """
+    from flashmem_lab.plan import check_plan
+    from flashmem_lab.program import discard
+
+    if check and prepared.device.id.startswith(SIMULATED):
+        raise UsageError(
+            f"{prepared.device.id} computes nothing that could be checked",
+            hint="run on an OpenCL device, or leave --check out",
+        )
+    check_plan(plan, prepared.model, prepared.device)
+    given = dict(inputs or {})
+    _refuse_misfits(prepared.model, given)
+    compiled = compile_plan(prepared, plan, cache=cache, progress=progress)
+    notes: list[str] = []
+    try:
+        result, arrays, open_ms = _execute(
+            compiled.program, compiled.packed.path, prepared.device, given, repeat, seed, progress
+        )
+    except CacheCorrupt as damage:
+        notes.append(f"{damage.message}; it was made anew")
+        if say is not None:
+            say(notes[-1])
+        discard(compiled.packed)
+        again = compile_plan(prepared, plan, cache=cache, progress=progress)
+        compiled = replace(again, compile_ms=compiled.compile_ms + again.compile_ms)
+        result, arrays, open_ms = _execute(
+            compiled.program, compiled.packed.path, prepared.device, given, repeat, seed, progress
+        )
+    return Outcome(
+        program=compiled.program,
+        device=prepared.device,
+        result=result,
+        plan=plan,
+        stages_ms=_stages(
+            prepared.device,
+            result,
+            load=prepared.load_ms,
+            plan=plan.solve_ms,
+            pack=compiled.compile_ms,
+            open=open_ms,
+        ),
+        rss_baseline_bytes=prepared.rss_bytes,
+        check=_checked(prepared, arrays, result) if check else None,
+        predicted=predict(compiled.program, prepared.device, repeat),
+        notes=tuple(notes),
+    )
+
+
+def run_bundle(
+    path: Path,
+    device: DeviceSpec,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    *,
+    repeat: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Runs a bundle; needs neither the model nor ONNX. Arguments are those of `run`.
+
+    Raises:
+        BundleError: damaged, or not a bundle.
+        CacheCorrupt: its weights do not match their checksums.
+        DeviceError: the device cannot hold its images.
+    """
+    began = perf_counter()
+    from flashmem_lab.program import read_bundle
+
+    rss_bytes = resident_bytes()
+    program, weights = read_bundle(path)
+    load_ms = _since(began)
+    result, _, open_ms = _execute(program, weights, device, inputs or {}, repeat, seed, progress)
+    return Outcome(
+        program=program,
+        device=device,
+        result=result,
+        plan=None,
+        stages_ms=_stages(device, result, load=load_ms, open=open_ms),
+        rss_baseline_bytes=rss_bytes,
+        check=None,
+        predicted=predict(program, device, repeat),
+    )
+
+
+def predict(program: Program, device: DeviceSpec, runs: int = 1) -> Trace:
+    """The simulated trace of a program on a device's rates; at least one warm run is in it."""
+    from flashmem_lab.runtime.simulated import SimulatedRuntime
+
+    return SimulatedRuntime(device).run(program, Path(), {}, repeat=max(2, runs)).trace
+
+
+def resident_bytes() -> int:
+    """Resident set of this process."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _refuse_misfits(model: LoweredModel, given: Mapping[str, np.ndarray]) -> None:
+    """Checks the user's arrays before anything is packed or written."""
+    from flashmem_lab.runtime.ports import check_inputs
+
+    known = {port.name for port in model.inputs}
+    wanted = [port for port in model.inputs if port.name in given or not known >= given.keys()]
+    check_inputs(wanted, given)
+
+
+def _execute(
+    program: Program,
+    weights: Path,
+    device: DeviceSpec,
+    given: Mapping[str, np.ndarray],
+    repeat: int,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[RunResult, dict[str, np.ndarray], float]:
+    """The result, the inputs it was made from, and what opening the device took."""
+    from flashmem_lab.arrays import sample_inputs
+
+    arrays = {**sample_inputs(program, seed), **given}
+    began = perf_counter()
+    with closing(open_runtime(device)) as runtime:
+        open_ms = _since(began)
+        result = runtime.run(program, weights, arrays, repeat=repeat, progress=progress)
+    return result, arrays, open_ms
+
+
+def _stages(device: DeviceSpec, result: RunResult, **before: float) -> dict[str, float]:
+    """What the first output took; on a simulated device the model's time is all there is."""
+    if device.id.startswith(SIMULATED):
+        return {"first_run": result.first_run_ms}
+    return {**before, "kernels": result.compile_ms, "first_run": result.first_run_ms}
+
+
+def _checked(prepared: Prepared, arrays: Mapping[str, np.ndarray], result: RunResult) -> Check:
+    from flashmem_lab.arrays import compare
+    from flashmem_lab.graph.evaluate import reference_outputs
+    from flashmem_lab.runtime.ports import check_inputs
+
+    exact = check_inputs(prepared.model.inputs, arrays)
+    reference = reference_outputs(prepared.graph.path, exact)
+    return compare(result.outputs, reference, prepared.model.precision)
+
+
+def _since(began: float) -> float:
+    return (perf_counter() - began) * 1e3
