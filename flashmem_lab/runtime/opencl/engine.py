@@ -204,7 +204,7 @@ class Engine:
 
     def _transport(self) -> WeightTransport:
         program, transfer = self._program, self._device.transfer
-        if program.transport is Transport.MAP:
+        if program.transport is Transport.MAP or not program.staging_bytes:  # no weights, no ring
             return MapTransport(program, file=self._file, objects=self._objects, queue=transfer)
         if self._ring is None:
             self._ring = self._make_ring()
