@@ -6,17 +6,18 @@ function that needs it, so that importing this module costs little.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flashmem_lab.errors import CacheCorrupt, DeviceError, PlanError, UsageError, from_os_error
+from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
+from flashmem_lab.errors import CacheCorrupt, UsageError
 from flashmem_lab.outcome import Outcome
+from flashmem_lab.plans import load_plan, plan_document, save_plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,23 +33,34 @@ if TYPE_CHECKING:
     from flashmem_lab.trace import Trace
     from flashmem_lab.units import Budget
 
+__all__ = [
+    "Compiled",
+    "DeviceState",
+    "Outcome",
+    "Prepared",
+    "cache_directory",
+    "compile_plan",
+    "devices",
+    "load",
+    "load_plan",
+    "make_plan",
+    "open_device",
+    "open_runtime",
+    "plan_document",
+    "predict",
+    "resident_bytes",
+    "run",
+    "run_bundle",
+    "save_plan",
+]
+
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total) from any thread."""
 
 Say = Callable[[str], None]
 """Told in a sentence of something that people should know, such as a cache that was mended."""
 
-SIMULATED = "sim:"
 _ENVIRONMENT = "FLASHMEM_LAB_CACHE"
-_SUMS = {"preloaded_bytes", "streamed_bytes", "layers", "weights"}  # derived: not part of a Plan
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceState:
-    """A device and what is wrong with it, "" if it works."""
-
-    spec: DeviceSpec
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,63 +89,6 @@ class Compiled:
     program: Program
     packed: Packed
     compile_ms: float
-
-
-# --- devices -------------------------------------------------------------------------------
-
-
-def devices() -> list[DeviceState]:
-    """OpenCL devices, each tried with a kernel, then the simulated ones."""
-    from flashmem_lab.device import simulated_devices
-    from flashmem_lab.runtime.opencl import list_devices, working
-
-    found = [DeviceState(spec, working(spec.id)) for spec in list_devices()]
-    return [*found, *(DeviceState(spec, "") for spec in simulated_devices().values())]
-
-
-def open_device(device_id: str = "auto") -> DeviceSpec:
-    """The device of an id such as "ocl:0" or "sim:adreno750"; "auto" is the first that works.
-
-    Raises:
-        DeviceError: there is no such device, or for "auto" none that works.
-    """
-    from flashmem_lab.device import simulated_devices
-    from flashmem_lab.runtime.opencl import list_devices, working
-
-    simulated = simulated_devices()
-    if device_id in simulated:
-        return simulated[device_id]
-    found = list_devices()
-    if device_id == "auto":
-        problems = {spec.id: working(spec.id) for spec in found}
-        for spec in found:
-            if not problems[spec.id]:
-                return spec
-        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-        raise DeviceError(
-            f"no OpenCL device works here ({listed or 'none found'})",
-            hint="`flashmem-lab doctor` says how to mend that",
-        )
-    for spec in found:
-        if spec.id == device_id:
-            return spec
-    known = ", ".join([*(spec.id for spec in found), *simulated])
-    raise DeviceError(f"there is no device {device_id!r}", hint=f"known: {known}")
-
-
-def open_runtime(device: DeviceSpec) -> Runtime:
-    """A runtime on `device`; close it when done.
-
-    Raises:
-        DeviceError: it cannot be opened.
-    """
-    if device.id.startswith(SIMULATED):
-        from flashmem_lab.runtime.simulated import SimulatedRuntime
-
-        return SimulatedRuntime(device)
-    from flashmem_lab.runtime.opencl import open_runtime as open_opencl
-
-    return open_opencl(device.id)
 
 
 # --- model and plan ------------------------------------------------------------------------
@@ -201,64 +156,6 @@ def make_plan(
     return plan
 
 
-def plan_document(plan: Plan, model: LoweredModel) -> dict[str, Any]:
-    """The plan as JSON with the sums that people ask for; `load_plan` reads it like any plan."""
-    from flashmem_lab.plan import plan_to_json
-
-    def held(names: Iterable[str]) -> int:
-        return sum(model.weights[name].device_bytes for name in names)
-
-    sums: dict[str, int] = {
-        "preloaded_bytes": held(plan.preloaded),
-        "streamed_bytes": held(streamed.weight for streamed in plan.streamed),
-        "layers": len(model.layers),
-        "weights": len(plan.preloaded) + len(plan.streamed),
-    }
-    assert sums.keys() == _SUMS, "load_plan leaves out what is added here"
-    return {**plan_to_json(plan), **sums}
-
-
-def save_plan(plan: Plan, path: Path) -> None:
-    """Writes a plan as JSON, whole or not at all; an older plan at `path` is replaced.
-
-    Raises:
-        UsageError: something that is not a plan is at `path`.
-        DiskFull: no room.
-    """
-    from flashmem_lab.plan import plan_to_json
-    from flashmem_lab.trace.write import write_file
-
-    if path.exists():
-        try:
-            load_plan(path)
-        except PlanError:
-            raise UsageError(
-                f"{path} exists and is not a plan; it is left alone", hint="choose another name"
-            ) from None
-    write_file(path, json.dumps(plan_to_json(plan), indent=1) + "\n", "writing the plan")
-
-
-def load_plan(path: Path) -> Plan:
-    """Reads a plan; `check_plan` in `compile_plan` says whether it is for a model.
-
-    Raises:
-        PlanError: missing, damaged or of another version.
-    """
-    from flashmem_lab.plan import plan_from_json
-
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise PlanError(f"there is no plan file {path}", hint="check the path") from None
-    except OSError as error:
-        raise from_os_error(error, "reading the plan") from error
-    except (ValueError, RecursionError):
-        raise PlanError(f"{path} is not a plan: not JSON", hint="give a plan.json") from None
-    if isinstance(data, dict):
-        data = {key: value for key, value in data.items() if key not in _SUMS}
-    return plan_from_json(data)
-
-
 # --- program and run -----------------------------------------------------------------------
 
 
@@ -303,6 +200,7 @@ def run(
     check: bool = False,
     seed: int = 0,
     cache: Path | None = None,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Outcome:
@@ -316,6 +214,8 @@ def run(
         check: compare the outputs with onnxruntime's, after everything was measured.
         seed: of inputs that are not given.
         cache: where packed weights are kept, `cache_directory()` by default.
+        runtime: one that is open on the device already, with the kernels that it has built; it
+            stays open. By default one is opened for this run.
         progress: told of packing, kernel building and layers.
         say: told when the cache was mended.
 
@@ -336,10 +236,9 @@ def run(
     _refuse_misfits(prepared.model, given)
     compiled = compile_plan(prepared, plan, cache=cache, progress=progress)
     notes: list[str] = []
+    job = _Job(prepared.device, given, repeat, seed, runtime, progress)
     try:
-        result, arrays, open_ms = _execute(
-            compiled.program, compiled.packed.path, prepared.device, given, repeat, seed, progress
-        )
+        result, arrays, open_ms = job.run(compiled.program, compiled.packed.path)
     except CacheCorrupt as damage:
         notes.append(f"{damage.message}; it was made anew")
         if say is not None:
@@ -347,9 +246,7 @@ def run(
         discard(compiled.packed)
         again = compile_plan(prepared, plan, cache=cache, progress=progress)
         compiled = replace(again, compile_ms=compiled.compile_ms + again.compile_ms)
-        result, arrays, open_ms = _execute(
-            compiled.program, compiled.packed.path, prepared.device, given, repeat, seed, progress
-        )
+        result, arrays, open_ms = job.run(compiled.program, compiled.packed.path)
     return Outcome(
         program=compiled.program,
         device=prepared.device,
@@ -392,7 +289,8 @@ def run_bundle(
     rss_bytes = resident_bytes()
     program, weights = read_bundle(path)
     load_ms = _since(began)
-    result, _, open_ms = _execute(program, weights, device, inputs or {}, repeat, seed, progress)
+    job = _Job(device, inputs or {}, repeat, seed, None, progress)
+    result, _, open_ms = job.run(program, weights)
     return Outcome(
         program=program,
         device=device,
@@ -428,24 +326,35 @@ def _refuse_misfits(model: LoweredModel, given: Mapping[str, np.ndarray]) -> Non
     check_inputs(wanted, given)
 
 
-def _execute(
-    program: Program,
-    weights: Path,
-    device: DeviceSpec,
-    given: Mapping[str, np.ndarray],
-    repeat: int,
-    seed: int,
-    progress: Progress | None,
-) -> tuple[RunResult, dict[str, np.ndarray], float]:
-    """The result, the inputs it was made from, and what opening the device took."""
-    from flashmem_lab.arrays import sample_inputs
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is asked of a program, whichever it is."""
 
-    arrays = {**sample_inputs(program, seed), **given}
-    began = perf_counter()
-    with closing(open_runtime(device)) as runtime:
-        open_ms = _since(began)
-        result = runtime.run(program, weights, arrays, repeat=repeat, progress=progress)
-    return result, arrays, open_ms
+    device: DeviceSpec
+    given: Mapping[str, np.ndarray]
+    repeat: int
+    seed: int
+    runtime: Runtime | None
+    progress: Progress | None
+
+    def run(
+        self, program: Program, weights: Path
+    ) -> tuple[RunResult, dict[str, np.ndarray], float]:
+        """The result, the inputs it was made from, and what opening the device took, ms."""
+        from flashmem_lab.arrays import sample_inputs
+
+        arrays = {**sample_inputs(program, self.seed), **self.given}
+        began = perf_counter()
+        with (
+            nullcontext(self.runtime)
+            if self.runtime
+            else closing(open_runtime(self.device)) as runtime
+        ):
+            open_ms = _since(began)
+            result = runtime.run(
+                program, weights, arrays, repeat=self.repeat, progress=self.progress
+            )
+        return result, arrays, open_ms
 
 
 def _stages(device: DeviceSpec, result: RunResult, **before: float) -> dict[str, float]:

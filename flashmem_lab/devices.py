@@ -1,0 +1,77 @@
+"""Devices by id: OpenCL ones of this machine, and simulated ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flashmem_lab.errors import DeviceError
+
+if TYPE_CHECKING:
+    from flashmem_lab.device import DeviceSpec
+    from flashmem_lab.runtime.base import Runtime
+
+SIMULATED = "sim:"
+"""How the ids of simulated devices begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """A device and what is wrong with it, "" if it works."""
+
+    spec: DeviceSpec
+    problem: str
+
+
+def devices() -> list[DeviceState]:
+    """OpenCL devices, each tried with a kernel, then the simulated ones."""
+    from flashmem_lab.device import simulated_devices
+    from flashmem_lab.runtime.opencl import list_devices, working
+
+    found = [DeviceState(spec, working(spec.id)) for spec in list_devices()]
+    return [*found, *(DeviceState(spec, "") for spec in simulated_devices().values())]
+
+
+def open_device(device_id: str = "auto") -> DeviceSpec:
+    """The device of an id such as "ocl:0" or "sim:adreno750"; "auto" is the first that works.
+
+    Raises:
+        DeviceError: there is no such device, or for "auto" none that works.
+    """
+    from flashmem_lab.device import simulated_devices
+    from flashmem_lab.runtime.opencl import list_devices, working
+
+    simulated = simulated_devices()
+    if device_id in simulated:
+        return simulated[device_id]
+    found = list_devices()
+    if device_id == "auto":
+        problems = {spec.id: working(spec.id) for spec in found}
+        for spec in found:
+            if not problems[spec.id]:
+                return spec
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise DeviceError(
+            f"no OpenCL device works here ({listed or 'none found'})",
+            hint="`flashmem-lab doctor` says how to mend that",
+        )
+    for spec in found:
+        if spec.id == device_id:
+            return spec
+    known = ", ".join([*(spec.id for spec in found), *simulated])
+    raise DeviceError(f"there is no device {device_id!r}", hint=f"known: {known}")
+
+
+def open_runtime(device: DeviceSpec) -> Runtime:
+    """A runtime on `device`; close it when done.
+
+    Raises:
+        DeviceError: it cannot be opened.
+    """
+    if device.id.startswith(SIMULATED):
+        from flashmem_lab.runtime.simulated import SimulatedRuntime
+
+        return SimulatedRuntime(device)
+    from flashmem_lab.runtime.opencl import open_runtime as open_opencl
+
+    return open_opencl(device.id)
