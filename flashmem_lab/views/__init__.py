@@ -1,0 +1,5 @@
+"""What people look at in a notebook."""
+
+from flashmem_lab.views.workbench import Workbench
+
+__all__ = ["Workbench"]

@@ -1,0 +1,218 @@
+"""The workbench's widgets: their layout, their typed values, their listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from flashmem_lab.lower.layer import Precision
+from flashmem_lab.plan.plan import Objective, Strategy
+from flashmem_lab.views import markup
+
+_LABEL = {"description_width": "64px"}
+
+
+class Controls:
+    """Every widget of a workbench; it knows nothing of models and plans.
+
+    Args:
+        devices: id and name of each device to choose from.
+        device: the id to start with.
+        precision: the precision to start with.
+        figure: the memory timeline.
+
+    Attributes:
+        box: the widget to show.
+    """
+
+    def __init__(
+        self, devices: Sequence[tuple[str, str]], device: str, precision: Precision, figure: Any
+    ) -> None:
+        self._summary = widgets.HTML(layout=_wide())
+        self._device = widgets.Dropdown(
+            options=[(f"{one} · {name}", one) for one, name in devices],
+            value=device,
+            description="Device",
+            style=_LABEL,
+            layout=widgets.Layout(width="360px"),
+        )
+        self._precision = widgets.ToggleButtons(
+            options=[one.value for one in Precision],
+            value=precision.value,
+            tooltips=["weights as 32-bit floats", "weights as 16-bit floats"],
+            style={"button_width": "52px"},
+        )
+        self._strategy = _choice("Strategy", [one.value for one in Strategy])
+        self._optimize = _choice("Optimize", [one.value for one in Objective])
+        self._optimize.value = Objective.COLD.value
+        self._slider = widgets.FloatSlider(
+            min=0,
+            max=100,
+            step=0.5,
+            description="Budget",
+            readout=False,
+            style=_LABEL,
+            layout=widgets.Layout(width="46%"),
+        )
+        self._budget = widgets.HTML()
+        self._prediction = widgets.HTML()
+        self._button = widgets.Button(
+            description="Run", icon="play", button_style="primary", tooltip="run on the device"
+        )
+        self._progress = widgets.IntProgress(layout=widgets.Layout(width="260px"))
+        self._status = widgets.HTML()
+        self._error = widgets.HTML(layout=_wide())
+        self._result = widgets.HTML(layout=_wide())
+        self._history = widgets.HTML(layout=_wide())
+        self.box = widgets.VBox(
+            [
+                widgets.HTML(markup.STYLE, layout=widgets.Layout(display="none")),
+                self._summary,
+                _row(self._device, self._precision, self._strategy, self._optimize),
+                _row(self._slider, self._budget),
+                self._prediction,
+                _row(self._button, self._progress, self._status),
+                self._error,
+                figure,
+                self._result,
+                self._history,
+            ],
+            layout=_wide(),
+        )
+        self._changed: Callable[[], None] | None = None
+        self._pressed: Callable[[], None] | None = None
+        self.busy = False
+
+    # --- what was chosen -------------------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Id of the chosen device."""
+        return str(self._device.value)
+
+    @property
+    def precision(self) -> Precision:
+        """Of the weights on the device."""
+        return Precision(self._precision.value)
+
+    @property
+    def strategy(self) -> Strategy:
+        """Who makes the plan."""
+        return Strategy(self._strategy.value)
+
+    @property
+    def optimize(self) -> Objective:
+        """What is made least within the budget."""
+        return Objective(self._optimize.value)
+
+    @property
+    def percent(self) -> float:
+        """Position of the budget slider, 0 (least feasible) to 100 (full preload)."""
+        return float(self._slider.value)
+
+    @percent.setter
+    def percent(self, value: float) -> None:
+        self._slider.value = value
+
+    # --- listeners -------------------------------------------------------------------------
+
+    def listen(self, changed: Callable[[], None], pressed: Callable[[], None]) -> None:
+        """Calls `changed` when a choice changes and `pressed` when Run is pressed."""
+        self._changed, self._pressed = changed, pressed
+        for widget in self._choices():
+            widget.observe(self._on_change, names="value")
+        self._button.on_click(self._on_click)
+
+    def close(self) -> None:
+        """Detaches the listeners and closes every widget."""
+        if self._changed is not None:
+            for widget in self._choices():
+                widget.unobserve(self._on_change, names="value")
+            self._button.on_click(self._on_click, remove=True)
+        self._changed = self._pressed = None
+        for child in self.box.children:
+            for inner in getattr(child, "children", ()):
+                inner.close()
+            child.close()
+        self.box.close()
+
+    def _choices(self) -> list[Any]:
+        return [self._device, self._precision, self._strategy, self._optimize, self._slider]
+
+    def _on_change(self, change: Any) -> None:
+        if self._changed is not None:
+            self._changed()
+
+    def _on_click(self, button: Any) -> None:
+        if self._pressed is not None:
+            self._pressed()
+
+    # --- what is shown ---------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way: Run is disabled and the progress bar is seen."""
+        return bool(self._button.disabled)
+
+    @busy.setter
+    def busy(self, value: bool) -> None:
+        self._button.disabled = value
+        self._progress.layout.visibility = "visible" if value else "hidden"
+        self._progress.value = 0
+        self._status.value = ""
+        if value:
+            self._error.value = ""
+
+    def say(self, text: str) -> None:
+        """A word on what is going on, plain text."""
+        self._status.value = markup.note(text)
+
+    def progress_to(self, what: str, done: int, total: int) -> None:
+        """Moves the progress bar."""
+        self._progress.max = max(1, total)
+        self._progress.value = done
+        self.say(f"{what}: {done} of {total}")
+
+    def show(self, *, summary: str, budget: str, prediction: str) -> None:
+        """Shows a plan, as HTML; an error shown before goes."""
+        for widget, text in (
+            (self._summary, summary),
+            (self._budget, budget),
+            (self._prediction, prediction),
+            (self._error, ""),
+        ):
+            widget.value = text
+        if not self.busy:
+            self._status.value = ""
+            self._button.disabled = False
+
+    def fail(self, error: BaseException) -> None:
+        """Shows an error in place."""
+        self._error.value = markup.failure(error)
+        if not self.busy:
+            self._status.value = ""
+
+    def report(self, result: str, history: str) -> None:
+        """Shows what a run measured, as HTML."""
+        self._result.value = result
+        self._history.value = history
+
+
+def _wide() -> Any:
+    return widgets.Layout(width="100%")
+
+
+def _choice(title: str, options: list[str]) -> Any:
+    return widgets.Dropdown(
+        options=options,
+        description=title,
+        style=_LABEL,
+        layout=widgets.Layout(width="190px"),
+    )
+
+
+def _row(*children: Any) -> Any:
+    layout = widgets.Layout(align_items="center", flex_flow="row wrap", width="100%")
+    return widgets.HBox(list(children), layout=layout)

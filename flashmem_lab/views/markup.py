@@ -1,0 +1,135 @@
+"""The workbench's pieces of HTML; every text that comes from outside is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from flashmem_lab.errors import FlashMemError
+from flashmem_lab.trace import GraphSummary, RunRow
+from flashmem_lab.units import format_bytes, format_ms
+
+if TYPE_CHECKING:
+    from flashmem_lab.lower.layer import LoweredModel
+    from flashmem_lab.plan import Plan
+
+STYLE = """<style>
+.fml { line-height: 1.45; font-variant-numeric: tabular-nums; }
+.fml { color: var(--jp-ui-font-color1, #222); }
+.fml h3 { margin: 2px 0 0; font-size: 17px; }
+.fml .soft { color: var(--jp-ui-font-color2, #666); }
+.fml b { font-weight: 600; }
+.fml .error { border-left: 3px solid #e5484d; padding: 4px 10px; background: rgba(229,72,77,.09); }
+.fml .ok { color: #1d7a4f; } .fml .bad { color: #e5484d; }
+.fml table { border-collapse: collapse; font-size: 12.5px; }
+.fml th { text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }
+.fml td { text-align: right; } .fml td, .fml th { padding: 2px 12px 2px 0; }
+.fml td:nth-child(2), .fml th:nth-child(2) { text-align: left; }
+.fml tr:first-child td { font-weight: 600; }
+</style>"""
+
+
+def summary(model: LoweredModel, figures: GraphSummary) -> str:
+    """A model in four lines: what goes in and out, its layers, weights and work."""
+    ports = [
+        ", ".join(f"{escape(p.name)} {list(p.shape)}" for p in side)
+        for side in (model.inputs, model.outputs)
+    ]
+    classes = ", ".join(f"{count} {escape(name)}" for name, count in figures.classes.items())
+    hosted = len(figures.host_layers)
+    where = f", {hosted} on the host" if hosted else ", all of them on the device"
+    return _block(
+        f"<h3>{escape(model.name)}</h3>"
+        f"<div class='soft'>{ports[0]} → {ports[1]}</div>"
+        f"<div><b>{figures.layers}</b> layers ({classes}){where} · "
+        f"<b>{format_bytes(figures.weight_bytes)}</b> in {figures.weights} weights, the largest "
+        f"{format_bytes(figures.largest_weight_bytes)} · "
+        f"<b>{figures.flops / 1e9:,.1f}</b> GFLOP a run</div>"
+    )
+
+
+def budget(plan: Plan) -> str:
+    """The budget in bytes and as a share of the scale, and the ends of the scale."""
+    span = plan.preload_peak_bytes - plan.min_budget_bytes
+    share = 100 * (plan.budget_bytes - plan.min_budget_bytes) / span if span > 0 else 100
+    return _block(
+        f"<b>{format_bytes(plan.budget_bytes)}</b> · {share:.1f} % "
+        f"<span class='soft'>from {format_bytes(plan.min_budget_bytes)} (least feasible) to "
+        f"{format_bytes(plan.preload_peak_bytes)} (full preload)</span>"
+    )
+
+
+def prediction(plan: Plan, streamed_bytes: int) -> str:
+    """What the simulator expects of a plan."""
+    expected = plan.predicted
+    return _block(
+        f"predicted: peak <b>{format_bytes(expected.peak_bytes)}</b>, average "
+        f"{format_bytes(expected.average_bytes)}, first run <b>{format_ms(expected.cold_ms)}</b>, "
+        f"later runs {format_ms(expected.warm_ms)} <span class='soft'>· "
+        f"{len(plan.preloaded)} weights preloaded, {len(plan.streamed)} streamed "
+        f"({format_bytes(streamed_bytes)} a run) · planned in {format_ms(plan.solve_ms)}</span>"
+    )
+
+
+def result(row: RunRow) -> str:
+    """What a run measured, in one line."""
+    pieces = [f"<b>{escape(row.label)}</b>"]
+    if row.peak_bytes is not None:
+        pieces.append(f"peak <b>{format_bytes(row.peak_bytes)}</b>")
+    if row.first_run_ms is not None:
+        pieces.append(f"first run <b>{format_ms(row.first_run_ms)}</b>")
+    if row.warm_ms is not None:
+        pieces.append(f"later runs {format_ms(row.warm_ms)}")
+    if row.stall_ms is not None:
+        pieces.append(f"stalled {format_ms(row.stall_ms)}")
+    if row.check:
+        pieces.append(f"onnxruntime: {_check(row)}")
+    return _block(" · ".join(pieces))
+
+
+def history(rows: Sequence[RunRow]) -> str:
+    """The runs so far, the latest first."""
+    if not rows:
+        return ""
+    titles = ("#", "run", "budget", "peak", "predicted", "first run", "later", "stalled", "check")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    lines = [
+        f"<tr><td>{number}</td><td>{escape(row.label)}</td>"
+        + "".join(
+            f"<td>{'' if value is None else show(value)}</td>"
+            for value, show in (
+                (row.budget_bytes, format_bytes),
+                (row.peak_bytes, format_bytes),
+                (row.predicted_peak_bytes, format_bytes),
+                (row.first_run_ms, format_ms),
+                (row.warm_ms, format_ms),
+                (row.stall_ms, format_ms),
+            )
+        )
+        + f"<td>{_check(row)}</td></tr>"
+        for number, row in reversed(list(enumerate(rows, 1)))
+    ]
+    return _block(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+
+
+def failure(error: BaseException) -> str:
+    """An error where it happened, with what to do next."""
+    if not isinstance(error, FlashMemError):
+        return _block(f"<div class='error'>{type(error).__name__}: {escape(str(error))}</div>")
+    hint = f"<br><span class='soft'>{escape(error.hint)}</span>" if error.hint else ""
+    return _block(f"<div class='error'>{escape(error.message)}{hint}</div>")
+
+
+def note(text: str) -> str:
+    """A word on what is going on."""
+    return _block(f"<span class='soft'>{escape(text)}</span>")
+
+
+def _check(row: RunRow) -> str:
+    kind = "ok" if row.check.startswith("ok") else "bad"
+    return f"<span class='{kind}'>{escape(row.check)}</span>" if row.check else ""
+
+
+def _block(body: str) -> str:
+    return f"<div class='fml'>{body}</div>"

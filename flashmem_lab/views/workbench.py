@@ -1,0 +1,318 @@
+"""The workbench: a model, a budget to drag, the memory it would take, and what it took."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from flashmem_lab.errors import FlashMemError
+from flashmem_lab.lower.layer import Precision
+from flashmem_lab.plan.plan import Objective, Strategy
+from flashmem_lab.trace import RunRow, Trace, memory_figure, summarize
+from flashmem_lab.trace.figures import memory_series
+from flashmem_lab.units import Budget
+from flashmem_lab.views import markup
+from flashmem_lab.views.controls import Controls
+from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.throttle import Throttle
+
+if TYPE_CHECKING:
+    from flashmem_lab.outcome import Outcome
+    from flashmem_lab.plan import Plan
+    from flashmem_lab.workflow import Prepared
+
+_DRAW_SECONDS = 0.05  # a redraw takes a browser about as long
+_PROGRESS_SECONDS = 0.1
+_LIVE = ("x", "y", "customdata", "text", "name", "showlegend", "hovertemplate")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the controls say; `percent` runs from the least feasible budget to full preload."""
+
+    device: str
+    precision: Precision
+    strategy: Strategy
+    optimize: Objective
+    percent: float
+
+
+class Workbench:
+    """Shows a model in a notebook, plans it under a budget as the slider moves, and runs it.
+
+    Put it last in a cell, or show `widget` in a layout of your own. Everything that can be
+    clicked can also be called: `set_budget`, `run`. Nothing is raised into the notebook by the
+    controls: what fails is said in place.
+
+    Args:
+        model: path of the .onnx file.
+        device: "auto", or an id such as "ocl:0" or "sim:adreno750".
+        budget: "30%", "200MB" or "min", to start with.
+        precision: "fp32" or "fp16", of the weights on the device.
+        dims: values of symbolic dimensions, by name.
+        shapes: shapes of inputs, by name.
+        repeat: runs a press of Run makes; the first is cold.
+        engine: opens, plans and runs; `flashmem_lab.workflow` by default.
+
+    Raises:
+        FlashMemError: the model cannot be opened, or there is no such device.
+        ValueError: `budget` or `precision` is none.
+    """
+
+    def __init__(
+        self,
+        model: Path | str,
+        *,
+        device: str = "auto",
+        budget: str = "30%",
+        precision: str = "fp32",
+        dims: Mapping[str, int] | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        repeat: int = 2,
+        engine: Engine | None = None,
+    ) -> None:
+        if engine is None:
+            from flashmem_lab import workflow
+
+            engine = workflow
+        self._engine: Engine = engine
+        self._model, self._dims, self._shapes = Path(model), dims, shapes
+        self._repeat = repeat
+        self._prepared: dict[tuple[str, Precision], Prepared] = {}
+        self._plan: Plan | None = None
+        self._predicted: Trace | None = None
+        self._outcome: Outcome | None = None
+        self._rows: list[RunRow] = []
+        self._job: Future[Outcome] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
+
+        wanted = Budget.parse(budget)
+        spec = self._engine.open_device(device)
+        first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
+        states = self._engine.devices()
+        self._figure = go.FigureWidget(memory_figure(None, None, 0))
+        self._controls = Controls(
+            devices=[(state.spec.id, state.spec.name) for state in states if not state.problem],
+            device=spec.id,
+            precision=first.precision,
+            figure=self._figure,
+        )
+        self._controls.percent = self._percent(first, wanted)
+        self._refresh()
+        self._controls.listen(self._throttle.request, self._pressed)
+
+    # --- for people who would rather call than click ---------------------------------------
+
+    @property
+    def widget(self) -> Any:
+        """The ipywidgets box that holds everything."""
+        return self._controls.box
+
+    @property
+    def figure(self) -> go.FigureWidget:
+        """The memory timeline; updated in place."""
+        return self._figure
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan of the controls as they are; None where there is none."""
+        self._throttle.flush()
+        return self._plan
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The run that belongs to this plan; None before it ran."""
+        return self._outcome
+
+    @property
+    def choice(self) -> Choice:
+        """What the controls say."""
+        controls = self._controls
+        return Choice(
+            device=controls.device,
+            precision=controls.precision,
+            strategy=controls.strategy,
+            optimize=controls.optimize,
+            percent=controls.percent,
+        )
+
+    def set_budget(self, budget: str) -> None:
+        """Moves the slider to "30%", "200MB" or "min".
+
+        Raises:
+            ValueError: not a budget.
+            FlashMemError: less than the least feasible budget.
+        """
+        self._controls.percent = self._percent(self.choice, Budget.parse(budget))
+        self._throttle.flush()
+
+    def run(self, *, wait: bool = False) -> Outcome | None:
+        """Runs the plan in a thread; with `wait`, until it is done.
+
+        Returns:
+            The outcome with `wait`; else None, and `outcome` has it later.
+
+        Raises:
+            FlashMemError: with `wait`, what failed; it is shown in place too.
+        """
+        self._throttle.flush()
+        if self._job is None:
+            self._start()
+        job = self._job
+        if not wait or job is None:
+            return None
+        try:
+            return job.result()
+        finally:
+            self._finish(job)
+
+    def close(self) -> None:
+        """Detaches every listener and removes the widgets; a run under way ends unseen."""
+        self._throttle.cancel()
+        self._job = None
+        self._controls.close()
+        self._figure.close()
+
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self._controls.box._repr_mimebundle_(**keywords)
+
+    # --- planning --------------------------------------------------------------------------
+
+    def _load(self, choice: Choice) -> Prepared:
+        """The model lowered for the device and precision of `choice`; once for each pair."""
+        key = (choice.device, choice.precision)
+        if key not in self._prepared:
+            self._controls.say("opening the model …")
+            self._prepared[key] = self._engine.load(
+                self._model,
+                device=self._engine.open_device(choice.device),
+                precision=choice.precision,
+                dims=self._dims,
+                shapes=self._shapes,
+            )
+        return self._prepared[key]
+
+    def _percent(self, choice: Choice, budget: Budget) -> float:
+        """Where `budget` lies on the slider; beyond full preload is its end."""
+        if budget.share is not None:
+            return 100 * budget.share
+        least = self._engine.make_plan(self._load(choice), budget=Budget(share=0))
+        if budget.bytes is not None and budget.bytes < least.min_budget_bytes:
+            self._engine.make_plan(self._load(choice), budget=budget)  # says what needs more
+        span = least.preload_peak_bytes - least.min_budget_bytes
+        above = (budget.bytes or 0) - least.min_budget_bytes
+        return min(100.0, 100 * above / span) if span > 0 else 100.0
+
+    def _refresh(self) -> None:
+        """Plans for the controls as they are and draws the prediction."""
+        choice = self.choice
+        try:
+            prepared = self._load(choice)
+            plan = self._engine.make_plan(
+                prepared,
+                budget=Budget(share=choice.percent / 100),
+                strategy=choice.strategy,
+                optimize=choice.optimize,
+            )
+            predicted = preview(prepared, plan)
+        except FlashMemError as error:
+            self._plan = self._predicted = self._outcome = None
+            self._controls.fail(error)
+            return
+        self._plan, self._predicted, self._outcome = plan, predicted, None
+        sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
+        self._controls.show(
+            summary=markup.summary(prepared.model, summarize(prepared.model)),
+            budget=markup.budget(plan),
+            prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
+        )
+        self._draw(None)
+
+    def _draw(self, measured: Trace | None) -> None:
+        """Brings the figure up to date in place: the browser keeps zoom and the chosen x axis."""
+        budget = self._plan.budget_bytes if self._plan is not None else 0
+        series = memory_series(self._predicted, measured, budget)
+        with self._figure.batch_update():
+            for drawn, new in zip(self._figure.data, series, strict=True):
+                drawn.update({key: new[key] for key in _LIVE if key in new}, overwrite=True)
+
+    # --- running ---------------------------------------------------------------------------
+
+    def _pressed(self) -> None:
+        self._throttle.flush()
+        if self._job is None:
+            self._start()
+
+    def _start(self) -> None:
+        if self._plan is None:
+            return
+        prepared, plan = self._load(self.choice), self._plan
+        check = not plan.device.startswith("sim:") and find_spec("onnxruntime") is not None
+        job: Future[Outcome] = Future()
+        self._job = job
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
+        self._controls.busy = True
+        tell = _Telling(self._controls.progress_to)
+
+        def work() -> None:
+            try:
+                outcome = self._engine.run(
+                    prepared, plan, repeat=self._repeat, check=check, progress=tell
+                )
+            except BaseException as error:  # handed to whoever waits or looks
+                job.set_exception(error)
+            else:
+                job.set_result(outcome)
+            # Widgets are changed by the kernel's own thread, where there is one to change them.
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._finish, job)
+
+        Thread(target=work, name="flashmem-lab run", daemon=True).start()
+
+    def _finish(self, job: Future[Outcome]) -> None:
+        """Shows what a run gave; once, and not if the workbench was closed meanwhile."""
+        if job is not self._job:
+            return
+        self._job = None
+        self._controls.busy = False
+        error = job.exception()
+        if error is not None:
+            self._controls.fail(error)
+            return
+        outcome = job.result()
+        plan = outcome.plan
+        label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
+        row = RunRow.of(label, outcome.to_json())
+        self._rows.append(row)
+        self._controls.report(markup.result(row), markup.history(self._rows))
+        if plan == self._plan:  # else the controls were moved meanwhile: the picture is another's
+            self._outcome = outcome
+            self._predicted = outcome.predicted
+            self._draw(outcome.result.trace)
+
+
+class _Telling:
+    """Passes progress on a few times a second; the runtime reports every command."""
+
+    def __init__(self, show: Callable[[str, int, int], None]) -> None:
+        self._show = show
+        self._next = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = monotonic()
+        if now >= self._next:
+            self._next = now + _PROGRESS_SECONDS
+            self._show(what, done, total)
