@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from flashmem_lab.errors import FlashMemError
+from flashmem_lab.errors import BudgetTooSmall, FlashMemError
 from flashmem_lab.trace import GraphSummary, RunRow
 from flashmem_lab.units import format_bytes, format_ms
 
@@ -117,7 +117,10 @@ def failure(error: BaseException) -> str:
     """An error where it happened, with what to do next."""
     if not isinstance(error, FlashMemError):
         return _block(f"<div class='error'>{type(error).__name__}: {escape(str(error))}</div>")
-    hint = f"<br><span class='soft'>{escape(error.hint)}</span>" if error.hint else ""
+    advice = error.hint
+    if isinstance(error, BudgetTooSmall):  # its own hint speaks of the command line
+        advice = f"move the budget to {format_bytes(error.needed)} or more"
+    hint = f"<br><span class='soft'>{escape(advice)}</span>" if advice else ""
     return _block(f"<div class='error'>{escape(error.message)}{hint}</div>")
 
 

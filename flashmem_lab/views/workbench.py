@@ -107,6 +107,7 @@ class Workbench:
             precision=first.precision,
             figure=self._figure,
         )
+        self._load(first)
         self._controls.percent = self._percent(first, wanted)
         self._refresh()
         self._controls.listen(self._throttle.request, self._pressed)

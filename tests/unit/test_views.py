@@ -1,0 +1,300 @@
+"""The workbench on a simulated device: planning in place, running, errors, coalescing, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flashmem_lab import workflow
+from flashmem_lab.device import simulated_devices
+from flashmem_lab.errors import BudgetTooSmall, DeviceError, FlashMemError
+from flashmem_lab.outcome import Outcome
+from flashmem_lab.plan import Plan
+from flashmem_lab.views import Workbench, markup
+from flashmem_lab.views.throttle import Throttle
+from flashmem_lab.workflow import DeviceState, Prepared
+
+DEVICE = "sim:adreno750"
+
+
+class Engine:
+    """The real way on simulated devices; a run can be held up or made to fail."""
+
+    def __init__(self) -> None:
+        self.plans = 0
+        self.go = threading.Event()
+        self.go.set()
+        self.error: Exception | None = None
+        self.open_device = workflow.open_device
+        self.load = workflow.load
+
+    def devices(self) -> Sequence[DeviceState]:
+        broken = DeviceState(simulated_devices()[DEVICE], "cannot compile")
+        return [*(DeviceState(spec, "") for spec in simulated_devices().values()), broken]
+
+    def make_plan(self, prepared: Prepared, **keywords: Any) -> Plan:
+        self.plans += 1
+        return workflow.make_plan(prepared, **keywords)
+
+    def run(
+        self,
+        prepared: Prepared,
+        plan: Plan,
+        *,
+        repeat: int = 1,
+        check: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Outcome:
+        assert threading.current_thread() is not threading.main_thread()
+        assert self.go.wait(10)
+        if self.error is not None:
+            raise self.error
+        return workflow.run(prepared, plan, repeat=repeat, check=check, progress=progress)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four matrix products of 256 kB each."""
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    nodes, weights = [], []
+    for at in range(4):
+        weights.append(
+            numpy_helper.from_array(rng.normal(size=(256, 256)).astype(np.float32), f"w{at}")
+        )
+        nodes.append(helper.make_node("MatMul", [f"x{at}", f"w{at}"], [f"x{at + 1}"], f"<m{at}>"))
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [8, 256]) for name in ("x0", "x4")
+    ]
+    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], weights)
+    path = tmp_path / "net.onnx"
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path
+    )
+    return path
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def bench(model: Path, engine: Engine) -> Iterator[Workbench]:
+    workbench = Workbench(model, device=DEVICE, engine=engine)
+    yield workbench
+    engine.go.set()
+    workbench.close()
+
+
+def controls(bench: Workbench) -> Any:
+    return bench._controls
+
+
+def total(bench: Workbench) -> Any:
+    return bench.figure.data[3]
+
+
+def test_shows_the_model_and_its_prediction(bench: Workbench) -> None:
+    plan = bench.plan
+    assert plan is not None
+    assert bench.choice.percent == 30
+    assert plan.min_budget_bytes < plan.budget_bytes < plan.preload_peak_bytes
+    assert max(total(bench).y) * 1e6 == pytest.approx(plan.predicted.peak_bytes)
+    assert total(bench).name == "Total predicted"
+    assert "4</b> layers" in controls(bench)._summary.value
+    assert "x0 [8, 256]" in controls(bench)._summary.value
+    assert [label for label, _ in controls(bench)._device.options] == [
+        f"{spec.id} · {spec.name}" for spec in simulated_devices().values()
+    ]
+    assert "application/vnd.jupyter.widget-view+json" in bench._repr_mimebundle_()
+
+
+def test_the_prediction_follows_the_slider_in_place(bench: Workbench) -> None:
+    figure, traces = bench.figure, bench.figure.data
+    controls(bench)._slider.value = 0
+    least = bench.plan
+    controls(bench)._slider.value = 100
+    most = bench.plan
+    assert least is not None
+    assert most is not None
+    assert least.budget_bytes == least.min_budget_bytes
+    assert most.budget_bytes == most.preload_peak_bytes
+    assert max(total(bench).y) * 1e6 == pytest.approx(most.predicted.peak_bytes)
+    assert bench.figure is figure
+    assert all(one is other for one, other in zip(figure.data, traces, strict=True))
+
+
+def test_every_control_makes_another_plan(bench: Workbench) -> None:
+    def plan() -> Plan:
+        assert bench.plan is not None
+        return bench.plan
+
+    controls(bench)._strategy.value = "preload"
+    assert bench.plan is None
+    assert "move the budget to" in controls(bench)._error.value
+    controls(bench)._slider.value = 100
+    assert controls(bench)._error.value == ""
+    assert (plan().strategy, plan().streamed) == ("preload", ())
+    controls(bench)._strategy.value = "greedy"
+    controls(bench)._optimize.value = "memory"
+    assert plan().optimize == "memory"
+    full = plan().preload_peak_bytes
+    controls(bench)._precision.value = "fp16"
+    assert plan().precision == "fp16"
+    assert plan().preload_peak_bytes < full
+    other = next(name for name in simulated_devices() if name != DEVICE)
+    controls(bench)._device.value = other
+    assert plan().device == other
+
+
+def test_a_budget_is_set_by_call_in_any_form(bench: Workbench) -> None:
+    plan = bench.plan
+    assert plan is not None
+    middle = (plan.min_budget_bytes + plan.preload_peak_bytes) // 2
+    bench.set_budget(str(middle))
+    assert bench.plan is not None
+    assert bench.plan.budget_bytes == middle
+    bench.set_budget("10GB")
+    assert bench.choice.percent == 100
+    bench.set_budget("min")
+    assert bench.choice.percent == 0
+    with pytest.raises(BudgetTooSmall):
+        bench.set_budget("1kB")
+    with pytest.raises(ValueError, match="not a size"):
+        bench.set_budget("much")
+
+
+def test_a_run_draws_what_it_held_over_what_was_predicted(bench: Workbench) -> None:
+    outcome = bench.run(wait=True)
+    assert outcome is not None
+    assert bench.outcome is outcome
+    assert len(bench.figure.data[4].x) > 0
+    assert max(total(bench).y) * 1e6 == pytest.approx(outcome.result.peak_bytes["total"])
+    assert "first run" in controls(bench)._result.value
+    assert controls(bench)._history.value.count("<tr>") == 2
+    assert not controls(bench).busy
+    bench.set_budget("min")
+    assert bench.outcome is None, "what was measured belongs to another plan"
+    assert len(bench.figure.data[4].x) == 0
+    bench.run(wait=True)
+    assert controls(bench)._history.value.count("<tr>") == 3
+
+
+def test_the_kernel_stays_usable_while_a_run_is_under_way(bench: Workbench, engine: Engine) -> None:
+    async def press_then_drag() -> None:
+        engine.go.clear()
+        controls(bench)._button.click()
+        assert controls(bench).busy
+        job = bench._job
+        controls(bench)._button.click()
+        assert bench._job is job, "one run at a time"
+        controls(bench)._slider.value = 80
+        assert bench.plan is not None
+        engine.go.set()
+        while controls(bench).busy:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(press_then_drag(), 20))
+    assert bench.outcome is None, "it ran under the budget before"
+    assert "first run" in controls(bench)._result.value
+    assert len(bench.figure.data[4].x) == 0
+
+
+def test_what_fails_is_said_in_place_with_what_to_do(bench: Workbench, engine: Engine) -> None:
+    engine.error = DeviceError("<gone>", hint="plug it in")
+    with pytest.raises(DeviceError):
+        bench.run(wait=True)
+    assert "&lt;gone&gt;" in controls(bench)._error.value
+    assert "plug it in" in controls(bench)._error.value
+    assert not controls(bench).busy
+    engine.error = None
+    bench.run(wait=True)
+    assert controls(bench)._error.value == ""
+
+
+def test_a_plan_that_fails_leaves_nothing_to_run(bench: Workbench, engine: Engine) -> None:
+    def refuse(prepared: Prepared, **keywords: Any) -> Plan:
+        raise FlashMemError("no plan", hint="another budget")
+
+    engine.make_plan = refuse  # type: ignore[method-assign]
+    controls(bench)._slider.value = 60
+    assert bench.plan is None
+    assert "no plan" in controls(bench)._error.value
+    assert bench.run(wait=True) is None
+
+
+def test_a_model_or_device_that_is_not_there_is_an_error(model: Path, engine: Engine) -> None:
+    with pytest.raises(FlashMemError):
+        Workbench(model.with_name("other.onnx"), device=DEVICE, engine=engine)
+    with pytest.raises(FlashMemError):
+        Workbench(model, device="sim:none", engine=engine)
+    with pytest.raises(ValueError, match="much"):
+        Workbench(model, device=DEVICE, budget="much", engine=engine)
+
+
+def test_a_drag_is_planned_once_in_a_while_and_for_its_end(
+    bench: Workbench, engine: Engine
+) -> None:
+    async def drag() -> None:
+        for percent in range(100):
+            controls(bench)._slider.value = percent / 2
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.2)
+
+    before = engine.plans
+    asyncio.run(drag())
+    assert 1 <= engine.plans - before < 40
+    assert bench._plan is not None
+    span = bench._plan.preload_peak_bytes - bench._plan.min_budget_bytes
+    assert bench._plan.budget_bytes == bench._plan.min_budget_bytes + round(0.495 * span)
+
+
+def test_a_closed_workbench_hears_nothing(model: Path, engine: Engine) -> None:
+    workbench = Workbench(model, device=DEVICE, engine=engine)
+    slider, button = controls(workbench)._slider, controls(workbench)._button
+
+    async def close_while_running() -> None:
+        engine.go.clear()
+        button.click()
+        workbench.close()
+        engine.go.set()
+        await asyncio.sleep(0.3)
+
+    asyncio.run(close_while_running())
+    before = engine.plans
+    slider.value = 90
+    button.click()
+    assert engine.plans == before
+    assert workbench._job is None
+    assert controls(workbench)._result.value == ""
+
+
+def test_throttle_forgets_what_was_cancelled() -> None:
+    calls: list[int] = []
+
+    async def burst() -> None:
+        throttle = Throttle(lambda: calls.append(1), 0.01)
+        throttle.request()
+        throttle.cancel()
+        await asyncio.sleep(0.05)
+        throttle.request()
+        throttle.request()
+        throttle.flush()
+        throttle.flush()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(burst())
+    assert calls == [1]
+
+
+def test_errors_without_a_hint_are_escaped_too() -> None:
+    assert "ValueError: &lt;x&gt;" in markup.failure(ValueError("<x>"))
