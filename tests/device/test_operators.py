@@ -149,6 +149,21 @@ def test_product_of_activations_broadcasts(left, right, device_id: str, tmp_path
     compare(tmp_path, device_id, [node("MatMul", "a b")], inputs, {})
 
 
+@pytest.mark.parametrize(
+    ("equation", "left", "right"),
+    [
+        ("bhid,bhjd->bhij", (1, 3, 5, 4), (1, 3, 6, 4)),
+        ("b h i j, h g -> b g i j", (2, 3, 4, 5), (3, 6)),
+        ("bij,bjk->kib", (2, 3, 4), (2, 4, 5)),
+        ("ij,kl->ikjl", (2, 3), (4, 5)),
+        ("abc,cb->a", (3, 4, 5), (5, 4)),
+    ],
+)
+def test_einsum_of_two(equation, left, right, device_id: str, tmp_path: Path) -> None:
+    inputs = {"a": random(*left), "b": random(*right)}
+    compare(tmp_path, device_id, [node("Einsum", "a b", equation=equation)], inputs, {})
+
+
 def test_a_weight_on_the_left(device_id: str, tmp_path: Path) -> None:
     inputs = {"x": random(2, 9, 5)}
     compare(tmp_path, device_id, [node("MatMul", "w x")], inputs, {"w": random(40, 9)})

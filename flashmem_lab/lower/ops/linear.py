@@ -6,7 +6,7 @@ from math import prod
 
 from flashmem_lab.graph.model import Node, TensorType
 from flashmem_lab.lower.body import Body, Statement, literal
-from flashmem_lab.lower.context import Context, handles, integer, number
+from flashmem_lab.lower.context import Context, handles, integer, number, text
 from flashmem_lab.lower.ir import Ref, WeightExpr
 from flashmem_lab.lower.layer import OperatorClass
 
@@ -44,6 +44,50 @@ def gemm(ctx: Context, node: Node) -> bool:
             scaled = Statement(scaled.dtype, scaled.code, (0,))
             body = Body(("float32", "float32"), (scaled, total), 3)
         ctx.map([node.name], ctx.output(node), operands, body)
+    return True
+
+
+@handles("Einsum")
+def einsum(ctx: Context, node: Node) -> bool:
+    """Two operands with plain letters: a batched product between permuted views."""
+    terms = text(node, "equation", "").replace(" ", "").split("->")
+    if len(node.inputs) != 2 or len(terms) != 2 or "..." in terms[0]:
+        return False
+    (left, right), out = terms[0].split(","), terms[1]
+    if any(len(set(term)) != len(term) for term in (left, right, out)):
+        return False  # a repeated letter takes a diagonal
+    shared = [c for c in left if c in right]
+    batch, summed = [c for c in shared if c in out], [c for c in shared if c not in out]
+    rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
+    if not set(rows + columns) <= set(out):
+        return False  # a letter of one operand alone is summed before the product
+    extent = dict(
+        zip(left + right, ctx.shape(node.inputs[0]) + ctx.shape(node.inputs[1]), strict=True)
+    )
+
+    def sizes(*parts: list[str]) -> tuple[int, ...]:
+        return tuple(prod(extent[c] for c in part) for part in parts)
+
+    def arranged(ref: Ref, term: str, *parts: list[str]) -> Ref:
+        order = [c for part in parts for c in part]
+        moved = ref.permute(tuple(term.index(c) for c in order))
+        return ctx.dense(node, moved, tuple(extent[c] for c in batch) + sizes(*parts[1:]))
+
+    a = arranged(ctx.device(node.inputs[0]), left, batch, rows, summed)
+    b = arranged(ctx.device(node.inputs[1]), right, batch, summed, columns)
+    order = [*batch, *rows, *columns]
+    target = ctx.output(node).permute(tuple(out.index(c) for c in order))
+    shape = tuple(extent[c] for c in batch) + sizes(rows, columns)
+    written = target.reshape(shape)
+    if written is None:
+        kind = TensorType("float32", tuple(extent[c] for c in order))
+        scratch = ctx.tensor(f"{node.outputs[0]}.product", kind)
+        written = scratch.reshape(shape)
+        assert written is not None, "a new tensor is dense"
+        between_activations(ctx, node, a, b, written)
+        ctx.copy(node, scratch, target)
+    else:
+        between_activations(ctx, node, a, b, written)
     return True
 
 
