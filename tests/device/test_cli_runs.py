@@ -1,0 +1,110 @@
+"""The command line on every OpenCL device: outputs right, budget kept, cache mended."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flashmem_lab.cli import main
+from tests.unit.small_models import WIDTH, small_model
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def command(tmp_path: Path, device_id: str) -> list[str]:
+    """`run` with an input file on the device; the budget is left to the test."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(5).standard_normal((4, WIDTH)).astype("f4"))
+    model = small_model(tmp_path / "model", external=True)
+    return ["run", str(model), "--device", device_id, "--input", "x=x.npy", "--check"]
+
+
+def run(capsys: Capture, *argv: str) -> tuple[dict[str, Any], str]:
+    capsys.readouterr()
+    code = main([*argv, "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return json.loads(out), err
+
+
+@pytest.mark.parametrize("budget", ["0%", "30%", "100%"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("transport", ["map", "copy"])
+def test_outputs_are_right_and_the_budget_holds(
+    command: list[str], capsys: Capture, budget: str, precision: str, transport: str
+) -> None:
+    ran, _ = run(
+        capsys, *command, "--budget", budget, "--precision", precision, "--transport", transport
+    )
+    assert ran["check"]["ok"], ran["check"]
+    assert ran["peak_bytes"]["total"] <= ran["budget_bytes"]
+    assert ran["peak_bytes"]["total"] == ran["predicted"]["peak_bytes"]
+    assert ran["transport"] == transport
+    assert ran["host_rss_peak_bytes"] >= ran["host_rss_baseline_bytes"] > 0
+    assert ran["cold_ms"] == pytest.approx(sum(ran["stages_ms"].values()))
+
+
+def test_a_bundle_gives_what_its_model_gives(
+    command: list[str], device_id: str, tmp_path: Path, capsys: Capture
+) -> None:
+    run(capsys, *command, "--budget", "30%", "--output", "direct", "--repeat", "2")
+    bundle = ["bundle", *command[1:-1], "--budget", "30%", "-o", "m.fmb"]
+    assert main(bundle) == 0
+    ran, _ = run(
+        capsys, "run", "m.fmb", "--device", device_id, "--input", "x=x.npy", "--output", "bundled"
+    )
+    assert ran["peak_bytes"]["total"] == ran["predicted"]["peak_bytes"]
+    direct, bundled = (np.load(tmp_path / name / "y.npy") for name in ("direct", "bundled"))
+    assert direct.shape == (4, WIDTH)
+    assert np.array_equal(direct, bundled)
+    assert main([*command, "--budget", "30%", "--output", "direct"]) == 1
+    assert "left alone" in capsys.readouterr().err
+
+
+def test_a_damaged_block_of_the_cache_is_made_anew(
+    command: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    run(capsys, *command, "--budget", "30%")
+    (packed,) = (tmp_path / "cache").glob("*.fmw")
+    whole = packed.read_bytes()
+    damaged = bytearray(whole)
+    damaged[4096 + 100] ^= 0x40
+    packed.write_bytes(damaged)
+    ran, err = run(capsys, *command, "--budget", "30%")
+    assert ran["check"]["ok"]
+    assert "do not match their checksum; it was made anew" in err
+    assert ran["notes"]
+    assert packed.read_bytes() == whole
+
+
+def test_a_damaged_block_of_a_bundle_is_refused(
+    command: list[str], device_id: str, capsys: Capture
+) -> None:
+    assert main(["bundle", *command[1:-1], "--budget", "30%", "-o", "m.fmb"]) == 0
+    data = bytearray(Path("m.fmb").read_bytes())
+    data[-100] ^= 0x40
+    Path("m.fmb").write_bytes(data)
+    assert main(["run", "m.fmb", "--device", device_id, "--trace", "t.json"]) == 1
+    assert "checksum" in capsys.readouterr().err
+    assert not Path("t.json").exists()
+
+
+def test_wrong_outputs_end_with_1(
+    command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flashmem_lab import arrays
+    from flashmem_lab.lower import Precision
+
+    monkeypatch.setitem(arrays.TOLERANCE, Precision.FP32, -1.0)  # no output is that right
+    assert main([*command, "--budget", "30%"]) == 1
+    out, err = capsys.readouterr()
+    assert "WRONG" in out
+    assert "the outputs differ from onnxruntime's" in err

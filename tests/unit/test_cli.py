@@ -1,0 +1,308 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flashmem_lab
+from flashmem_lab.cli import main, parser
+from flashmem_lab.device import Transport
+from flashmem_lab.lower import Precision, Storage
+from flashmem_lab.plan import Objective, Strategy
+from tests.unit.small_models import WIDTH, small_model
+
+Capture = pytest.CaptureFixture[str]
+ON_PAPER = ["--device", "sim:pocl", "--dim", "batch=2"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(small_model(tmp_path / "models"))
+
+
+def json_of(capsys: Capture, *argv: str) -> dict[str, Any]:
+    """Runs a command with --json and checks that its stdout is one object with a schema."""
+    capsys.readouterr()
+    code = main([*argv, "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    data = json.loads(out)
+    assert data["schema"].startswith("flashmem-lab/")
+    return dict(data)
+
+
+# --- bad usage and help --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["fly"],
+        ["zoo"],
+        ["run"],
+        ["plan", "m.onnx"],
+        ["plan", "m.onnx", "--budget", "lots"],
+        ["plan", "m.onnx", "--budget", "101%"],
+        ["run", "m.onnx", "--budget", "min", "--plan", "p.json"],
+        ["run", "m.onnx", "--budget", "min", "--repeat", "0"],
+        ["run", "m.onnx", "--budget", "min", "--dim", "batch"],
+        ["run", "m.onnx", "--budget", "min", "--dim", "batch=0"],
+        ["run", "m.onnx", "--budget", "min", "--shape", "x=1xAx3"],
+        ["run", "m.onnx", "--budget", "min", "--input", "x"],
+        ["run", "m.onnx", "--budget", "min", "--trace", "trace.txt"],
+        ["run", "m.onnx", "--budget", "min", "--transport", "inline"],
+        ["bundle", "m.onnx", "-o", "m.fmb"],
+        ["run", "m.onnx"],
+    ],
+)
+def test_bad_usage_ends_with_2(argv: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "usage: flashmem-lab" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "doctor", "devices", "inspect", "plan", "run", "bundle", "zoo list", "zoo make", "lab"],
+)
+def test_every_command_has_help(command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: {' '.join(['flashmem-lab', *command.split()])}" in text
+    assert not command or "--json" in text
+
+
+def test_choices_are_those_of_the_values() -> None:
+    assert tuple(Strategy) == parser.STRATEGIES
+    assert tuple(Objective) == parser.OBJECTIVES
+    assert tuple(Precision) == parser.PRECISIONS
+    assert set(parser.TRANSPORTS) == set(Transport) - {Transport.INLINE}
+    assert {*parser.STORAGES} == {Storage.IMAGE2D, Storage.BUFFER, "auto"}
+
+
+@pytest.mark.parametrize("statement", ["import flashmem_lab", "import flashmem_lab.workflow"])
+def test_importing_loads_nothing_heavy(statement: str) -> None:
+    heavy = "onnx onnx_ir onnxscript onnxruntime pyopencl plotly ipywidgets jinja2 rich scipy"
+    code = f"{statement}; import sys; print(*set({heavy.split()!r}) & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_help_loads_not_even_numpy() -> None:
+    code = (
+        "import sys; from flashmem_lab.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: print('numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    assert flashmem_lab.__all__ == sorted(flashmem_lab.__all__)
+    for name in flashmem_lab.__all__:
+        assert getattr(flashmem_lab, name).__name__ == name
+    assert dir(flashmem_lab) == flashmem_lab.__all__
+    with pytest.raises(AttributeError, match="'flashmem_lab' has no attribute 'nothing'"):
+        flashmem_lab.nothing  # noqa: B018
+
+
+# --- commands ------------------------------------------------------------------------------
+
+
+def test_devices(capsys: Capture) -> None:
+    data = json_of(capsys, "devices")
+    assert data["schema"] == "flashmem-lab/devices/1"
+    ids = {device["id"]: device for device in data["devices"]}
+    assert ids["sim:adreno750"]["works"]
+    assert ids["sim:adreno750"]["limits"]["image_width"] == 16384
+    assert main(["devices"]) == 0
+    assert "sim:adreno750" in capsys.readouterr().out
+
+
+def test_doctor_says_what_works(capsys: Capture) -> None:
+    code = main(["doctor", "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema"] == "flashmem-lab/doctor/1"
+    assert code == (0 if data["works"] else 1)
+    whats = {finding["what"]: finding for finding in data["findings"]}
+    assert whats["weight cache"]["state"] == "ok"
+    assert whats["kernel templates"]["state"] == "ok"
+    assert all(f["mend"] for f in data["findings"] if f["state"] != "ok")
+
+
+def test_doctor_without_a_working_device(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from flashmem_lab import workflow
+
+    spec = workflow.open_device("sim:pocl")
+    listed = [workflow.DeviceState(replace(spec, id="ocl:0"), "unknown target CPU 'generic'")]
+    monkeypatch.setattr(workflow, "devices", lambda: listed)
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "unknown target CPU 'generic'" in out
+    assert "pocl-opencl-icd" in out
+    monkeypatch.setattr(workflow, "devices", list)
+    assert main(["doctor", "--quick"]) == 1
+    assert "no device" in capsys.readouterr().out
+
+
+def test_doctor_tells_of_a_cache_that_cannot_be_written(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", "/proc/flashmem")
+    main(["doctor", "--json"])
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    cache = next(finding for finding in findings if finding["what"] == "weight cache")
+    assert cache["state"] == "broken"
+    assert "FLASHMEM_LAB_CACHE" in cache["mend"]
+
+
+def test_inspect(model: str, capsys: Capture) -> None:
+    data = json_of(capsys, "inspect", model, *ON_PAPER, "--layers")
+    assert data["params"] == 3 * WIDTH * WIDTH
+    assert data["macs"] == pytest.approx(2 * 3 * WIDTH * WIDTH, rel=0.02)
+    assert data["inputs"] == {"x": ["float32", [2, WIDTH]]}
+    assert data["unsupported"] == []
+    assert len(data["layer_list"]) == data["layers"]
+    assert main(["inspect", model, *ON_PAPER, "--layers"]) == 0
+    text = capsys.readouterr().out
+    assert "opset 17, 5 nodes" in text
+    assert "third" in text
+
+
+def test_plan_then_run_it(model: str, capsys: Capture) -> None:
+    plan = json_of(capsys, "plan", model, *ON_PAPER, "--budget", "50%", "-o", "plan.json")
+    wanted = (
+        "model device strategy optimize budget_bytes min_budget_bytes preload_peak_bytes status "
+        "tier objective bound gap solve_ms first_plan_ms preloaded_bytes streamed_bytes predicted "
+        "layers weights undone_fusions"
+    )
+    assert set(wanted.split()) <= plan.keys()
+    assert plan["status"] in ("OPTIMAL", "FEASIBLE", "GREEDY")
+    ran = json_of(capsys, "run", model, "--dim", "batch=2", "--plan", "plan.json")
+    assert ran["device"] == "sim:pocl", "the plan's own"
+    assert ran["budget_bytes"] == plan["budget_bytes"]
+    assert ran["peak_bytes"]["total"] == plan["predicted"]["peak_bytes"]
+    wanted = (
+        "model device strategy precision budget_bytes weight_bytes preloaded_bytes streamed_bytes "
+        "peak_bytes average_bytes host_rss_peak_bytes cold_ms first_run_ms warm_ms stall_ms "
+        "predicted check preload_peak_bytes min_budget_bytes"
+    )
+    assert set(wanted.split()) <= ran.keys()
+    assert main(["plan", model, *ON_PAPER, "--budget", "50%"]) == 0
+    assert "full preload" in capsys.readouterr().out
+    assert main(["run", model, *ON_PAPER, "--budget", "50%", "--repeat", "2"]) == 0
+    assert "streamed by map" in capsys.readouterr().out
+
+
+def test_options_that_contradict_a_plan(model: str, capsys: Capture) -> None:
+    json_of(capsys, "plan", model, *ON_PAPER, "--budget", "min", "-o", "plan.json")
+    again = ["run", model, *ON_PAPER, "--plan", "plan.json"]
+    for extra in (
+        ["--strategy", "preload"],
+        ["--transport", "copy"],
+        ["--optimize", "warm"],
+        ["--preload", "w0"],
+        ["--precision", "fp16"],
+        ["--device", "sim:adreno750"],
+    ):
+        assert main([*again, *extra]) == 1
+        out, err = capsys.readouterr()
+        assert not out
+        assert err.startswith("error: ")
+    assert main([*again, "--strategy", "greedy"]) == 0
+
+
+def test_plan_for_fp16_needs_half(model: str, capsys: Capture) -> None:
+    sizes = [
+        json_of(capsys, "plan", model, *ON_PAPER, "--budget", "min", "--precision", precision)
+        for precision in ("fp32", "fp16")
+    ]
+    full, half = (size["preloaded_bytes"] + size["streamed_bytes"] for size in sizes)
+    assert half == pytest.approx(full / 2, rel=0.1)
+
+
+def test_traces_and_report(model: str, tmp_path: Path, capsys: Capture) -> None:
+    for name in ("t.pftrace", "t.json", "t.csv"):
+        extra = ["--trace", name] + (["--html", "r.html"] if name == "t.json" else [])
+        json_of(capsys, "run", model, *ON_PAPER, "--budget", "30%", *extra)
+        assert (tmp_path / name).stat().st_size > 100
+    assert json.loads((tmp_path / "t.json").read_text())
+    assert "<html" in (tmp_path / "r.html").read_text().lower()
+
+
+def test_a_simulated_run_has_no_outputs_to_save(
+    model: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["run", model, *ON_PAPER, "--budget", "30%", "--output", "o"]) == 1
+    assert "no outputs" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_bundle(model: str, tmp_path: Path, capsys: Capture) -> None:
+    made = json_of(capsys, "bundle", model, *ON_PAPER, "--budget", "30%", "-o", "m.fmb")
+    assert made["bytes"] == (tmp_path / "m.fmb").stat().st_size
+    Path(model).unlink()
+    ran = json_of(capsys, "run", "m.fmb", "--repeat", "2")
+    assert ran["device"] == "sim:pocl"
+    assert ran["budget_bytes"] == made["budget_bytes"]
+    assert ran["check"] is None
+    for extra in (["--budget", "min"], ["--check"], ["--dim", "batch=2"], ["--precision", "fp16"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["run", "m.fmb", *extra])
+        assert caught.value.code == 2
+    np.save(tmp_path / "x.npy", np.zeros((3, WIDTH), np.float32))
+    capsys.readouterr()
+
+
+def test_zoo(tmp_path: Path, capsys: Capture) -> None:
+    names = [entry["name"] for entry in json_of(capsys, "zoo", "list")["models"]]
+    assert {"resnet50", "vit", "gptneo-small"} <= set(names)
+    assert main(["zoo", "list"]) == 0
+    assert "resnet50" in capsys.readouterr().out
+    assert main(["zoo", "make", "nothing", "-o", str(tmp_path)]) == 1
+    assert "no model 'nothing'" in capsys.readouterr().err
+
+
+def test_what_a_command_reads_it_does_not_replace(model: str, capsys: Capture) -> None:
+    before = Path(model).read_bytes()
+    assert main(["plan", model, *ON_PAPER, "--budget", "min", "-o", model]) == 1
+    assert main(["bundle", model, *ON_PAPER, "--budget", "min", "-o", model]) == 1
+    assert main(["run", model, *ON_PAPER, "--budget", "min", "--html", model]) == 1
+    assert "is read by this command" in capsys.readouterr().err
+    assert main(["run", model, *ON_PAPER, "--budget", "min", "--html", "models"]) == 1
+    assert "is a folder" in capsys.readouterr().err
+    assert Path(model).read_bytes() == before
+
+
+def test_interrupting_is_quiet(
+    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flashmem_lab import workflow
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "load", interrupt)
+    assert main(["inspect", model, *ON_PAPER]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
