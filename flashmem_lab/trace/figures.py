@@ -208,7 +208,7 @@ def _series(
     ]
     shown_from_start = _BY_TIME if visible else _NONE
     return [
-        {"mode": "lines", "visible": state, **one}
+        {"mode": "lines", "visible": state, "customdata": [], "text": [], "showlegend": True, **one}
         for one, state in zip(series, shown_from_start, strict=True)
     ]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _DRAW_SECONDS = 0.05  # a redraw takes a browser about as long
 _PROGRESS_SECONDS = 0.1
-_LIVE = ("x", "y", "customdata", "text", "name", "showlegend", "hovertemplate")
+_LIVE = ("x", "y", "customdata", "text", "name", "showlegend", "hovertemplate")  # of a trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ class Workbench:
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         states = self._engine.devices()
         self._figure = go.FigureWidget(memory_figure(None, None, 0))
+        self._figure._config = {"responsive": True, "displaylogo": False}  # as wide as its cell
         self._controls = Controls(
             devices=[(state.spec.id, state.spec.name) for state in states if not state.problem],
             device=spec.id,
@@ -243,9 +244,12 @@ class Workbench:
         """Brings the figure up to date in place: the browser keeps zoom and the chosen x axis."""
         budget = self._plan.budget_bytes if self._plan is not None else 0
         series = memory_series(self._predicted, measured, budget)
-        with self._figure.batch_update():
-            for drawn, new in zip(self._figure.data, series, strict=True):
-                drawn.update({key: new[key] for key in _LIVE if key in new}, overwrite=True)
+        # Every trace is given every value: where a message leaves one out because it stayed the
+        # same, as `batch_update` does, the browser takes it for one that went away.
+        self._figure.plotly_update(
+            restyle_data={key: [one[key] for one in series] for key in _LIVE},
+            trace_indexes=list(range(len(series))),
+        )
 
     # --- running ---------------------------------------------------------------------------
 

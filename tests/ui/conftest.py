@@ -1,0 +1,138 @@
+"""A JupyterLab of the test's own and a browser that looks at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+# No GPU, no sandbox as root, and nothing that calls home.
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_TOKEN = "first-look"
+_START_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A JupyterLab that runs.
+
+    Attributes:
+        url: of the page, with its token.
+        folder: what it serves.
+        log: what the server said.
+    """
+
+    url: str
+    folder: Path
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; its absence is a failure, `make test` installs it."""
+    executable = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    if executable is None:
+        pytest.fail(f"no browser for the tests of what people see ({', '.join(_NAMES)}); make test")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=executable, headless=True, args=list(_FLAGS)
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """Where pictures go: $FLASHMEM_LAB_SHOTS, or a folder that pytest keeps for a while."""
+    folder = Path(os.environ.get("FLASHMEM_LAB_SHOTS") or tmp_path / "shots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """JupyterLab on a free loopback port, with settings, caches and notebooks of its own."""
+    folder, log = tmp_path / "notebooks", tmp_path / "lab.log"
+    shutil.copytree(Path(__file__).parents[2] / "notebooks", folder)
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path / "home"),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "FLASHMEM_LAB_CACHE": str(tmp_path / "cache"),
+    }
+    _quieten(tmp_path / "settings")
+    with log.open("wb") as sink:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *("--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"),
+                *(f"--IdentityProvider.token={_TOKEN}", f"--ServerApp.root_dir={folder}"),
+                *("--LabApp.expose_app_in_browser=True", "--LabApp.news_url="),
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            ],
+            env=environment,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _wait(server, f"http://127.0.0.1:{port}/api?token={_TOKEN}", log)
+        yield Lab(f"http://127.0.0.1:{port}/lab?token={_TOKEN}&reset", folder, log)
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _quieten(settings: Path) -> None:
+    """No questions about news, which would cover the page."""
+    plugin = settings / "@jupyterlab" / "apputils-extension"
+    plugin.mkdir(parents=True)
+    (plugin / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text(errors='replace')[-3000:]}")
