@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.views import markup
+from flashmem_lab.views.fit import fit
 
 _LABEL = {"description_width": "64px"}
 
@@ -78,6 +79,7 @@ class Controls:
                 figure,
                 self._result,
                 self._history,
+                fit(),
             ],
             layout=_wide(),
         )

@@ -101,7 +101,7 @@ class Workbench:
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         states = self._engine.devices()
         self._figure = go.FigureWidget(memory_figure(None, None, 0))
-        self._figure._config = {"responsive": True, "displaylogo": False}  # as wide as its cell
+        self._figure.set_trait("_config", {"responsive": True, "displaylogo": False})
         self._controls = Controls(
             devices=[(state.spec.id, state.spec.name) for state in states if not state.problem],
             device=spec.id,
@@ -176,7 +176,8 @@ class Workbench:
         try:
             return job.result()
         finally:
-            self._finish(job)
+            if job.done():  # else the wait was interrupted, and the run goes on
+                self._finish(job)
 
     def close(self) -> None:
         """Detaches every listener and removes the widgets; a run under way ends unseen."""

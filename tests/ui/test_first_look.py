@@ -97,6 +97,11 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     expect(bench.locator("table tbody tr")).to_have_count(1, timeout=60 * SECOND)
     assert max(curve(page, "Total measured")) <= budget_line(page)
 
+    plot, box = bench.locator(".main-svg").first.bounding_box(), bench.bounding_box()
+    assert plot is not None
+    assert box is not None
+    assert plot["width"] > 0.95 * box["width"]
+
     bench.scroll_into_view_if_needed()
     before = budget_line(page)
     move_slider(page, bench, 0.6)
