@@ -1,4 +1,4 @@
-"""The user's arrays: read from .npy files, drawn from a seed, compared with a reference, saved."""
+"""The user's arrays: read from .npy files, compared with a reference, saved."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flashmem_lab.errors import InputError, UsageError, from_os_error
-from flashmem_lab.lower.layer import Port, Precision, RowFetch
-from flashmem_lab.program.program import HostStep, Program
-from flashmem_lab.program.sources import dtype_of
+from flashmem_lab.lower.layer import Port, Precision
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -63,32 +61,6 @@ def _read_npy(name: str, path: Path) -> np.ndarray:
         loaded.close()
         raise InputError(f"input {name!r}: {path} is an archive", hint="give a single .npy file")
     return loaded
-
-
-def sample_inputs(program: Program, seed: int = 0) -> dict[str, np.ndarray]:
-    """Arrays that a program can run on, the same for the same seed.
-
-    Floats are drawn from a normal distribution; an input that picks rows of a table gets rows of
-    it; other integers (masks, positions) and booleans are ones, which any model can take.
-    """
-    rows = {
-        command.work.index: program.spans[command.work.table]
-        for command in program.compute
-        if isinstance(command, HostStep) and isinstance(command.work, RowFetch)
-    }
-    generator = np.random.default_rng(seed)
-    arrays: dict[str, np.ndarray] = {}
-    for port in program.inputs:
-        dtype = dtype_of(port.dtype)
-        if port.name in rows:
-            table = rows[port.name]
-            drawn = generator.integers(0, table.bytes // table.row_bytes, port.shape)
-            arrays[port.name] = drawn.astype(dtype)
-        elif dtype.kind in "iub":
-            arrays[port.name] = np.ones(port.shape, dtype)
-        else:
-            arrays[port.name] = generator.standard_normal(port.shape).astype(dtype)
-    return arrays
 
 
 def compare(outputs: Arrays, reference: Arrays, precision: Precision) -> Check:

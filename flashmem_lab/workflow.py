@@ -341,7 +341,7 @@ class _Job:
         self, program: Program, weights: Path
     ) -> tuple[RunResult, dict[str, np.ndarray], float]:
         """The result, the inputs it was made from, and what opening the device took, ms."""
-        from flashmem_lab.arrays import sample_inputs
+        from flashmem_lab.samples import sample_inputs
 
         arrays = {**sample_inputs(program, self.seed), **self.given}
         began = perf_counter()

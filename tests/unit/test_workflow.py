@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flashmem_lab import workflow
-from flashmem_lab.arrays import compare, output_files, read_inputs, sample_inputs, save_outputs
+from flashmem_lab.arrays import compare, output_files, read_inputs, save_outputs
 from flashmem_lab.device import Transport
 from flashmem_lab.errors import (
     BudgetTooSmall,
@@ -20,6 +20,8 @@ from flashmem_lab.lower import Precision
 from flashmem_lab.lower.layer import Port
 from flashmem_lab.plan import Strategy
 from flashmem_lab.runtime.simulated import SimulatedRuntime
+from flashmem_lab.samples import page, sample_inputs
+from flashmem_lab.samples import sample_inputs
 from flashmem_lab.units import Budget
 from tests.unit.small_models import WIDTH, small_model
 
@@ -226,6 +228,19 @@ def test_sampled_inputs_repeat(prepared: workflow.Prepared) -> None:
     assert first["x"].dtype == np.float32
     assert np.array_equal(first["x"], again["x"])
     assert not np.array_equal(first["x"], other["x"])
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 192), (48, 320), (224, 224), (640, 640)])
+def test_sampled_pictures_have_signs_on_paper(size: tuple[int, int]) -> None:
+    shape = (2, 3, *size)
+    drawn = page(np.random.default_rng(3), shape)
+    assert drawn.shape == shape
+    assert np.array_equal(drawn, page(np.random.default_rng(3), shape))
+    dark = (drawn < 0).mean()
+    assert 0.02 < dark < 0.4
+    assert np.abs(drawn).max() < 1.2
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[:, 0], drawn[:, 1])
 
 
 def test_only_npy_files_are_inputs(tmp_path: Path) -> None:
