@@ -141,7 +141,7 @@ def _unbound_error(
             options.append(f"--input {name}=file.npy")
         elif "" in shape:
             text = "x".join(str(values.get(str(dim), dim) or "?") for dim in shape)
-            options.append(f"--input {name}=file.npy of shape {text}")
+            options.append(f"--shape {name}={text}")
         else:
             options += [f"--dim {dim}=N" for dim in shape if isinstance(dim, str)]
     hint = "give " + ", ".join(option for option in dict.fromkeys(options) if option)

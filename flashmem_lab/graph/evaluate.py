@@ -138,7 +138,7 @@ def _session(model: str | bytes, threads: int) -> Any:
 
 @lru_cache(maxsize=256)
 def _prepared(model: bytes) -> tuple[list[str], dict[str, np.dtype], _Run, _Run]:
-    """Output names, input types and two ways to run: the fast one, and the one that takes every type."""
+    """Output names, input types, and two ways to run: the fast one, the one for every type."""
     proto = onnx.load_model_from_string(model)
     names = [output.name for output in proto.graph.output]
     types = {

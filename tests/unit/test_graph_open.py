@@ -278,7 +278,7 @@ def test_nameless_dimensions_need_a_shape(tmp_path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(InputError) as caught:
         open_graph(path, dims={"N": 1})
-    assert "--input x=file.npy of shape ?x3x?" in caught.value.hint
+    assert "--shape x=?x3x?" in caught.value.hint
     assert open_graph(path, dims={"N": 1}, shapes={"x": (1, 3, 8)}).types["y"].shape == (1, 3, 8)
 
 

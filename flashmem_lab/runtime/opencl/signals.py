@@ -10,7 +10,7 @@ import pyopencl as cl
 from flashmem_lab.errors import PlanError
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the other thread has that
+class Stopped(Exception):
     """The other thread failed or was interrupted; it carries the reason, this one only ends."""
 
 
