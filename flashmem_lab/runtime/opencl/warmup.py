@@ -1,0 +1,90 @@
+"""First launches before the clock starts, on drivers that finish compiling only then.
+
+PoCL specialises a kernel for its work-group size at the first launch (3.1, 2026-11: 0.1 to 0.2 s
+for each of PP-OCR's kernels, on an empty cache). That is building, not running: left to the run,
+it would look like compute that no prediction can know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyopencl as cl
+
+from flashmem_lab.lower.layer import Arg
+from flashmem_lab.program.program import Launch, ObjectKind, Program
+from flashmem_lab.runtime.opencl.errors import translating
+
+_SCRATCH = 4096  # bytes; one work-group on extents of 1 touches a few dozen elements
+_LATE_COMPILERS = ("Portable Computing Language",)
+
+
+def finishes_at_launch(device: cl.Device) -> bool:
+    """True if the driver completes a kernel at its first launch."""
+    return str(device.platform.name) in _LATE_COMPILERS
+
+
+def first_launches(
+    program: Program,
+    kernels: Sequence[cl.Kernel],
+    queue: cl.CommandQueue,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Launches one work-group of each kernel and work-group size, on scratch objects.
+
+    Every extent and stride is 1, so that our templates compute one element and stop. The scratch
+    (4 KiB and two images of one texel) is released before the run makes its first object.
+
+    Raises:
+        DeviceError: a launch is refused.
+    """
+    distinct = {
+        (command.kernel, command.local_size): command
+        for command in program.compute
+        if isinstance(command, Launch)
+    }
+    with translating("launching kernels for the first time"):
+        scratch = _Scratch(queue.context)
+        try:
+            for done, command in enumerate(distinct.values(), start=1):
+                kernel = kernels[command.kernel]
+                kernel.set_args(*(scratch.value(program, arg) for arg in command.args))
+                local = command.local_size
+                cl.enqueue_nd_range_kernel(queue, kernel, local, local).wait()
+                if progress is not None:
+                    progress(done, len(distinct))
+        finally:
+            scratch.release()
+
+
+class _Scratch:
+    """Stand-ins for the objects and numbers of a launch."""
+
+    def __init__(self, context: cl.Context) -> None:
+        flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
+        zeros = np.zeros(_SCRATCH, np.uint8)
+        self._buffer = cl.Buffer(context, flags, hostbuf=zeros)
+        self._images = {
+            dtype: cl.create_image(
+                context,
+                flags,
+                cl.ImageFormat(cl.channel_order.RGBA, channel),
+                shape=(1, 1),
+                hostbuf=zeros[: 4 * np.dtype(dtype).itemsize],
+            )
+            for dtype, channel in (
+                ("float32", cl.channel_type.FLOAT),
+                ("float16", cl.channel_type.HALF_FLOAT),
+            )
+        }
+
+    def value(self, program: Program, arg: Arg) -> object:
+        if arg.kind != "object":
+            return np.int32(1) if arg.kind == "int" else np.float32(0)
+        item = program.objects[str(arg.value)]
+        return self._images[item.dtype] if item.kind is ObjectKind.IMAGE2D else self._buffer
+
+    def release(self) -> None:
+        for held in (self._buffer, *self._images.values()):
+            held.release()
