@@ -47,7 +47,7 @@ class Lab:
     log: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open no other test can start an event loop
 def browser() -> Iterator[Browser]:
     """Debian's Chromium; its absence is a failure, `make test` installs it."""
     executable = next((found for name in _NAMES if (found := shutil.which(name))), None)
