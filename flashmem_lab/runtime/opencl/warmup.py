@@ -48,6 +48,7 @@ def first_launches(
         scratch = _Scratch(queue.context)
         try:
             for done, command in enumerate(distinct.values(), start=1):
+                scratch.clear(queue)
                 kernel = kernels[command.kernel]
                 kernel.set_args(*(scratch.value(program, arg) for arg in command.args))
                 local = command.local_size
@@ -78,6 +79,10 @@ class _Scratch:
                 ("float16", cl.channel_type.HALF_FLOAT),
             )
         }
+
+    def clear(self, queue: cl.CommandQueue) -> None:
+        """Zeros again: what one kernel wrote may be the next one's table of indices."""
+        cl.enqueue_fill_buffer(queue, self._buffer, np.uint8(0), 0, _SCRATCH)
 
     def value(self, program: Program, arg: Arg) -> object:
         if arg.kind != "object":
