@@ -78,11 +78,11 @@ devices() {
   command -v oclgrind >/dev/null || apt_install "no oclgrind to check kernels with" oclgrind
   if [ ! -e $home/.installed ]; then
     say "fetching Intel's OpenCL runtime for CPUs"
-    $PY -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $home/intel \
+    $PY -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed --prefix $home/intel \
       intel-opencl-rt intel-cmplr-lib-rt tbb tcmlib umf
     touch $home/.installed
   fi
-  library=$(find "$PWD/$home/intel" -name 'libintelocl.so*' | sort | head -n 1)
+  library=$(find "$PWD/$home/intel" -name libintelocl.so)
   [ -n "$library" ] || fail "the wheel intel-opencl-rt holds no libintelocl.so"
   mkdir -p $home/vendors
   printf '%s\n' "$library" >$home/vendors/intel.icd

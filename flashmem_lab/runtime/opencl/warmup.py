@@ -8,6 +8,7 @@ it would look like compute that no prediction can know.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyopencl as cl
@@ -82,9 +83,9 @@ class _Scratch:
 
     def clear(self, queue: cl.CommandQueue) -> None:
         """Zeros again: what one kernel wrote may be the next one's table of indices."""
-        cl.enqueue_fill_buffer(queue, self._buffer, np.uint8(0), 0, _SCRATCH)
+        cl.enqueue_fill_buffer(queue, self._buffer, np.zeros(1, np.uint8), 0, _SCRATCH)
 
-    def value(self, program: Program, arg: Arg) -> object:
+    def value(self, program: Program, arg: Arg) -> Any:
         if arg.kind != "object":
             return np.int32(1) if arg.kind == "int" else np.float32(0)
         item = program.objects[str(arg.value)]
