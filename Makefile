@@ -25,10 +25,18 @@ check:  ## format, lint, types, import rules
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-test-devices:  ## tests of the runtime on a second OpenCL device too, and kernels under oclgrind
+OPENCL := $(CURDIR)/.venv/opencl
+
+test-devices:  ## the device tests on Intel's OpenCL too, then every kernel under oclgrind
 	@$(SETUP) venv dev
 	@$(SETUP) opencl
-	@vendors="$$($(SETUP) devices)" && OCL_ICD_VENDORS="$$vendors" $(PY) -m pytest tests/device
+	@$(SETUP) devices
+	@OCL_ICD_VENDORS=$(OPENCL)/vendors $(PY) -m pytest tests/device
+	@rm -f $(OPENCL)/oclgrind.log
+	@OCL_ICD_VENDORS=$(OPENCL)/oclgrind OCLGRIND_DATA_RACES=1 OCLGRIND_LOG=$(OPENCL)/oclgrind.log \
+	  $(PY) -m pytest tests/device/test_operators.py tests/device/test_cli_runs.py
+	@if [ -s $(OPENCL)/oclgrind.log ]; then cat $(OPENCL)/oclgrind.log; exit 1; fi
+	@echo "oclgrind found no race and no access out of bounds"
 
 lab:  ## JupyterLab with the workbench
 	@$(SETUP) venv demo,check

@@ -72,7 +72,7 @@ chromium() {
 }
 
 # devices : a second OpenCL device (Intel's CPU runtime, from pip wheels) and oclgrind.
-# Prints the folder of .icd files to put into OCL_ICD_VENDORS.
+# Makes two folders of .icd files for OCL_ICD_VENDORS: .venv/opencl/vendors, .venv/opencl/oclgrind.
 devices() {
   local home=.venv/opencl library
   command -v oclgrind >/dev/null || apt_install "no oclgrind to check kernels with" oclgrind
@@ -87,7 +87,8 @@ devices() {
   mkdir -p $home/vendors
   printf '%s\n' "$library" >$home/vendors/intel.icd
   cp -f /etc/OpenCL/vendors/*.icd $home/vendors/ 2>/dev/null || true
-  printf '%s\n' "$PWD/$home/vendors"
+  mkdir -p $home/oclgrind
+  dpkg -L oclgrind | grep -m 1 'rt-icd\.so' >$home/oclgrind/oclgrind.icd
 }
 
 case "${1:-}" in
