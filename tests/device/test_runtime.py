@@ -229,7 +229,8 @@ def test_object_beyond_the_device(runtime: OpenCLRuntime, make_chain: Make) -> N
     program = replace(
         chain.program, objects={**chain.program.objects, "b0": huge}, budget_bytes=2**60
     )
-    with pytest.raises(DeviceError, match="creating buffer 'b0'") as caught:
+    # Some drivers refuse the object, others its first use.
+    with pytest.raises(DeviceError, match=r"creating buffer 'b0'|ALLOCATION_FAILURE") as caught:
         runtime.run(program, chain.packed.path, chain.inputs)
     assert caught.value.hint
     assert_nothing_left(runtime, chain)
