@@ -16,7 +16,7 @@ from flashmem_lab.cli.parser import Options
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.units import format_bytes
 
-_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxscript", "pyopencl", "plotly", "jupyterlab")
+_PACKAGES = ("numpy", "onnx", "pyopencl", "plotly", "jupyterlab")
 _POCL = "install a working one: apt-get install pocl-opencl-icd (Debian), or your GPU's driver"
 
 
