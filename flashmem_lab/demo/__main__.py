@@ -73,9 +73,6 @@ def _run(out: Path, device_id: str, budget: str, precision: Precision) -> _Demo:
         open_reader(files, device, size=picture.SIZE, precision=precision) as reader,
         progress_bars() as tell,
     ):
-        # PoCL finishes a kernel when it first runs, and keeps it on disk: without this the first
-        # of the two on a fresh machine would seem slower by seconds.
-        reader.read(drawn, share, progress=tell)
         readings = {
             _STREAMED: reader.read(drawn, share, progress=tell),
             _PRELOADED: reader.read(
