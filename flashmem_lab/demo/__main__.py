@@ -24,6 +24,7 @@ from flashmem_lab.trace import Picture, Tile, summarize, write_html
 from flashmem_lab.units import Budget, format_bytes, format_ms
 
 _STREAMED, _PRELOADED = "streamed", "full preload"
+_KERNELS = "Kernels were built for the streamed run and kept: compare first runs, not cold ones."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,10 @@ def _write_report(demo: _Demo, path: Path) -> None:
         main_run = outcomes.pop(_STREAMED)
         sections.append(
             main_run.report_section(
-                f"PP-OCRv4 {model}", summary=summarize(prepared.model), beside=outcomes, text=text
+                f"PP-OCRv4 {model}",
+                summary=summarize(prepared.model),
+                beside=outcomes,
+                text=f"{text} {_KERNELS}",
             )
         )
     png = io.BytesIO()
