@@ -20,6 +20,8 @@ def lab(options: Options) -> int:
     command = [sys.executable, "-m", "jupyterlab", f"--port={options.port}"]
     if options.no_browser:
         command.append("--no-browser")
+    if os.geteuid() == 0:  # in a container; it listens on localhost and asks for a token
+        command.append("--allow-root")
     command.append(str(_notebook()))
     if options.json:
         print_json({"schema": "flashmem-lab/lab/1", "command": command})
