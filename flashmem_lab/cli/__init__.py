@@ -39,6 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {from_os_error(error, 'working')}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "flashmem_lab":
+            raise
+        print(
+            f"error: the Python package {error.name!r} is not installed\n"
+            "  hint: pip install flashmem-lab, into the environment that runs this",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED

@@ -306,3 +306,34 @@ def test_interrupting_is_quiet(
     monkeypatch.setattr(workflow, "load", interrupt)
     assert main(["inspect", model, *ON_PAPER]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_missing_package_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setitem(sys.modules, "pyopencl", None)
+    for name in [n for n in sys.modules if n.startswith("flashmem_lab.runtime.opencl")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["devices"]) == 1
+    err = capsys.readouterr().err
+    assert "pyopencl" in err
+    assert "hint: pip install" in err
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_lab_becomes_jupyter_on_the_first_notebook(
+    root: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    def become(_program: str, command: list[str]) -> None:
+        started.append(command)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execv", become)
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+    with pytest.raises(SystemExit):
+        main(["lab", "--no-browser", "--port", "9123"])
+    (command,) = started
+    assert command[1:3] == ["-m", "jupyterlab"]
+    assert "--port=9123" in command
+    assert ("--allow-root" in command) == root
+    assert Path(command[-1]).name == "01_first_look.ipynb"
