@@ -62,28 +62,22 @@ class Signature:
 
     def texture(self, name: str, ref: str, shape: Texture, storage: Storage, half: bool) -> None:
         """A packed weight, read as NAME_AT(column, step): four output channels of one step."""
-        if storage is Storage.IMAGE2D:
-            self.arguments.append(f"__read_only image2d_t {name}")
-            self.args.append(Arg("object", ref))
-            if shape.shift:
-                self.integer(f"{name}_columns", shape.columns)
-                x = f"(column) + {name}_columns * ((step) >> {shape.shift})"
-                y = f"(step) & {(1 << shape.shift) - 1}"
-            else:
-                x, y = "column", "step"
+        x, y = "(column)", "(step)"
+        image = storage is Storage.IMAGE2D
+        kind = f"{'half' if half else 'float'}*"
+        self.arguments.append(
+            f"__read_only image2d_t {name}" if image else f"__global const {kind} {name}"
+        )
+        self.args.append(Arg("object", ref))
+        if shape.folded:  # the height is part of the source: dividing by a constant is cheap
+            self.integer(f"{name}_columns", shape.columns)
+            x = f"(column) + {name}_columns * ((step) / {shape.height})"
+            y = f"(step) % {shape.height}"
+        if image:
             read = f"read_imagef({name}, TEXELS, (int2)({x}, {y}))"
         else:
-            self.arguments.append(f"__global const {'half' if half else 'float'}* {name}")
-            self.args.append(Arg("object", ref))
-            self.integer(f"{name}_columns", shape.columns * (shape.width // shape.columns))
-            at = f"(size_t)(step) * {name}_columns + (column)"
-            if shape.shift:
-                self.integer(f"{name}_fold", shape.columns)
-                at = (
-                    f"(size_t)((step) & {(1 << shape.shift) - 1}) * {name}_columns + (column)"
-                    f" + {name}_fold * ((step) >> {shape.shift})"
-                )
-            read = f"vload{'_half' if half else ''}4({at}, {name})"
+            self.integer(f"{name}_width", shape.width)
+            read = f"vload{'_half' if half else ''}4((size_t)({y}) * {name}_width + {x}, {name})"
         self.defines.append(f"#define {name.upper()}_AT(column, step) {read}")
 
     def store(self, op: Op) -> None:

@@ -2,7 +2,7 @@
 
 A texel always holds four consecutive output channels of one reduction step, so that a kernel reads
 one texel and updates four sums. Rows are reduction steps; an image with more of them than the
-device's tallest image is folded: rows beyond 2^shift continue further right.
+device's tallest image is folded: it is cut into equal parts that lie side by side.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Texture:
     Attributes:
         expr: recipe whose result has shape (height, width * 4).
         columns: texels of one reduction step (without folds).
-        shift: rows are split at 2^shift; 0 if the image is not folded.
+        folded: True if the steps lie in several parts of `height` rows, side by side.
     """
 
     expr: WeightExpr
     columns: int
-    shift: int
+    folded: bool
 
     @property
     def width(self) -> int:
@@ -71,12 +71,10 @@ def texture(op: Op, limits: Limits) -> Texture:
     """Texel order of the operation's weight, folded to fit the device's tallest image."""
     matrix = in_texels(op)
     steps, channels = matrix.shape
-    if steps <= limits.image_height:
-        return Texture(matrix, channels // 4, 0)
-    shift = limits.image_height.bit_length() - 1
-    height = 1 << shift
-    folds = -(-steps // height)
-    padded = matrix.pad(0, folds * height).reshape((folds, height, channels))
-    return Texture(
-        padded.permute((1, 0, 2)).reshape((height, folds * channels)), channels // 4, shift
-    )
+    folds = -(-steps // limits.image_height)
+    if folds == 1:
+        return Texture(matrix, channels // 4, folded=False)
+    height = -(-steps // folds)
+    parts = matrix.pad(0, folds * height).reshape((folds, height, channels))
+    side_by_side = parts.permute((1, 0, 2)).reshape((height, folds * channels))
+    return Texture(side_by_side, channels // 4, folded=True)

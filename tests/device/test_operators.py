@@ -169,11 +169,15 @@ def test_a_weight_on_the_left(device_id: str, tmp_path: Path) -> None:
     compare(tmp_path, device_id, [node("MatMul", "w x")], inputs, {"w": random(40, 9)})
 
 
-def test_a_product_deeper_than_the_tallest_image_is_folded(device_id: str, tmp_path: Path) -> None:
-    depth = 20_000  # every known device stops at 16,384 rows
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+def test_a_product_deeper_than_the_tallest_image_is_folded(
+    precision: Precision, storage: Storage, device_id: str, tmp_path: Path
+) -> None:
+    depth = 40_003  # every known device stops at 32,768 rows; odd, so that parts are padded
     inputs, weights = {"x": random(2, depth) / 64}, {"w": random(depth, 8) / 64}
-    for precision in Precision:
-        compare(tmp_path, device_id, [node("MatMul", "x w")], inputs, weights, precision=precision)
+    nodes = [node("MatMul", "x w")]
+    compare(tmp_path, device_id, nodes, inputs, weights, precision=precision, storage=storage)
 
 
 def test_a_product_wider_than_one_image_is_tiled(device_id: str, tmp_path: Path) -> None:
