@@ -1,4 +1,4 @@
-{# Walking a row with one work-group: SUM and MAX join the partial results of its work-items. #}
+{# Walking a row with one work-group: JOIN makes a function that combines what its items found. #}
 {% if group > 1 %}
 #define JOIN(NAME, COMBINE)                                              \
   static float NAME(float value, __local float* scratch) {               \

@@ -45,11 +45,6 @@ class Body:
             return self.inputs[self.result]
         return self.statements[self.result - len(self.inputs)].dtype
 
-    @property
-    def is_copy(self) -> bool:
-        """True if the result is input 0 itself."""
-        return self.result == 0 and not self.statements
-
 
 def identity(dtype: str) -> Body:
     """The body that passes its one input through."""

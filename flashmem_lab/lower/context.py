@@ -10,7 +10,7 @@ import numpy as np
 from flashmem_lab.errors import ModelError
 from flashmem_lab.graph import read_weight
 from flashmem_lab.graph.model import AttributeValue, Graph, Node, TensorType
-from flashmem_lab.lower.body import Body, Statement, identity, literal
+from flashmem_lab.lower.body import Body, identity
 from flashmem_lab.lower.ir import Op, Ref, Tensor, Value, WeightExpr
 from flashmem_lab.lower.layer import OperatorClass
 
@@ -32,17 +32,24 @@ DEVICE_DTYPES = {
 SMALL = 1 << 16  # elements; what lowering may read of a weight (per-channel vectors, index tables)
 
 Handler = Callable[["Context", Node], bool]
-"""Lowers one node; returns False, having changed nothing, if it must run on the host."""
+"""Lowers one node; returns False, with no output bound, if it must run on the host."""
 
 HANDLERS: dict[str, Handler] = {}
 
+MOVES: set[str] = set()
+"""Operators that move elements and compute nothing: safe for types wider on the device."""
 
-def handles(*op_types: str) -> Callable[[Handler], Handler]:
-    """Registers a handler for operators of the default domain."""
+NARROW = frozenset({"int8", "int16", "uint8", "uint16"})
+"""Integers that wrap around sooner than the int32 that holds them on the device."""
+
+
+def handles(*op_types: str, moves: bool = False) -> Callable[[Handler], Handler]:
+    """Registers a handler for operators of the default domain; `moves` as in MOVES."""
 
     def register(handler: Handler) -> Handler:
         for op_type in op_types:
             HANDLERS[op_type] = handler
+        MOVES.update(op_types if moves else ())
         return handler
 
     return register
@@ -128,6 +135,12 @@ class Context:
         """A weight expression on a folded constant."""
         self.constants.setdefault(name, array)
         return WeightExpr(None, name, (), array.shape, array.dtype.name, name)
+
+    def new_constant(self, name: str, array: np.ndarray) -> WeightExpr:
+        """A weight expression on an array made while lowering; `name` is made unique."""
+        while name in self.constants or name in self.graph.constants:
+            name += "'"
+        return self.constant_expr(name, array)
 
     def weight(self, name: str) -> WeightExpr | None:
         """The value as a weight expression, or None if it is computed at run time."""
@@ -237,11 +250,6 @@ class Context:
             return view
         lead = prod(ref.shape[:-3])
         return self.dense(node, ref, (lead, *ref.shape[-3:]))
-
-
-def constant_body(dtype: str, value: float | int | bool) -> Body:
-    """A body without inputs."""
-    return Body((), (Statement(dtype, literal(value, dtype), ()),), 0)
 
 
 def integers(node: Node, name: str, default: Sequence[int]) -> tuple[int, ...]:

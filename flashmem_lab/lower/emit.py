@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.errors import ModelError
 from flashmem_lab.graph.model import TensorType
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.context import Context
@@ -72,6 +73,8 @@ class Emitter:
             if op.weight is not None:
                 used.append(self._texture(op, signature))
             work = self._launcher.call(op, signature)
+        for ref in (*op.reads(), *op.writes()):
+            _refuse_beyond_int(ref)
         reads = [ref.tensor for ref in op.reads()]
         for tensor in (*reads, *(ref.tensor for ref in op.writes())):
             if tensor.weight:
@@ -124,7 +127,7 @@ class Emitter:
         )
 
     def _texture(self, op: Op, signature: Signature) -> str:
-        shape = texture(op, self._limits)
+        shape = texture(op, self._limits, self._storage)
         half = self._precision is Precision.FP16
         dtype = _HALF[self._precision]
         width = shape.width if self._storage is Storage.IMAGE2D else shape.width * 4
@@ -169,6 +172,18 @@ class Emitter:
         if expr.constant:
             self.constants.add(expr.constant)
         self.constants.update(str(s.args[1]) for s in expr.steps if s.op == "scale")
+
+
+def _refuse_beyond_int(ref: Ref) -> None:
+    """Kernels count elements with 32-bit integers."""
+    reach = ref.offset + sum(
+        (extent - 1) * abs(stride) for extent, stride in zip(ref.shape, ref.strides, strict=True)
+    )
+    if reach >= 2**31 or ref.size >= 2**31:
+        raise ModelError(
+            f"{ref.tensor.name!r} has {ref.tensor.size} elements; kernels count to 2147483647",
+            hint="run the model with a smaller batch or smaller inputs",
+        )
 
 
 def _touched(ref: Ref) -> int:

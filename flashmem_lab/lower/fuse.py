@@ -25,7 +25,7 @@ def fuse(ops: list[Op], kept: Iterable[Tensor]) -> list[Op]:
     """Fuses element-wise operations into their producers.
 
     Args:
-        ops: in execution order; changed in place.
+        ops: in execution order; those that take others in are changed.
         kept: tensors that must exist at the end (graph outputs).
 
     Returns:
@@ -103,22 +103,14 @@ class _State:
         else:
             op.kind, op.op_class, op.flops = producer.kind, producer.op_class, producer.flops
             op.operands, op.weight, op.attrs = producer.operands, producer.weight, producer.attrs
-            # an anchor's body reads its value first; `inline` has put the producer's inputs first
         return True
 
 
 def _merge_equal_operands(op: Op) -> None:
-    """Reads equal operands once."""
-    anchored = 0 if op.kind == "map" else 1
-    same = list(range(len(op.body.inputs)))
-    for i, ref in enumerate(op.extras):
-        for j in range(i):
-            if op.extras[j] == ref:
-                same[i + anchored] = j + anchored
-                break
+    """Reads equal operands of a map once."""
+    same = [op.extras.index(ref) for ref in op.extras]
     if same != list(range(len(same))):
-        kept = [i - anchored for i, target in enumerate(same) if target == i and i >= anchored]
-        op.extras = [op.extras[i] for i in kept]
+        op.extras = [op.extras[i] for i, target in enumerate(same) if target == i]
         op.body = merge_inputs(op.body, same)
 
 

@@ -13,6 +13,8 @@ from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import KernelCall
 from flashmem_lab.lower.signature import Signature
 
+MOST_ROW_GROUP = 256  # work-items that walk one row; more would idle on rows of usual length
+
 Geometry = tuple[dict[str, object], tuple[int, ...], tuple[int, ...]]
 """Template parameters, global size and local size."""
 
@@ -36,8 +38,8 @@ class Launcher:
 
     def __init__(self, device: DeviceSpec) -> None:
         self.cpu = device.kind == "cpu"
-        self.group = device.work_group
-        self.widest = device.limits.max_work_group
+        self.widest = 1 << device.limits.max_work_group.bit_length() - 1
+        self.group = power_of_two(device.work_group, min(self.widest, MOST_ROW_GROUP))
 
     def call(self, op: Op, s: Signature) -> KernelCall:
         """The launch of `op`; the signature already has its texture, if it has one."""
@@ -46,6 +48,10 @@ class Launcher:
         return KernelCall(
             f"{op.kind}.cl", tuple(sorted(params.items())), tuple(s.args), global_size, local_size
         )
+
+    def _local(self, count: int, most: int) -> int:
+        """Work-items of a group along a dimension of `count` items: a power of two."""
+        return power_of_two(count, min(most, self.widest))
 
     def _row_tile(self, rows: int) -> int:
         return power_of_two(rows, 16 if self.cpu else 8)
@@ -61,36 +67,20 @@ class Launcher:
         s.integers(**{f"n{axis}": extent for axis, extent in enumerate(shape)})
         rank = len(shape)
         columns, rows = shape[-1], shape[-2] if rank > 1 else 1
-        local = power_of_two(columns, min(64, self.widest))
+        local = self._local(columns, 64)
         size = (up(columns, local), rows, prod(shape[:-2]))
         return {"rank": rank}, size, (local, 1, 1)
 
-    def gemm(self, op: Op, s: Signature) -> Geometry:
-        """Rows of `a` times a texture."""
-        a = op.operands["a"]
-        s.view("a", a)
-        s.store(op)
-        b0, b1, m, n = op.out.shape
-        s.integers(m_size=m, n_size=n, k_size=a.shape[3], batch=b1)
-        tile = self._row_tile(m)
-        columns = up(n, 4) // 4
-        local = power_of_two(columns, 8 if self.cpu else 32)
-        return (
-            {"rows": tile},
-            (up(columns, local), up(m, tile) // tile, b0 * b1),
-            (local, 1, 1),
-        )
-
-    def matmul(self, op: Op, s: Signature) -> Geometry:
-        """Product of two activations."""
-        s.view("a", op.operands["a"])
-        s.view("b", op.operands["b"])
+    def product(self, op: Op, s: Signature) -> Geometry:
+        """Rows of `a` times a texture, or times an activation `b`."""
+        for name, ref in op.operands.items():
+            s.view(name, ref)
         s.store(op)
         b0, b1, m, n = op.out.shape
         s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
         tile = self._row_tile(m)
         columns = up(n, 4) // 4
-        local = power_of_two(columns, 8 if self.cpu else 32)
+        local = self._local(columns, 8 if self.cpu else 32)
         return {"rows": tile}, (up(columns, local), up(m, tile) // tile, b0 * b1), (local, 1, 1)
 
     def conv(self, op: Op, s: Signature) -> Geometry:
@@ -109,7 +99,7 @@ class Launcher:
         tile = power_of_two(width, 16 if self.cpu else 4)
         params = {**_window(op), "columns": tile, "grouped": int(groups > 1)}
         across = up(width, tile) // tile
-        local = power_of_two(across, 1 if self.cpu else 16)
+        local = self._local(across, 1 if self.cpu else 16)
         return params, (up(across, local), height, n * groups * quarter), (local, 1, 1)
 
     def depthwise(self, op: Op, s: Signature) -> Geometry:
@@ -125,7 +115,7 @@ class Launcher:
         )  # fmt: skip
         tile = power_of_two(width, 8 if self.cpu else 4)
         across = up(width, tile) // tile
-        local = power_of_two(across, 1 if self.cpu else 16)
+        local = self._local(across, 1 if self.cpu else 16)
         return (
             {**_window(op), "columns": tile},
             (up(across, local), height, n * quarter),
@@ -144,10 +134,10 @@ class Launcher:
             in_height=x.shape[2], in_width=x.shape[3], out_width=width,
             group_in=x.shape[1] // groups, group_out=channels // groups, quarters=groups * quarter,
         )  # fmt: skip
-        local = power_of_two(width, 4 if self.cpu else 32)
+        local = self._local(width, 4 if self.cpu else 32)
         return _window(op), (up(width, local), height, n * groups * quarter), (local, 1, 1)
 
-    def rows(self, op: Op, s: Signature) -> Geometry:
+    def by_row(self, op: Op, s: Signature) -> Geometry:
         """Row operations: one work-group a row."""
         x = op.operands["x"]
         s.view("x", x)
@@ -164,10 +154,10 @@ class Launcher:
         s.store(op)
         _, outer, rows, inner = op.out.shape
         s.integers(extent=_int(op, "extent"), inner=inner)
-        local = power_of_two(inner, min(64, self.widest))
+        local = self._local(inner, 64)
         return {}, (up(inner, local), rows, outer), (local, 1, 1)
 
-    def planes(self, op: Op, s: Signature) -> Geometry:
+    def by_element(self, op: Op, s: Signature) -> Geometry:
         """One work-item for each output element of (n, c, y, x)."""
         for name, ref in op.operands.items():
             s.view(name, ref)
@@ -176,7 +166,7 @@ class Launcher:
         x = op.operands["x"]
         s.integers(channels=c, out_width=width)
         s.integers(**{f"in{axis}": extent for axis, extent in enumerate(x.shape)})
-        local = power_of_two(width, min(64, self.widest))
+        local = self._local(width, 64)
         params = {k: _c(v) for k, v in op.attrs.items()}
         return params, (up(width, local), height, n * c), (local, 1, 1)
 
@@ -214,16 +204,16 @@ def _flattened(op: Op) -> Op:
 
 _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
     "map": Launcher.map,
-    "gemm": Launcher.gemm,
-    "matmul": Launcher.matmul,
+    "gemm": Launcher.product,
+    "matmul": Launcher.product,
     "conv": Launcher.conv,
     "depthwise": Launcher.depthwise,
     "deconv": Launcher.deconv,
-    "softmax": Launcher.rows,
-    "normalise": Launcher.rows,
-    "reduce": Launcher.rows,
+    "softmax": Launcher.by_row,
+    "normalise": Launcher.by_row,
+    "reduce": Launcher.by_row,
     "gather": Launcher.gather,
-    "pool": Launcher.planes,
-    "resize": Launcher.planes,
-    "pad": Launcher.planes,
+    "pool": Launcher.by_element,
+    "resize": Launcher.by_element,
+    "pad": Launcher.by_element,
 }

@@ -12,7 +12,7 @@ from flashmem_lab.graph.evaluate import single_node_model
 from flashmem_lab.graph.model import Graph, Node
 from flashmem_lab.lower import ops as _handlers  # noqa: F401  (registers every handler)
 from flashmem_lab.lower.body import identity
-from flashmem_lab.lower.context import HANDLERS, Context
+from flashmem_lab.lower.context import HANDLERS, MOVES, NARROW, Context
 from flashmem_lab.lower.emit import Emitter
 from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
@@ -44,15 +44,17 @@ def lower(
     ctx = Context(graph)
     for node in graph.nodes:
         handler = HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if handler is None or not handler(ctx, node):
+        wraps = node.op_type not in MOVES and any(
+            ctx.type_of(name).dtype in NARROW for name in node.outputs if name
+        )
+        if handler is None or wraps or not handler(ctx, node):
             _on_host(ctx, node)
     outputs = {name: _output(ctx, name) for name in graph.outputs}
     planned = fuse(ctx.ops, {ref.tensor for ref in outputs.values()})
-    planned = split_large(
-        [op for op in planned if op.out.size or op.kind == "host"], device.limits, precision
-    )
+    planned = [op for op in planned if op.out.size or op.kind == "host"]
     if storage is None:
         storage = Storage.IMAGE2D if device.limits.images else Storage.BUFFER
+    planned = split_large(planned, device.limits, precision, storage)
     emitter = Emitter(ctx, device, precision, storage)
     for op in planned:
         emitter.add(op)

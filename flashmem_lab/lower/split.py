@@ -12,7 +12,7 @@ from math import prod
 
 from flashmem_lab.device.spec import Limits
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
-from flashmem_lab.lower.layer import Precision
+from flashmem_lab.lower.layer import Precision, Storage
 
 # Output axis (of `out`), weight axis, and the operand axis that is cut along with them.
 _AXES = {"gemm": (3, 1, None), "conv": (1, 0, None), "deconv": (1, 1, None), "depthwise": (1, 0, 1)}
@@ -27,7 +27,7 @@ def texel_bytes(precision: Precision) -> int:
     return 16 if precision is Precision.FP32 else 8
 
 
-def split_large(ops: list[Op], limits: Limits, precision: Precision) -> list[Op]:
+def split_large(ops: list[Op], limits: Limits, precision: Precision, storage: Storage) -> list[Op]:
     """Replaces each operation whose weight is too large by tiles that run one after another.
 
     A tile may hold what activations need anyway at the busiest layer, or 1/32 of all weights,
@@ -38,7 +38,9 @@ def split_large(ops: list[Op], limits: Limits, precision: Precision) -> list[Op]
     cap = min(cap, limits.max_alloc)
     result: list[Op] = []
     for op in ops:
-        result.extend(_tiles(op, _columns(op, sizes[op], cap, limits)) if op in sizes else [op])
+        result.extend(
+            _tiles(op, _columns(op, sizes[op], cap, limits, storage)) if op in sizes else [op]
+        )
     return result
 
 
@@ -47,14 +49,16 @@ def _texture_bytes(op: Op, precision: Precision) -> int:
     return prod(op.weight.shape) // 4 * texel_bytes(precision)
 
 
-def _columns(op: Op, size: int, cap: int, limits: Limits) -> int:
-    """Output channels of a tile."""
+def _columns(op: Op, size: int, cap: int, limits: Limits, storage: Storage) -> int:
+    """Output channels of a tile; images have a widest one, buffers do not."""
     assert op.weight is not None
     axis = _AXES[op.kind][1]
     channels = op.weight.shape[axis]
     rows = prod(op.weight.shape) // channels
-    folds = -(-rows // max(1, limits.image_height))
-    widest = max(4, limits.image_width // folds * 4)
+    widest = channels
+    if storage is Storage.IMAGE2D:
+        folds = -(-rows // limits.image_height)
+        widest = max(4, limits.image_width // folds * 4)
     if size <= cap and channels <= widest:
         return channels
     count = max(1, -(-size // cap))

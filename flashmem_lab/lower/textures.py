@@ -12,6 +12,7 @@ from math import prod
 
 from flashmem_lab.device.spec import Limits
 from flashmem_lab.lower.ir import Op, WeightExpr
+from flashmem_lab.lower.layer import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,11 @@ def in_texels(op: Op) -> WeightExpr:
     return order.reshape((inputs * taps, groups * _up4(channels)))
 
 
-def texture(op: Op, limits: Limits) -> Texture:
-    """Texel order of the operation's weight, folded to fit the device's tallest image."""
+def texture(op: Op, limits: Limits, storage: Storage) -> Texture:
+    """Texel order of the operation's weight; an image is folded to fit the device's tallest."""
     matrix = in_texels(op)
     steps, channels = matrix.shape
-    folds = -(-steps // limits.image_height)
+    folds = -(-steps // limits.image_height) if storage is Storage.IMAGE2D else 1
     if folds == 1:
         return Texture(matrix, channels // 4, folded=False)
     height = -(-steps // folds)

@@ -143,36 +143,35 @@ def batch_norm(ctx: Context, node: Node) -> bool:
     source = ctx.device(node.inputs[0])
     rank = len(source.shape) - 2
 
-    def vector(suffix: str, values: np.ndarray) -> str:
-        name = f"{node.name}.{suffix}"
-        ctx.constants[name] = values.astype(np.float32)
-        return name
+    def vector(suffix: str, values: np.ndarray) -> WeightExpr:
+        return ctx.new_constant(f"{node.name}.{suffix}", values.astype(np.float32))
 
+    def per_channel(expr: WeightExpr) -> Ref:
+        ref = ctx.in_buffer(expr).reshape((1, *expr.shape, *(1,) * rank))
+        assert ref is not None, "a vector takes trailing ones"
+        return ref
+
+    offset = per_channel(vector("shift", shift))
     producer = _conv_behind(ctx, node.inputs[0], source)
     if producer is not None and producer.weight is not None:
         axis = 1 if producer.kind == "deconv" else 0
-        producer.weight = producer.weight.scale(axis, vector("scale", factor))
+        producer.weight = producer.weight.scale(axis, vector("scale", factor).constant)
         producer.nodes.append(node.name)
-        shifted = WeightExpr(
-            None, vector("shift", shift), (), (len(shift),), "float32", f"{node.name}.shift"
-        )
-        ref = ctx.in_buffer(shifted).reshape((1, len(shift), *(1,) * rank))
-        assert ref is not None
-        ctx.map([node.name], ctx.output(node), [source, ref], ADD)
-        return True
-    refs = []
-    for suffix, values in (("scale", factor), ("shift", shift)):
-        name = vector(suffix, values)
-        expr = WeightExpr(None, name, (), (len(values),), "float32", name)
-        ref = ctx.in_buffer(expr).reshape((1, len(values), *(1,) * rank))
-        assert ref is not None
-        refs.append(ref)
-    ctx.map([node.name], ctx.output(node), [source, *refs], SCALE_SHIFT)
+        ctx.map([node.name], ctx.output(node), [source, offset], ADD)
+    else:
+        operands = [source, per_channel(vector("scale", factor)), offset]
+        ctx.map([node.name], ctx.output(node), operands, SCALE_SHIFT)
     return True
 
 
 def _conv_behind(ctx: Context, name: str, source: Ref) -> Op | None:
-    """The bias-free convolution that writes `source` for this reader alone, if there is one."""
+    """The bias-free convolution whose output `name` is read by this node alone, if there is one.
+
+    The name must be the convolution's own: a view of its output has other axes and other readers.
+    """
+    makers = [n for n in ctx.graph.nodes if name in n.outputs]
+    if not makers or makers[0].op_type not in ("Conv", "ConvTranspose"):
+        return None
     readers = sum(n.inputs.count(name) for n in ctx.graph.nodes) + ctx.graph.outputs.count(name)
     if readers != 1:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 from flashmem_lab.graph.model import Node
 from flashmem_lab.lower.body import CTYPES, Body, Statement, literal
 from flashmem_lab.lower.context import Context, handles, number, text
+from flashmem_lab.lower.fuse import MAX_OPERANDS
 from flashmem_lab.lower.ir import Ref
 
 FLOAT = "float32"
@@ -66,7 +67,6 @@ def _finish(ctx: Context, node: Node, w: Writer, result: str) -> bool:
 
 # Float functions of one value. erf, tanh and exp are OpenCL's own, within 4 to 16 ulp.
 _UNARY = {
-    "Relu": "fmax({0}, 0.0f)",
     "Sigmoid": "1.0f / (1.0f + exp(-{0}))",
     "Tanh": "tanh({0})",
     "Erf": "erf({0})",
@@ -100,10 +100,17 @@ def unary(ctx: Context, node: Node) -> bool:
     w = Writer(ctx)
     x = w.operand(node.inputs[0])
     if w.dtype(x) != FLOAT:
-        if node.op_type != "Relu":
-            return False
-        return _finish(ctx, node, w, w.emit(w.dtype(x), "max({0}, 0)", x))
+        return False
     return _finish(ctx, node, w, w.emit(FLOAT, _UNARY[node.op_type], x))
+
+
+@handles("Relu")
+def relu(ctx: Context, node: Node) -> bool:
+    w = Writer(ctx)
+    x = w.operand(node.inputs[0])
+    zero = literal(0, w.dtype(x))
+    # A comparison keeps NaN, as ONNX does; fmax would drop it.
+    return _finish(ctx, node, w, w.emit(w.dtype(x), f"{{0}} < {zero} ? {zero} : {{0}}", x))
 
 
 def _with_parameters(formula: str, **defaults: float) -> Callable[[Context, Node], bool]:
@@ -129,7 +136,9 @@ handles("Selu")(
     )
 )
 handles("HardSigmoid")(
-    _with_parameters("fmin(fmax({alpha} * {0} + {beta}, 0.0f), 1.0f)", alpha=0.2, beta=0.5)
+    _with_parameters(
+        "isnan({0}) ? {0} : fmin(fmax({alpha} * {0} + {beta}, 0.0f), 1.0f)", alpha=0.2, beta=0.5
+    )
 )
 handles("ThresholdedRelu")(_with_parameters("{0} > {alpha} ? {0} : 0.0f", alpha=1.0))
 handles("Shrink")(
@@ -161,7 +170,7 @@ def sign_like(ctx: Context, node: Node) -> bool:
     dtype, code = {
         "Neg": (kind, "-{0}"),
         "Abs": (kind, "fabs({0})" if real else "({0} < 0 ? -{0} : {0})"),
-        "Sign": (kind, "sign({0})" if real else "(({0} > 0) - ({0} < 0))"),
+        "Sign": (kind, "(isnan({0}) ? {0} : sign({0}))" if real else "(({0} > 0) - ({0} < 0))"),
         "Not": ("bool", "!{0}"),
         "IsNaN": ("bool", "isnan({0}) ? 1 : 0"),
         "IsInf": ("bool", "isinf({0}) ? 1 : 0"),
@@ -179,20 +188,22 @@ def arithmetic(ctx: Context, node: Node) -> bool:
     a, b = (w.operand(n) for n in node.inputs)
     if node.op_type == "Div" and w.dtype(a) != FLOAT:
         divisor = ctx.numbers(node.inputs[1])
-        if divisor is None or not np.all(divisor):
-            return False  # a division by zero would be a fault on some devices
+        if divisor is None or np.isin(divisor, (0, -1)).any():
+            return False  # x / 0 and INT_MIN / -1 are faults on some devices
     return _finish(ctx, node, w, w.emit(w.dtype(a), _ARITHMETIC[node.op_type], a, b))
 
 
 @handles("Max", "Min", "Sum", "Mean")
 def variadic(ctx: Context, node: Node) -> bool:
+    if len(node.inputs) > MAX_OPERANDS:
+        return False
     w = Writer(ctx)
     total, *others = (w.operand(n) for n in node.inputs)
     dtype = w.dtype(total)
     if node.op_type in _VARIADIC:
-        # fmax drops a NaN that ONNX would keep; both orders of arguments do, so say it plainly.
+        # fmax drops a NaN that ONNX keeps.
         real, whole = _VARIADIC[node.op_type]
-        code = f"isnan({{0}} + {{1}}) ? {{0}} + {{1}} : {real}" if dtype == FLOAT else whole
+        code = f"isnan({{0}}) || isnan({{1}}) ? NAN : {real}" if dtype == FLOAT else whole
     else:
         code = "{0} + {1}"
     for other in others:
@@ -230,15 +241,10 @@ def clip(ctx: Context, node: Node) -> bool:
     w = Writer(ctx)
     value = w.operand(node.inputs[0])
     kind = w.dtype(value)
-    for index, name, low, high in ((1, "min", "fmax", "max"), (2, "max", "fmin", "min")):
-        source = ctx.optional(node, index)
-        if source:
-            limit = w.operand(source)
-        elif name in node.attributes:
-            limit = w.emit(kind, literal(number(node, name, 0.0), kind))
-        else:
-            continue
-        value = w.emit(kind, f"{low if kind == FLOAT else high}({{0}}, {{1}})", value, limit)
+    for index, beyond in ((1, "<"), (2, ">")):
+        if source := ctx.optional(node, index):
+            code = f"{{0}} {beyond} {{1}} ? {{1}} : {{0}}"
+            value = w.emit(kind, code, value, w.operand(source))
     return _finish(ctx, node, w, value)
 
 

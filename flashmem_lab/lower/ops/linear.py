@@ -14,7 +14,7 @@ from flashmem_lab.lower.layer import OperatorClass
 @handles("MatMul")
 def matmul(ctx: Context, node: Node) -> bool:
     left, right = node.inputs
-    if len(ctx.shape(left)) < 2 or len(ctx.shape(right)) < 2:
+    if len(ctx.shape(left)) < 2 or len(ctx.shape(right)) < 2 or not _real(ctx, node):
         return False
     out = ctx.output(node)
     _product(ctx, node, _operand(ctx, left), _operand(ctx, right), out)
@@ -23,6 +23,8 @@ def matmul(ctx: Context, node: Node) -> bool:
 
 @handles("Gemm")
 def gemm(ctx: Context, node: Node) -> bool:
+    if not _real(ctx, node):
+        return False
     left, right = (_operand(ctx, name) for name in node.inputs[:2])
     if integer(node, "transA", 0):
         left = left.permute((1, 0))
@@ -51,7 +53,7 @@ def gemm(ctx: Context, node: Node) -> bool:
 def einsum(ctx: Context, node: Node) -> bool:
     """Two operands with plain letters: a batched product between permuted views."""
     terms = text(node, "equation", "").replace(" ", "").split("->")
-    if len(node.inputs) != 2 or len(terms) != 2 or "..." in terms[0]:
+    if len(node.inputs) != 2 or len(terms) != 2 or "..." in terms[0] or not _real(ctx, node):
         return False
     (left, right), out = terms[0].split(","), terms[1]
     if any(len(set(term)) != len(term) for term in (left, right, out)):
@@ -61,9 +63,13 @@ def einsum(ctx: Context, node: Node) -> bool:
     rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
     if not set(rows + columns) <= set(out):
         return False  # a letter of one operand alone is summed before the product
-    extent = dict(
-        zip(left + right, ctx.shape(node.inputs[0]) + ctx.shape(node.inputs[1]), strict=True)
-    )
+    pairs = [
+        *zip(left, ctx.shape(node.inputs[0]), strict=True),
+        *zip(right, ctx.shape(node.inputs[1]), strict=True),
+    ]
+    extent = dict(pairs)
+    if any(extent[letter] != size for letter, size in pairs):
+        return False  # extents of 1 that broadcast
 
     def sizes(*parts: list[str]) -> tuple[int, ...]:
         return tuple(prod(extent[c] for c in part) for part in parts)
@@ -89,6 +95,11 @@ def einsum(ctx: Context, node: Node) -> bool:
     else:
         between_activations(ctx, node, a, b, written)
     return True
+
+
+def _real(ctx: Context, node: Node) -> bool:
+    """True if the product is of floats; sums of integers must be exact and go to the host."""
+    return ctx.device_dtype(ctx.type_of(node.outputs[0])) == "float32"
 
 
 def _operand(ctx: Context, name: str) -> Ref | WeightExpr:
@@ -166,7 +177,9 @@ def table_rows(ctx: Context, node: Node) -> bool:
     if not isinstance(table, WeightExpr) or not isinstance(index, Ref):
         return False
     floating = ctx.device_dtype(TensorType(table.dtype, ())) == "float32"
-    if not index.tensor.input or not index.dense or not floating:
+    if not index.tensor.input or index.size != index.tensor.size or not index.dense:
+        return False  # RowFetch reads the whole input, in its order
+    if not floating:
         return False
     flat = table.reshape((table.shape[0], prod(table.shape[1:])))
     ctx.add(

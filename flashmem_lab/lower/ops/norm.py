@@ -11,15 +11,19 @@ from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import OperatorClass
 
 
+def _as_rows(ref: Ref, axes: tuple[int, ...]) -> Ref:
+    return ref.permute((*(a for a in range(len(ref.shape)) if a not in axes), *axes))
+
+
+def _row_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """(r0, r1, r2, i): the rows' extents, merged or with leading ones, and a row's elements."""
+    outer = (1, 1, 1, *(extent for a, extent in enumerate(shape) if a not in axes))
+    return prod(outer[:-2]), outer[-2], outer[-1], prod(shape[a] for a in axes)
+
+
 def rows(ctx: Context, node: Node, ref: Ref, axes: tuple[int, ...]) -> Ref:
     """`ref` as (r0, r1, r2, i): `axes` gathered in the last dimension, copied if they must be."""
-    kept = tuple(a for a in range(len(ref.shape)) if a not in axes)
-    moved = ref.permute((*kept, *axes))
-    inner = prod(ref.shape[a] for a in axes)
-    outer = tuple(ref.shape[a] for a in kept)
-    if len(outer) <= 3:
-        return ctx.dense(node, moved, (1,) * (3 - len(outer)) + (*outer, inner))
-    return ctx.dense(node, moved, (prod(outer[:-2]), *outer[-2:], inner))
+    return ctx.dense(node, _as_rows(ref, axes), _row_shape(ref.shape, axes))
 
 
 def _row_op(
@@ -33,11 +37,10 @@ def _row_op(
     flops_per_element: int,
 ) -> Op | None:
     """A row operation whose output has the input's shape."""
-    target = out.permute((*(a for a in range(len(out.shape)) if a not in axes), *axes))
-    x = rows(ctx, node, source, axes)
-    shaped = target.reshape(x.shape)
+    shaped = _as_rows(out, axes).reshape(_row_shape(source.shape, axes))
     if shaped is None:
         return None
+    x = rows(ctx, node, source, axes)
     return ctx.add(
         node,
         kind,
@@ -136,6 +139,8 @@ def instance_norm(ctx: Context, node: Node) -> bool:
     rank = len(source.shape)
     shape = (1, source.shape[1], *(1,) * (rank - 2))
     scale, bias = (ctx.device(n).reshape(shape) for n in node.inputs[1:3])
+    assert scale is not None, "a vector takes trailing ones"
+    assert bias is not None, "a vector takes trailing ones"
     axes = tuple(range(2, rank))
     normalised(ctx, node, source, axes, number(node, "epsilon", 1e-5), scale, bias)
     return True
@@ -168,8 +173,8 @@ def group_norm(ctx: Context, node: Node) -> bool:
 REDUCTIONS = {
     "ReduceSum": ("0.0f", "acc + v", "acc"),
     "ReduceMean": ("0.0f", "acc + v", "acc / n"),
-    "ReduceMax": ("-INFINITY", "isnan(v) ? v : fmax(acc, v)", "acc"),
-    "ReduceMin": ("INFINITY", "isnan(v) ? v : fmin(acc, v)", "acc"),
+    "ReduceMax": ("-INFINITY", "isnan(acc) || isnan(v) ? NAN : fmax(acc, v)", "acc"),
+    "ReduceMin": ("INFINITY", "isnan(acc) || isnan(v) ? NAN : fmin(acc, v)", "acc"),
     "ReduceProd": ("1.0f", "acc * v", "acc"),
     "ReduceSumSquare": ("0.0f", "acc + v * v", "acc"),
     "ReduceL1": ("0.0f", "acc + fabs(v)", "acc"),

@@ -54,7 +54,7 @@ def pool(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Resize", "Upsample")
+@handles("Resize")
 def resize(ctx: Context, node: Node) -> bool:
     source = ctx.device(node.inputs[0])
     out_shape = ctx.shape(node.outputs[0])
@@ -66,7 +66,7 @@ def resize(ctx: Context, node: Node) -> bool:
         return False
     if integer(node, "antialias", 0) or "axes" in node.attributes:
         return False
-    scales = ctx.numbers(ctx.optional(node, 1 if node.op_type == "Upsample" else 2))
+    scales = ctx.numbers(ctx.optional(node, 2))
     if text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         scales = None
     taps = []
@@ -78,9 +78,7 @@ def resize(ctx: Context, node: Node) -> bool:
     operands = {"x": planes(ctx, node, source)}
     for letter, (index, weight) in zip("yx", taps, strict=True):
         for suffix, table in (("at", index), ("by", weight)):
-            name = f"{node.name}.{letter}{suffix}"
-            ctx.constants[name] = table
-            expr = ctx.constant_expr(name, table)
+            expr = ctx.new_constant(f"{node.name}.{letter}{suffix}", table)
             operands[f"{letter}{suffix}"] = ctx.in_buffer(expr)
     ctx.add(
         node,
@@ -95,16 +93,13 @@ def resize(ctx: Context, node: Node) -> bool:
 
 
 def _taps(node: Node, old: int, new: int, scale: float | None) -> tuple[np.ndarray, np.ndarray]:
-    asymmetric = node.op_type == "Upsample"
     return axis_taps(
         old,
         new,
         scale if scale is not None else new / old,
         mode=text(node, "mode", "nearest"),
-        coordinates="asymmetric"
-        if asymmetric
-        else text(node, "coordinate_transformation_mode", "half_pixel"),
-        rounding="floor" if asymmetric else text(node, "nearest_mode", "round_prefer_floor"),
+        coordinates=text(node, "coordinate_transformation_mode", "half_pixel"),
+        rounding=text(node, "nearest_mode", "round_prefer_floor"),
         cubic=number(node, "cubic_coeff_a", -0.75),
         exclude_outside=bool(integer(node, "exclude_outside", 0)),
     )

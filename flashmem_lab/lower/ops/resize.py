@@ -37,7 +37,8 @@ def axis_taps(
     """
     if old == new and scale == 1.0:
         return np.arange(new, dtype=np.int32)[:, None], np.ones((new, 1), np.float32)
-    x = _source(np.arange(new, dtype=np.float64), old, new, scale, coordinates)
+    # In float32, as onnxruntime: at .5 the last bit decides which neighbour is nearest.
+    x = _source(np.arange(new, dtype=np.float32), old, new, np.float32(scale), coordinates)
     if mode == "nearest":
         index, weight = _nearest(x, rounding)[:, None], np.ones((new, 1))
     else:
@@ -55,7 +56,9 @@ def axis_taps(
     return np.clip(index, 0, old - 1).astype(np.int32), weight.astype(np.float32)
 
 
-def _source(x: np.ndarray, old: int, new: int, scale: float, coordinates: str) -> np.ndarray:
+def _source(x: np.ndarray, old: int, new: int, scale: np.float32, coordinates: str) -> np.ndarray:
+    if coordinates == "tf_half_pixel_for_nn":
+        return np.asarray((x + 0.5) / scale)
     if coordinates == "asymmetric":
         return np.asarray(x / scale)
     if coordinates == "align_corners":

@@ -21,16 +21,14 @@ def _reshaped(ctx: Context, node: Node, value: Value, shape: tuple[int, ...]) ->
 
 
 # Inferred shapes say the rest.
-@handles("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout")
+@handles("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", moves=True)
 def reshape(ctx: Context, node: Node) -> bool:
-    if len([o for o in node.outputs if o]) > 1:  # a Dropout whose mask is asked for
-        return False
     name = node.outputs[0]
     ctx.values[name] = _reshaped(ctx, node, ctx.value(node.inputs[0]), ctx.shape(name))
     return True
 
 
-@handles("Transpose")
+@handles("Transpose", moves=True)
 def transpose(ctx: Context, node: Node) -> bool:
     value = ctx.value(node.inputs[0])
     axes = integers(node, "perm", range(len(value.shape))[::-1])
@@ -50,7 +48,7 @@ def take_range(value: Value, axis: int, start: int, count: int, step: int = 1) -
     return value.slice(axis, start, count, step)
 
 
-@handles("Slice")
+@handles("Slice", moves=True)
 def slice_(ctx: Context, node: Node) -> bool:
     known = [ctx.numbers(n) if n else None for n in (*node.inputs[1:], "", "", "", "")[:4]]
     starts, ends, axes, steps = known
@@ -61,39 +59,40 @@ def slice_(ctx: Context, node: Node) -> bool:
     axis_list = [int(a) % rank for a in axes] if axes is not None else list(range(len(starts)))
     step_list = [int(s) for s in steps] if steps is not None else [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axis_list, step_list, strict=True):
-        picked = range(*slice(_bound(start), _bound(end, step), step).indices(value.shape[axis]))
+        picked = range(*slice(int(start), int(end), step).indices(value.shape[axis]))
         value = take_range(value, axis, picked.start if len(picked) else 0, len(picked), step)
     ctx.values[node.outputs[0]] = value
     return True
 
 
-def _bound(value: int, step: int = 1) -> int | None:
-    """A Python slice bound; ONNX writes "past the start" as a very negative end."""
-    return None if step < 0 and value < -(2**31) + 1 else int(value)
-
-
-@handles("Split")
+@handles("Split", moves=True)
 def split(ctx: Context, node: Node) -> bool:
     value = ctx.value(node.inputs[0])
     axis = integer(node, "axis", 0) % len(value.shape)
-    start = 0
-    for name in node.outputs:
-        if not name:
+    extent, parts = value.shape[axis], len(node.outputs)
+    equal = -(-extent // parts)  # the last part may be smaller
+    counts = integers(node, "split", [min(equal, extent - i * equal) for i in range(parts)])
+    if given := ctx.optional(node, 1):
+        known = ctx.numbers(given)
+        if known is None:
             return False
-        count = ctx.shape(name)[axis]
-        ctx.values[name] = take_range(value, axis, start, count)
+        counts = tuple(int(count) for count in known)
+    start = 0
+    for name, count in zip(node.outputs, counts, strict=True):
+        if name:
+            ctx.values[name] = take_range(value, axis, start, count)
         start += count
     return True
 
 
-@handles("Expand")
+@handles("Expand", moves=True)
 def expand(ctx: Context, node: Node) -> bool:
     shape = ctx.shape(node.outputs[0])
     ctx.values[node.outputs[0]] = ctx.device(node.inputs[0]).broadcast(shape)
     return True
 
 
-@handles("Tile")
+@handles("Tile", moves=True)
 def tile(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     shape = ctx.shape(node.outputs[0])
@@ -107,7 +106,7 @@ def tile(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("DepthToSpace")
+@handles("DepthToSpace", moves=True)
 def depth_to_space(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     block = integer(node, "blocksize", 1)
@@ -121,7 +120,7 @@ def depth_to_space(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("SpaceToDepth")
+@handles("SpaceToDepth", moves=True)
 def space_to_depth(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     block = integer(node, "blocksize", 1)
@@ -132,7 +131,7 @@ def space_to_depth(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Concat")
+@handles("Concat", moves=True)
 def concat(ctx: Context, node: Node) -> bool:
     out = ctx.output(node)
     axis = integer(node, "axis", 0) % len(out.shape)
@@ -145,7 +144,7 @@ def concat(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Gather")
+@handles("Gather", moves=True)
 def gather(ctx: Context, node: Node) -> bool:
     data, index = node.inputs
     value = ctx.value(data)
