@@ -24,6 +24,7 @@ from flashmem_lab.lower.layer import (
 )
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.textures import texture
+from flashmem_lab.units import format_bytes
 
 _HALF = {Precision.FP32: "float32", Precision.FP16: "float16"}
 
@@ -74,7 +75,7 @@ class Emitter:
                 used.append(self._texture(op, signature))
             work = self._launcher.call(op, signature)
         for ref in (*op.reads(), *op.writes()):
-            _refuse_beyond_int(ref)
+            self._refuse(ref)
         reads = [ref.tensor for ref in op.reads()]
         for tensor in (*reads, *(ref.tensor for ref in op.writes())):
             if tensor.weight:
@@ -100,6 +101,26 @@ class Emitter:
                 nodes=tuple(dict.fromkeys(op.nodes)),
             )
         )
+
+    def _refuse(self, ref: Ref) -> None:
+        """Refuses what no kernel can address.
+
+        Raises:
+            ModelError: empty, beyond the device's largest object, or beyond 32-bit indices.
+        """
+        pairs = zip(ref.shape, ref.strides, strict=True)
+        reach = ref.offset + sum((extent - 1) * abs(stride) for extent, stride in pairs)
+        name, most = ref.tensor.name, self._limits.max_alloc
+        if not ref.size:
+            raise ModelError(f"{name!r} is empty", hint="give input shapes that leave elements")
+        if ref.tensor.bytes > most:
+            what = f"{format_bytes(ref.tensor.bytes)}; the device's largest object has "
+            what += format_bytes(most)
+        elif max(reach + 1, ref.size) > 2**31 - 1:
+            what = f"{ref.tensor.size} elements; kernels count them with 32 bits"
+        else:
+            return
+        raise ModelError(f"{name!r} has {what}", hint="run with a smaller batch or smaller inputs")
 
     def _host(self, op: Op) -> HostCall:
         model, names = op.attrs["model"], op.attrs["outputs"]
@@ -172,18 +193,6 @@ class Emitter:
         if expr.constant:
             self.constants.add(expr.constant)
         self.constants.update(str(s.args[1]) for s in expr.steps if s.op == "scale")
-
-
-def _refuse_beyond_int(ref: Ref) -> None:
-    """Kernels count elements with 32-bit integers."""
-    reach = ref.offset + sum(
-        (extent - 1) * abs(stride) for extent, stride in zip(ref.shape, ref.strides, strict=True)
-    )
-    if reach >= 2**31 or ref.size >= 2**31:
-        raise ModelError(
-            f"{ref.tensor.name!r} has {ref.tensor.size} elements; kernels count to 2147483647",
-            hint="run the model with a smaller batch or smaller inputs",
-        )
 
 
 def _touched(ref: Ref) -> int:

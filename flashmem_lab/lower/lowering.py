@@ -43,12 +43,14 @@ def lower(
     """
     ctx = Context(graph)
     for node in graph.nodes:
-        handler = HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        wraps = node.op_type not in MOVES and any(
-            ctx.type_of(name).dtype in NARROW for name in node.outputs if name
-        )
-        if handler is None or wraps or not handler(ctx, node):
-            _on_host(ctx, node)
+        try:
+            if not _on_device(ctx, node):
+                _on_host(ctx, node)
+        except ValueError as error:  # shapes that do not broadcast or reshape
+            raise ModelError(
+                f"node {node.name!r} ({node.op_type}): {error}",
+                hint="export the model again; its shapes do not fit together",
+            ) from error
     outputs = {name: _output(ctx, name) for name in graph.outputs}
     planned = fuse(ctx.ops, {ref.tensor for ref in outputs.values()})
     planned = [op for op in planned if op.out.size or op.kind == "host"]
@@ -79,6 +81,15 @@ def lower(
         ),
         eliminated=dict(sorted(gone.items())),
     )
+
+
+def _on_device(ctx: Context, node: Node) -> bool:
+    """Lowers the node to kernels or views, if there are any for it."""
+    handler = HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    wraps = node.op_type not in MOVES and any(
+        ctx.type_of(name).dtype in NARROW for name in node.outputs if name
+    )
+    return handler is not None and not wraps and handler(ctx, node)
 
 
 def _on_host(ctx: Context, node: Node) -> None:

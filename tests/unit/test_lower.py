@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flashmem_lab.device import simulated_devices
 from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.errors import ModelError
 from flashmem_lab.graph import open_graph
 from flashmem_lab.lower import LoweredModel, Precision, Storage, lower
 from flashmem_lab.lower.layer import HostCall, KernelCall, RowFetch
@@ -241,3 +242,73 @@ def test_launches_divide_evenly(tmp_path: Path) -> None:
         assert isinstance(layer.work, KernelCall)
         pairs = zip(layer.work.global_size, layer.work.local_size, strict=True)
         assert all(whole % part == 0 for whole, part in pairs)
+
+
+def refused(folder: Path, *arguments, **settings) -> str:
+    with pytest.raises(ModelError) as caught:
+        lowered(folder, *arguments, **settings)
+    assert caught.value.hint
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "attributes"),
+    [
+        ((1, 3, 8, 8), (6, 4, 3, 3), {}),
+        ((1, 3, 8, 8), (6, 3, 3, 3), {"group": 3}),
+        ((1, 3, 8, 8), (6, 3, 3, 3), {"kernel_shape": [5, 5]}),
+        ((1, 9, 8, 8), (6, 2, 3, 3), {}),
+    ],
+)
+def test_a_weight_that_does_not_fit_its_input_is_refused(x, w, attributes, tmp_path: Path) -> None:
+    """ONNX's checker and shape inference let all of these pass."""
+    kernel = attributes.get("kernel_shape", w[2:])
+    y = (1, w[0], *(a - b + 1 for a, b in zip(x[2:], kernel, strict=True)))
+    nodes = [node("Conv", "x w", "y", **attributes)]
+    assert "does not fit" in refused(tmp_path, nodes, {"x": x}, {"y": y}, {"w": random(*w)})
+
+
+def test_shapes_that_do_not_broadcast_name_the_node(tmp_path: Path) -> None:
+    nodes = [node("LayerNormalization", "x s", "y")]
+    message = refused(tmp_path, nodes, {"x": (2, 8)}, {"y": (2, 8)}, {"s": random(5)})
+    assert "LayerNormalization" in message
+    assert "does not broadcast" in message
+
+
+def test_tensors_beyond_the_device_are_refused(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "y")]
+    huge = (70_000, 70_000)
+    assert "largest object" in refused(tmp_path, nodes, {"x": huge}, {"y": huge}, {})
+    roomy = replace(CPU, limits=replace(CPU.limits, max_alloc=2**40))
+    message = refused(tmp_path, nodes, {"x": huge}, {"y": huge}, {}, device=roomy)
+    assert "32 bits" in message
+
+
+def test_a_device_without_images_gets_buffers_of_any_size(tmp_path: Path) -> None:
+    limits = replace(CPU.limits, image_width=0, image_height=0, images=False)
+    model = lowered(
+        tmp_path,
+        [node("MatMul", "x w", "y")],
+        {"x": (1, 3, 512)},
+        {"y": (1, 3, 64)},
+        {"w": random(512, 64)},
+        device=replace(CPU, limits=limits),
+    )
+    assert [w.storage for w in model.weights.values()] == [Storage.BUFFER]
+    assert len(model.layers) == 1
+
+
+def test_normalisation_behind_a_view_of_a_convolution_is_not_folded(tmp_path: Path) -> None:
+    vectors = {k: np.abs(random(6)) for k in ("scale", "shift", "mean", "var")}
+    model = lowered(
+        tmp_path,
+        [
+            node("Conv", "x w", "c"),
+            node("Transpose", "c", "t", perm=[0, 2, 1, 3]),
+            node("BatchNormalization", "t scale shift mean var", "y"),
+        ],
+        {"x": (1, 3, 6, 8)},
+        {"y": (1, 6, 4, 8)},
+        {"w": random(4, 3, 1, 1), **vectors},
+    )
+    assert not any(step.op == "scale" for step in model.weights["w"].recipe.steps)

@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from flashmem_lab.errors import ModelError
 from flashmem_lab.graph.model import Node
 from flashmem_lab.lower.body import Body, Statement
 from flashmem_lab.lower.context import Context, handles, integer, integers, number, text
@@ -59,10 +60,11 @@ def conv(ctx: Context, node: Node) -> bool:
     if weight is None or rank not in (1, 2):
         return False
     kernel = weight.shape[2:]
+    groups = integer(node, "group", 1)
+    _refuse_misfit(ctx, node, weight.shape, shape, groups)
     strides = integers(node, "strides", (1,) * rank)
     dilations = integers(node, "dilations", (1,) * rank)
     out_kind = ctx.type_of(node.outputs[0])
-    groups = integer(node, "group", 1)
     if transposed:
         before = _transposed_padding(
             node, kernel, strides, dilations, shape[2:], out_kind.shape[2:]
@@ -98,6 +100,32 @@ def conv(ctx: Context, node: Node) -> bool:
     if bias:
         ctx.map([node.name], ctx.output(node), [out, _per_channel(ctx, bias, rank)], ADD)
     return True
+
+
+def _refuse_misfit(
+    ctx: Context, node: Node, weight: tuple[int, ...], x: tuple[int, ...], groups: int
+) -> None:
+    """ONNX's shape inference does not hold a convolution's weight against its input.
+
+    Raises:
+        ModelError: they do not fit; a kernel would read what is not there.
+    """
+    per_group, transposed = weight[1], node.op_type == "ConvTranspose"
+    channels = ctx.shape(node.outputs[0])[1]
+    fits = (
+        groups >= 1
+        and (weight[0] if transposed else per_group * groups) == x[1]
+        and (weight[0] % groups == 0)
+        and (per_group * groups if transposed else weight[0]) == channels
+        and integers(node, "kernel_shape", weight[2:]) == weight[2:]
+    )
+    bias = ctx.optional(node, 2)
+    if not fits or (bias and ctx.shape(bias) != (channels,)):
+        raise ModelError(
+            f"node {node.name!r} ({node.op_type}): weight {list(weight)} with {groups} group(s) "
+            f"does not fit input {list(x)} and {channels} output channels",
+            hint="export the model again; its weights belong to another graph",
+        )
 
 
 def _transposed_padding(

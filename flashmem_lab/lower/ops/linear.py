@@ -98,8 +98,12 @@ def einsum(ctx: Context, node: Node) -> bool:
 
 
 def _real(ctx: Context, node: Node) -> bool:
-    """True if the product is of floats; sums of integers must be exact and go to the host."""
-    return ctx.device_dtype(ctx.type_of(node.outputs[0])) == "float32"
+    """True for a product of floats with something to sum.
+
+    Sums of integers must be exact, sums of nothing are zeros: both go to the host.
+    """
+    empty = any(0 in ctx.shape(name) for name in node.inputs[:2])
+    return ctx.device_dtype(ctx.type_of(node.outputs[0])) == "float32" and not empty
 
 
 def _operand(ctx: Context, name: str) -> Ref | WeightExpr:
