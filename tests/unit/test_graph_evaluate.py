@@ -103,6 +103,30 @@ def test_reference_outputs_are_named(tmp_path: Path) -> None:
 
 
 @needs_onnxruntime
+def test_reference_keeps_activations_exact(tmp_path: Path) -> None:
+    weights = RNG.integers(-128, 128, (64, 48)).astype(np.int8)
+    x = RNG.standard_normal((4, 64)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wf"]),
+            helper.make_node("MatMul", ["x", "wf"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 48])],
+        [
+            numpy_helper.from_array(weights, "w"),
+            numpy_helper.from_array(np.array(0.02, np.float32), "s"),
+            numpy_helper.from_array(np.array(0, np.int8), "z"),
+        ],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    got = reference_outputs(path, {"x": x})["y"]
+    np.testing.assert_allclose(got, x @ (weights * np.float32(0.02)), rtol=1e-4, atol=1e-4)
+
+
+@needs_onnxruntime
 def test_reference_refuses_wrong_inputs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot run"):
         reference_outputs(conv_model(tmp_path), {"x": np.zeros((1, 3, 32), np.float32)})
