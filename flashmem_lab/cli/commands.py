@@ -7,9 +7,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from flashmem_lab import workflow
-from flashmem_lab.cli.common import make_plan, prepare, refuse_overwriting
+from flashmem_lab.cli.common import make_plan, prepare
 from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
+from flashmem_lab.cli.targets import refuse_targets
 from flashmem_lab.errors import DeviceError
 from flashmem_lab.units import format_bytes, format_ms
 
@@ -133,11 +134,11 @@ def inspect(options: Options) -> int:
 
 def plan(options: Options) -> int:
     """Plans, and saves the plan if asked to."""
+    refuse_targets(options)
     device = workflow.open_device(options.device or "auto")
     prepared, _ = prepare(options, device)
     made = make_plan(options, prepared)
     if options.output is not None:
-        refuse_overwriting(options, options.output)
         workflow.save_plan(made, options.output)
     document = workflow.plan_document(made, prepared.model)
     if options.json:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab import workflow
 from flashmem_lab.cli.parser import Options
+from flashmem_lab.cli.targets import refuse_targets
 from flashmem_lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def prepare(
         options: of a command with a model.
         device: where it is to run.
         precision: what is meant where the options do not say.
+
+    Raises:
+        UsageError: what the options want written is a file that holds weights of the model.
     """
     from flashmem_lab.arrays import read_inputs
     from flashmem_lab.lower import Precision, Storage
@@ -38,6 +41,7 @@ def prepare(
         dims=dict(options.dim),
         shapes={**{name: array.shape for name, array in inputs.items()}, **dict(options.shape)},
     )
+    refuse_targets(options, {ref.file for ref in prepared.graph.weights.values()})
     return prepared, inputs
 
 
@@ -84,20 +88,3 @@ def planned(
     device = workflow.open_device(options.device or plan.device)
     prepared, inputs = prepare(options, device, precision=plan.precision)
     return prepared, inputs, plan
-
-
-def refuse_overwriting(options: Options, *targets: Path | None) -> None:
-    """Refuses to write over what the command reads, before any work is done.
-
-    Raises:
-        UsageError: a target is a folder, or the model, the plan or an input.
-    """
-    read = [options.model, getattr(options, "plan", None), *dict(options.input).values()]
-    sources = [source for source in read if source is not None and source.exists()]
-    for target in targets:
-        if target is None or not target.exists():
-            continue
-        if target.is_dir():
-            raise UsageError(f"{target} is a folder", hint="name a file in it")
-        if any(target.samefile(source) for source in sources):
-            raise UsageError(f"{target} is read by this command", hint="name another file")

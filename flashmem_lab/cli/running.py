@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab import workflow
-from flashmem_lab.cli.common import planned, refuse_overwriting
+from flashmem_lab.cli.common import planned
 from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
+from flashmem_lab.cli.targets import refuse_targets
 from flashmem_lab.errors import FlashMemError, UsageError
 from flashmem_lab.units import format_bytes, format_ms
 
@@ -24,7 +25,7 @@ _OF_MODELS = ("plan", "budget", "strategy", "optimize", "transport", "precision"
 
 def run(options: Options) -> int:
     """Runs a model or a bundle; exit code 1 if the check fails."""
-    refuse_overwriting(options, options.trace, options.html)
+    refuse_targets(options)
     if _is_bundle(options.model):
         outcome, summary = _run_bundle(options), None
     else:
@@ -51,7 +52,7 @@ def bundle(options: Options) -> int:
     """Writes a bundle."""
     from flashmem_lab.program import write_bundle
 
-    refuse_overwriting(options, options.output)
+    refuse_targets(options)
     prepared, _, plan = planned(options)
     with progress_bars() as tell:
         compiled = workflow.compile_plan(prepared, plan, progress=tell)

@@ -295,6 +295,49 @@ def test_what_a_command_reads_it_does_not_replace(model: str, capsys: Capture) -
     assert Path(model).read_bytes() == before
 
 
+def test_files_of_weights_are_not_replaced(tmp_path: Path, capsys: Capture) -> None:
+    model = small_model(tmp_path, external=True)
+    data = tmp_path / "small.onnx.data"
+    (tmp_path / "w.json").hardlink_to(data)
+    (tmp_path / "link").symlink_to(data)
+    before = data.read_bytes()
+    for extra in (["--html", data.name], ["--html", "link"], ["--trace", "w.json"]):
+        assert main(["run", str(model), *ON_PAPER, "--budget", "min", *extra]) == 1
+        assert "left alone" in capsys.readouterr().err
+    data.write_bytes(b"<!DOCTYPE html>" + before[15:])
+    before = data.read_bytes()
+    assert main(["run", str(model), *ON_PAPER, "--budget", "min", "--html", data.name]) == 1
+    for command in ("plan", "bundle"):
+        assert main([command, str(model), *ON_PAPER, "--budget", "min", "-o", data.name]) == 1
+    assert capsys.readouterr().err.count("is read by this command") == 3
+    assert data.read_bytes() == before
+    assert not (tmp_path / "cache").exists(), "refused before any work"
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.csv", "t.pftrace", "r.html"])
+def test_only_own_traces_and_reports_are_replaced(
+    name: str, model: str, tmp_path: Path, capsys: Capture
+) -> None:
+    option = "--html" if name == "r.html" else "--trace"
+    command = ["run", model, *ON_PAPER, "--budget", "min", option, name]
+    for content in ('{"precious": 1}', "precious,1\n", "\nprecious"):
+        (tmp_path / name).write_text(content)
+        assert main(command) == 1
+        assert "left alone" in capsys.readouterr().err
+        assert (tmp_path / name).read_text() == content
+    (tmp_path / name).unlink()
+    assert main(command) == 0
+    assert main(command) == 0, "its own file is replaced"
+
+
+def test_a_target_is_written_once(model: str, tmp_path: Path, capsys: Capture) -> None:
+    command = ["run", model, *ON_PAPER, "--budget", "min", "--trace", "x.json"]
+    assert main([*command, "--html", "./x.json"]) == 1
+    assert main([*command, "--output", "x.json"]) == 1
+    assert capsys.readouterr().err.count("written twice") == 2
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_interrupting_is_quiet(
     model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
