@@ -161,6 +161,8 @@ class Folder:
         elif node.op_type == "Constant":
             self._define(node.output[0], self._constant(node), scope, inner=inner)
         elif node.op_type == "Identity" or _is_inference_dropout(node, self.constants, read):
+            if not node.input or not node.input[0]:
+                raise ModelError(f"node {label(node)!r} ({node.op_type}) has no input to pass on")
             scope[node.output[0]] = node.input[0]
         else:
             _drop_unread(node, schema, read)
