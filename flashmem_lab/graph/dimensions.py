@@ -10,6 +10,8 @@ from flashmem_lab.errors import InputError, ModelError
 from flashmem_lab.graph.model import TensorType
 from flashmem_lab.graph.tensors import dtype_name
 
+_LONGEST = 2**31 - 1  # kernels count elements in 32-bit integers
+
 _Declared = tuple[int | str, ...]  # "" is a dimension without a usable name
 
 
@@ -41,6 +43,8 @@ def bind_inputs(
     for name, extent in values.items():
         if extent < 1:
             raise InputError(f"dimension {name!r} is {extent}; it must be at least 1")
+        if extent > _LONGEST:
+            raise InputError(f"dimension {name!r} is {extent}; it must be at most {_LONGEST}")
     types = {}
     unbound: dict[str, list[str]] = {}
     for value in inputs:
@@ -90,6 +94,8 @@ def _bind_shape(
     """Checks a given shape against the declared one and binds the names in it."""
     if any(extent < 1 for extent in given):
         raise InputError(f"input {name!r}: {given} is not a shape; extents are at least 1")
+    if any(extent > _LONGEST for extent in given):
+        raise InputError(f"input {name!r}: extents of {given} must be at most {_LONGEST}")
     if declared is None:
         return
     if len(declared) != len(given):
@@ -140,7 +146,8 @@ def _unbound_error(
         if shape is None:
             options.append(f"--input {name}=file.npy")
         elif "" in shape:
-            text = "x".join(str(values.get(str(dim), dim) or "?") for dim in shape)
+            known = [values.get(dim, "?") if isinstance(dim, str) else dim for dim in shape]
+            text = "x".join(map(str, known))
             options.append(f"--shape {name}={text}")
         else:
             options += [f"--dim {dim}=N" for dim in shape if isinstance(dim, str)]

@@ -250,6 +250,8 @@ def test_all_open_dimensions_are_listed(tmp_path: Path) -> None:
     [
         ({"N": 2}, {}, "'H'"),
         ({"N": 2, "H": 0}, {}, "at least 1"),
+        ({"N": 2, "H": 10**22}, {}, "'H' is 1.*at most 2147483647"),
+        ({}, {"x": (2, 3, 2**31)}, "at most 2147483647"),
         ({"N": 2, "Q": 1}, {}, "no dimension named 'Q'"),
         ({}, {"q": (1,)}, "no input named 'q'"),
         ({}, {"x": (2, 3)}, "3 dimensions"),
@@ -281,6 +283,12 @@ def test_nameless_dimensions_need_a_shape(tmp_path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(InputError) as caught:
         open_graph(path, dims={"N": 1})
+    assert "--shape x=?x3x?" in caught.value.hint
+    dims[0].dim_param = "p2o.DynamicDimension.0"
+    named = tmp_path / "named.onnx"
+    named.write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError) as caught:
+        open_graph(named, dims={"N": 1})
     assert "--shape x=?x3x?" in caught.value.hint
     assert open_graph(path, dims={"N": 1}, shapes={"x": (1, 3, 8)}).types["y"].shape == (1, 3, 8)
 
