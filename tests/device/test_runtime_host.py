@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from flashmem_lab.errors import CacheCorrupt, InputError
+from flashmem_lab.errors import CacheCorrupt, InputError, ModelError
 from flashmem_lab.lower.layer import Port, View
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.runtime.opencl.query import find
@@ -74,6 +74,30 @@ def test_node_on_the_host(runtime: OpenCLRuntime, make_host_model: Make) -> None
     np.testing.assert_allclose(result.outputs["y"], expected, rtol=1e-6)
     kinds = [e.kind for e in result.trace.timeline.events]
     assert kinds == ["rows", "host", "read-output"]
+
+
+def test_a_shape_that_the_data_decides(runtime: OpenCLRuntime, make_host_model: Make) -> None:
+    declared = [1, 2, 24]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["a", "b"], ["sum"]),
+            helper.make_node("Slice", ["sum", "from", "to", "axis"], ["c"]),
+        ],
+        "node",
+        [
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, declared),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, [24]),
+        ],
+        [helper.make_tensor_value_info("c", TensorProto.FLOAT, None)],
+        [
+            helper.make_tensor(name, TensorProto.INT64, [1], [value])
+            for name, value in (("from", 0), ("to", 5), ("axis", 2))
+        ],
+    )
+    node = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = make_host_model(index=(1, 2), node=node.SerializeToString())
+    with pytest.raises(ModelError, match=r"'c' depends on the data: .*\(1, 2, 5\).*\(1, 2, 24\)"):
+        runtime.run(model.program, model.packed.path, {"index": np.array([[3, 9]])})
 
 
 # --- views ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 import pyopencl as cl
 
+from flashmem_lab.errors import ModelError
 from flashmem_lab.lower.layer import HostCall, RowFetch
 from flashmem_lab.program.program import HostStep, PackedSpan
 from flashmem_lab.program.sources import dtype_of
@@ -47,7 +48,7 @@ class HostSide:
         Raises:
             InputError: an index lies outside its table.
             CacheCorrupt: a weight that it reads is damaged.
-            ModelError: the node fails on the host.
+            ModelError: the node fails on the host, or an output has not the shape declared.
         """
         if isinstance(step.work, RowFetch):
             return self._fetch_rows(step.work)
@@ -77,6 +78,12 @@ class HostSide:
         moved = sum(array.nbytes for array in arrays.values())
         outputs = evaluate(work.model, arrays)
         for name, view in work.outputs:
+            if outputs[name].shape != view.shape:
+                raise ModelError(
+                    f"the shape of {name!r} depends on the data: here it is "
+                    f"{outputs[name].shape}, and the model declares {view.shape}",
+                    hint="only graphs whose shapes follow from the input shapes can be run",
+                )
             write_view(self._queue, self._objects.buffer(view.ref), view, outputs[name])
             moved += outputs[name].nbytes
         return moved
