@@ -24,7 +24,8 @@ class Check:
     """A comparison with a reference.
 
     Attributes:
-        max_abs: largest absolute difference of any element; infinite where one is not a number.
+        max_abs: largest absolute difference of any element; infinite where only one is not
+            a number.
         rel_l2: L2 norm of all differences over that of the reference.
         tolerance: the largest rel_l2 that is fine.
         ok: rel_l2 is at most the tolerance, and integers and booleans are equal.
@@ -83,7 +84,8 @@ def compare(outputs: Arrays, reference: Arrays, precision: Precision) -> Check:
             continue
         a, b = found.astype(np.float64), wanted.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            gap = np.where(a == b, 0.0, a - b)  # equal infinities have no difference
+            # Equal infinities have no difference, nor have two that are not a number.
+            gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, a - b)
         worst = max(worst, float(np.nan_to_num(np.abs(gap), nan=np.inf).max(initial=0.0)))
         difference += float(np.sum(gap**2))
         size += float(np.sum(np.where(np.isfinite(b), b, 0.0) ** 2))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -150,13 +151,24 @@ def _decoder(type_: Any) -> Decoder:
 
 def _primitive(type_: type) -> Decoder:
     def decode(data: object) -> object:
+        if type_ is float and type(data) in (int, float):  # JSON writers drop a trailing .0
+            return _finite(cast("float", data))
         if type(data) is type_:
             return data
-        if type_ is float and type(data) is int:  # JSON writers drop a trailing .0
-            return float(data)
         raise _MisfitError(f"expected {type_.__name__}, found {type(data).__name__}")
 
     return decode
+
+
+def _finite(data: float) -> float:
+    """A number that JSON has: Python's reader lets NaN and Infinity pass."""
+    try:
+        number = float(data)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _MisfitError(f"{number} is not a finite number")
+    return number
 
 
 def _freeze(data: object) -> object:
@@ -184,7 +196,7 @@ def _union(members: tuple[Any, ...]) -> Decoder:
         if type(data) in others:
             return data
         if type(data) is int and float in others:
-            return float(data)
+            return _finite(data)
         names = ", ".join([*classes, *(member.__name__ for member in others)])
         raise _MisfitError(f"expected one of {names}, found {type(data).__name__}")
 

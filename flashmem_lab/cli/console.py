@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,18 @@ _WIDTH_OF_FILES = 160  # columns, where there is no terminal to ask
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """The one JSON object of a command; numbers that JSON lacks (NaN) are refused."""
-    print(json.dumps(data, indent=1, allow_nan=False))
+    """The one JSON object of a command; numbers that JSON lacks (NaN, infinity) become null."""
+    print(json.dumps(_finite(data), indent=1, allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def print_table(

@@ -28,6 +28,10 @@ def plan_from_json(data: Mapping[str, object]) -> Plan:
         found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
         raise PlanError(f"not a plan: schema is {found!r}, expected {SCHEMA!r}", hint=hint)
     try:
-        return from_plain({key: data[key] for key in data if key != "schema"}, Plan)
+        plan = from_plain({key: data[key] for key in data if key != "schema"}, Plan)
     except ValueError as error:
         raise PlanError(f"the plan is damaged at {error}", hint=hint) from None
+    for name in ("solve_ms", "first_plan_ms"):
+        if getattr(plan, name) < 0:
+            raise PlanError(f"the plan is damaged at $.{name}: a time below 0", hint=hint)
+    return plan

@@ -80,7 +80,7 @@ class Problem:
             if name not in self.index:
                 raise UsageError(
                     f"{name!r} is not a weight that this model holds on the device",
-                    hint="flashmem-lab inspect MODEL lists the weights by name",
+                    hint="flashmem-lab inspect MODEL --layers --json lists the weights by name",
                 )
             chosen[self.index[name]] = True
         return chosen

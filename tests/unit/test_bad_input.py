@@ -1,6 +1,7 @@
 """Bad input through the command line: a clear message, exit code 1, and nothing written."""
 
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -166,6 +167,25 @@ def test_a_damaged_plan(tmp_path: Path, capsys: Capture) -> None:
         Path("p.json").write_text(damaged)
         capsys.readouterr()
         refused(tmp_path, capsys, "run", str(model), *ON_PAPER, "--plan", "p.json")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0])
+def test_a_plan_with_impossible_times(tmp_path: Path, capsys: Capture, number: float) -> None:
+    model = small_model(tmp_path)
+    assert main(["plan", str(model), *ON_PAPER, "--budget", "30%", "-o", "p.json"]) == 0
+    plan = json.loads(Path("p.json").read_text())
+    Path("p.json").write_text(json.dumps({**plan, "solve_ms": number}))
+    capsys.readouterr()
+    error = refused(tmp_path, capsys, "run", str(model), *ON_PAPER, "--plan", "p.json")
+    assert "$.solve_ms" in error
+
+
+def test_an_unknown_weight_is_told_with_where_they_are_listed(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    model = small_model(tmp_path)
+    command = ["plan", str(model), *ON_PAPER, "--budget", "min", "--preload", "none"]
+    assert "inspect MODEL --layers --json" in refused(tmp_path, capsys, *command)
 
 
 def test_a_damaged_bundle(tmp_path: Path, capsys: Capture) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import flashmem_lab
 from flashmem_lab.cli import main, parser
+from flashmem_lab.cli.console import print_json
 from flashmem_lab.device import Transport
 from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.plan import Objective, Strategy
@@ -38,6 +39,11 @@ def json_of(capsys: Capture, *argv: str) -> dict[str, Any]:
     data = json.loads(out)
     assert data["schema"].startswith("flashmem-lab/")
     return dict(data)
+
+
+def test_json_has_null_for_what_is_no_number(capsys: Capture) -> None:
+    print_json({"a": float("nan"), "b": [1.5, (float("inf"), 2)], "c": "x"})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, [None, 2]], "c": "x"}
 
 
 # --- bad usage and help --------------------------------------------------------------------

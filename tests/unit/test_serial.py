@@ -48,7 +48,9 @@ class Drawing:
     extra: Mapping[str, int] = field(default_factory=dict)
 
 
-circles = st.builds(Circle, st.floats(allow_nan=False), st.sampled_from(Colour))
+circles = st.builds(
+    Circle, st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(Colour)
+)
 labels = st.builds(Label, st.text(), st.text())
 drawings = st.builds(
     Drawing,
@@ -120,3 +122,9 @@ def test_misfits_are_refused_with_their_path(key: str, value: object, where: str
 def test_a_value_without_plain_form_is_refused() -> None:
     with pytest.raises(TypeError):
         to_plain(object())
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 10**400])
+def test_numbers_that_json_lacks_are_refused(number: float) -> None:
+    with pytest.raises(ValueError, match=r"\$\.radius: .* is not a finite number"):
+        from_plain({"radius": number, "colour": "red"}, Circle)

@@ -264,6 +264,9 @@ def test_compare() -> None:
     assert not compare({**right, "i": np.array([1, 3])}, right, Precision.FP16).ok
     assert not compare({"y": right["y"]}, right, Precision.FP16).ok
     assert not compare({**right, "y": right["y"][:2]}, right, Precision.FP16).ok
+    nowhere = {"y": np.array([np.nan, 4.0], np.float32)}
+    assert compare(nowhere, nowhere, Precision.FP32).ok
+    assert not compare(nowhere, {"y": np.array([3.0, 4.0], np.float32)}, Precision.FP32).ok
     lost = {**right, "y": np.array([3.0, np.nan, np.inf], np.float32)}
     check = compare(lost, right, Precision.FP16)
     assert not check.ok
