@@ -18,6 +18,12 @@ from flashmem_lab.graph.tensors import dtype_name, element_type
 IR_VERSION = 10  # of the models built here; every opset up to 23 fits, every runtime reads it
 _DATA_LIMIT = 8192  # bytes of a constant that shape inference may look at: shapes, axes, scales
 
+# ONNX has no inference function for these, and their bodies do not always show the shape.
+_SHAPED_LIKE_INPUT = ("GroupNormalization", "MeanVarianceNormalization")
+_COMPARISONS = ("GreaterOrEqual", "LessOrEqual")  # at opset 12
+# Withdrawn at opset 18, as version 21 scales channels, not groups; runtimes still have it.
+_STILL_RUN = ("GroupNormalization",)
+
 
 @cache
 def schema_of(op_type: str, opset: int) -> defs.OpSchema | None:
@@ -26,7 +32,7 @@ def schema_of(op_type: str, opset: int) -> defs.OpSchema | None:
         schema = defs.get_schema(op_type, opset, "")
     except defs.SchemaError:
         return None
-    return None if schema.deprecated else schema
+    return None if schema.deprecated and op_type not in _STILL_RUN else schema
 
 
 @cache
@@ -79,11 +85,18 @@ class NodeTypes:
         }
         inputs = {name: _type_proto(types[name]) for name in node.input if name}
         try:
-            checker.check_node(node, self._context)
+            if schema.deprecated:  # the checker refuses every one
+                _check_arity(node, schema)
+            else:
+                checker.check_node(node, self._context)
             if schema.has_type_and_shape_inference_function:
                 inferred = shape_inference.infer_node_outputs(
                     schema, node, inputs, data, opset_imports=self._imports, ir_version=IR_VERSION
                 )
+            elif node.op_type in _SHAPED_LIKE_INPUT:
+                inferred = {node.output[0]: inputs[node.input[0]]}
+            elif node.op_type in _COMPARISONS:
+                inferred = {node.output[0]: _type_proto(_compared(node, types))}
             else:
                 inferred = self._through_function(node, types)
         except (checker.ValidationError, shape_inference.InferenceError) as error:
@@ -116,6 +129,25 @@ class NodeTypes:
         model = helper.make_model(graph, opset_imports=self._imports, ir_version=IR_VERSION)
         inferred = shape_inference.infer_shapes(model, strict_mode=True).graph
         return {value.name: value.type for value in inferred.output}
+
+
+def _check_arity(node: onnx.NodeProto, schema: defs.OpSchema) -> None:
+    """Refuses a node that lacks an input or an output."""
+    if len(node.input) != schema.max_input or not all(node.input):
+        raise checker.ValidationError(f"it takes {schema.max_input} inputs")
+    if len(node.output) != schema.max_output or not all(node.output):
+        raise checker.ValidationError(f"it makes {schema.max_output} output(s)")
+
+
+def _compared(node: onnx.NodeProto, types: Mapping[str, TensorType]) -> TensorType:
+    """The type of a comparison of two tensors that broadcast."""
+    shapes = [types[name].shape for name in node.input]
+    try:
+        return TensorType("bool", np.broadcast_shapes(*shapes))
+    except ValueError:
+        raise shape_inference.InferenceError(
+            f"its inputs {shapes[0]} and {shapes[1]} do not broadcast"
+        ) from None
 
 
 def static_type(proto: onnx.TypeProto, what: str) -> TensorType | None:

@@ -220,6 +220,49 @@ def test_every_unknown_operator_is_named_at_once(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("opset", "node", "dtype", "shape"),
+    [
+        (18, "GroupNormalization <num_groups = 2> (x, s, s)", "float32", (1, 4, 3)),
+        (21, "GroupNormalization <num_groups = 2> (x, c, c)", "float32", (1, 4, 3)),
+        (13, "MeanVarianceNormalization <axes = [0, 2]> (x)", "float32", (1, 4, 3)),
+        (17, "MeanVarianceNormalization <axes = [0, 2]> (x)", "float32", (1, 4, 3)),
+        (12, "GreaterOrEqual (x, many)", "bool", (5, 4, 3)),
+        (12, "LessOrEqual (many, x)", "bool", (5, 4, 3)),
+    ],
+)
+def test_types_that_onnx_does_not_infer(
+    tmp_path: Path, opset: int, node: str, dtype: str, shape: tuple[int, ...]
+) -> None:
+    text = f"""g (float[1, 4, 3] x, float[5, 1, 3] many, float[2] s, float[4] c) => (float[1] z) {{
+        y = {node}
+        f = Cast <to = 1> (y)
+        flat = Constant <value = int64[1] {{-1}}> ()
+        all = Reshape (f, flat)
+        one = Constant <value = int64[1] {{1}}> ()
+        zero = Constant <value = int64[1] {{0}}> ()
+        z = Slice (all, zero, one)
+    }}"""
+    graph = open_graph(save(tmp_path, model(text, opset)))
+    assert graph.types["y"].dtype == dtype
+    assert graph.types["y"].shape == shape
+
+
+@pytest.mark.parametrize(
+    ("opset", "node", "message"),
+    [
+        (18, "GroupNormalization <num_groups = 2> (x, x)", "takes 3 inputs"),
+        (12, "GreaterOrEqual (x, many)", "do not broadcast"),
+    ],
+)
+def test_nodes_that_onnx_does_not_infer_are_checked(
+    tmp_path: Path, opset: int, node: str, message: str
+) -> None:
+    text = f"g (float[1, 4, 3] x, float[5] many) => (float[1, 4, 3] y) {{ y = {node} }}"
+    with pytest.raises(ModelError, match=message):
+        open_graph(save(tmp_path, model(text, opset)))
+
+
 @pytest.mark.parametrize("opset", [10, 24])
 def test_opsets_out_of_range_are_refused(tmp_path: Path, opset: int) -> None:
     path = save(tmp_path, model("g (float[2] x) => (float[2] y) { y = Relu (x) }", opset))
