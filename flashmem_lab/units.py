@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_MOST_BYTES = 2**62  # a plan's arrays have 64 bits; no device holds as much
 _BYTES = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 
 
@@ -20,7 +21,10 @@ def parse_bytes(text: str) -> int:
     if match is None or (match[3] and not match[2]):
         raise ValueError(f"{text!r} is not a size such as 200MB, 1.5GiB or 200000000")
     scale = (_BINARY if match[3] else _DECIMAL)[match[2].lower()]
-    return round(float(match[1]) * scale)
+    try:
+        return round(float(match[1]) * scale)
+    except OverflowError:
+        raise ValueError(f"{text[:20]}... is larger than any memory") from None
 
 
 def format_bytes(count: float) -> str:
@@ -52,6 +56,10 @@ class Budget:
     bytes: int | None = None
     share: float | None = None
 
+    def __post_init__(self) -> None:
+        if (self.bytes is None) == (self.share is None):
+            raise ValueError("a Budget has bytes or a share, one of them")
+
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Reads "200MB", "30%" or "min".
@@ -78,6 +86,6 @@ class Budget:
     def resolve(self, least: int, preload: int) -> int:
         """Bytes of this budget for a model that needs `least` and preloads in `preload` bytes."""
         if self.bytes is not None:
-            return self.bytes
+            return min(self.bytes, _MOST_BYTES)
         assert self.share is not None, "a Budget has bytes or a share"
         return least + round(self.share * max(0, preload - least))

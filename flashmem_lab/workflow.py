@@ -12,7 +12,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
@@ -51,9 +51,11 @@ __all__ = [
     "resident_bytes",
     "run",
     "run_bundle",
+    "save_bundle",
     "save_plan",
 ]
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total) from any thread."""
 
@@ -224,7 +226,6 @@ def run(
         PlanError, DiskFull, DeviceError: see `compile_plan` and `Runtime.run`.
     """
     from flashmem_lab.plan import check_plan
-    from flashmem_lab.program import discard
 
     if check and prepared.device.id.startswith(SIMULATED):
         raise UsageError(
@@ -234,19 +235,22 @@ def run(
     check_plan(plan, prepared.model, prepared.device)
     given = dict(inputs or {})
     _refuse_misfits(prepared.model, given)
-    compiled = compile_plan(prepared, plan, cache=cache, progress=progress)
-    notes: list[str] = []
     job = _Job(prepared.device, given, repeat, seed, runtime, progress)
-    try:
-        result, arrays, open_ms = job.run(compiled.program, compiled.packed.path)
-    except CacheCorrupt as damage:
-        notes.append(f"{damage.message}; it was made anew")
+    notes: list[str] = []
+
+    def tell(note: str) -> None:
+        notes.append(note)
         if say is not None:
-            say(notes[-1])
-        discard(compiled.packed)
-        again = compile_plan(prepared, plan, cache=cache, progress=progress)
-        compiled = replace(again, compile_ms=compiled.compile_ms + again.compile_ms)
-        result, arrays, open_ms = job.run(compiled.program, compiled.packed.path)
+            say(note)
+
+    compiled, (result, arrays, open_ms) = _compile_and(
+        lambda made: job.run(made.program, made.packed.path),
+        prepared,
+        plan,
+        cache=cache,
+        progress=progress,
+        say=tell,
+    )
     return Outcome(
         program=compiled.program,
         device=prepared.device,
@@ -265,6 +269,58 @@ def run(
         predicted=predict(compiled.program, prepared.device, repeat),
         notes=tuple(notes),
     )
+
+
+def save_bundle(
+    prepared: Prepared,
+    plan: Plan,
+    path: Path,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Compiled:
+    """Writes a bundle; a damaged weight cache is made anew, once. Arguments are those of `run`.
+
+    Raises:
+        BundleError: something that is not a bundle is at `path`.
+        PlanError, DiskFull: see `compile_plan`.
+    """
+    from flashmem_lab.program import write_bundle
+
+    compiled, _ = _compile_and(
+        lambda made: write_bundle(made.program, made.packed, path),
+        prepared,
+        plan,
+        cache=cache,
+        progress=progress,
+        say=say,
+    )
+    return compiled
+
+
+def _compile_and(
+    use: Callable[[Compiled], T],
+    prepared: Prepared,
+    plan: Plan,
+    *,
+    cache: Path | None,
+    progress: Progress | None,
+    say: Say | None,
+) -> tuple[Compiled, T]:
+    """Compiles and uses what was made; where the cache is damaged, both once more."""
+    from flashmem_lab.program import discard
+
+    compiled = compile_plan(prepared, plan, cache=cache, progress=progress)
+    try:
+        return compiled, use(compiled)
+    except CacheCorrupt as damage:
+        if say is not None:
+            say(f"{damage.message}; it was made anew")
+    discard(compiled.packed)
+    again = compile_plan(prepared, plan, cache=cache, progress=progress)
+    compiled = replace(again, compile_ms=compiled.compile_ms + again.compile_ms)
+    return compiled, use(compiled)
 
 
 def run_bundle(

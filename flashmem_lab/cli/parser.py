@@ -86,7 +86,7 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="save the outputs as .npy files")
     parser.add_argument("--check", action="store_true", help="compare with onnxruntime")
     parser.add_argument("--repeat", type=_count, default=1, metavar="N", help="runs; 1st is cold")
-    parser.add_argument("--seed", type=int, default=0, help="of inputs that are not given")
+    parser.add_argument("--seed", type=_seed, default=0, help="of inputs that are not given")
     parser.add_argument(
         "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )
@@ -111,7 +111,7 @@ def _add_zoo(commands: Commands) -> None:
     make = _command(actions, "make", "write a model's .onnx and its data", function="zoo_make")
     make.add_argument("name", metavar="NAME")
     make.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--seed", type=_seed, default=0)
     make.add_argument("--force", action="store_true", help="replace other files of these names")
 
 
@@ -184,6 +184,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: 0 or more")
+    return int(text)
+
+
 def _named(text: str) -> tuple[str, str]:
     name, equals, value = text.rpartition("=")
     if not equals or not name or not value:
@@ -207,7 +213,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _file(text: str) -> tuple[str, Path]:
-    name, value = text.split("=", 1) if "=" in text else ("", "")
+    name, _, value = text.rpartition("=")
     if not name or not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE.npy")
     return name, Path(value)

@@ -50,13 +50,10 @@ def run(options: Options) -> int:
 
 def bundle(options: Options) -> int:
     """Writes a bundle."""
-    from flashmem_lab.program import write_bundle
-
     refuse_targets(options)
     prepared, _, plan = planned(options)
     with progress_bars() as tell:
-        compiled = workflow.compile_plan(prepared, plan, progress=tell)
-        write_bundle(compiled.program, compiled.packed, options.output)
+        compiled = workflow.save_bundle(prepared, plan, options.output, progress=tell, say=say)
     size = options.output.stat().st_size
     if options.json:
         print_json(
@@ -80,6 +77,10 @@ def bundle(options: Options) -> int:
 def _is_bundle(path: Path) -> bool:
     from flashmem_lab.program import is_bundle
 
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name an .onnx file or a bundle in it")
+    if path.suffix == ".fmb" and not path.exists():
+        raise UsageError(f"there is no bundle file {path}", hint="check the path")
     return path.is_file() and is_bundle(path)
 
 

@@ -137,6 +137,28 @@ def test_inputs_that_are_not_there(tmp_path: Path, capsys: Capture) -> None:
     assert "no input named 'z'" in refused(tmp_path, capsys, *command, "z=x.npy")
 
 
+def test_the_name_of_an_input_may_hold_an_equals_sign(tmp_path: Path, capsys: Capture) -> None:
+    model = small_model(tmp_path)
+    command = ["run", str(model), *ON_PAPER, "--budget", "min", "--input", "a=b=none.npy"]
+    assert "input 'a=b': there is no file none.npy" in refused(tmp_path, capsys, *command)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("none.fmb", "there is no bundle file none.fmb"), (".", ". is a folder")],
+)
+def test_what_cannot_be_run_is_told_first(
+    tmp_path: Path, capsys: Capture, path: str, message: str
+) -> None:
+    assert message in refused(tmp_path, capsys, "run", path)
+
+
+def test_a_budget_beyond_all_memory(tmp_path: Path) -> None:
+    model = small_model(tmp_path)
+    huge = "9999999999999999999999TB"
+    assert main(["run", str(model), *ON_PAPER, "--budget", huge]) == 0
+
+
 def test_a_plan_for_another_model(tmp_path: Path, capsys: Capture) -> None:
     model, other = small_model(tmp_path), small_model(tmp_path, name="other")
     assert main(["plan", str(other), *ON_PAPER, "--budget", "30%", "-o", "other.json"]) == 0
@@ -207,6 +229,19 @@ def test_a_damaged_cache_header_is_made_anew(tmp_path: Path, capsys: Capture) ->
     packed.write_bytes(whole[:-10])
     assert main(command) == 0
     assert packed.read_bytes() == whole
+
+
+def test_a_damaged_cache_is_made_anew_for_a_bundle(tmp_path: Path, capsys: Capture) -> None:
+    model = small_model(tmp_path)
+    command = ["bundle", str(model), *ON_PAPER, "--budget", "30%", "-o"]
+    assert main([*command, "a.fmb"]) == 0
+    (packed,) = (tmp_path / "cache").glob("*.fmw")
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-5000] + bytes([whole[-5000] ^ 1]) + whole[-4999:])
+    assert main([*command, "b.fmb"]) == 0
+    assert "it was made anew" in capsys.readouterr().err
+    assert packed.read_bytes() == whole
+    assert Path("a.fmb").read_bytes() == Path("b.fmb").read_bytes()
 
 
 def test_a_disk_without_room(

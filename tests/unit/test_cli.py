@@ -61,6 +61,8 @@ def test_json_has_null_for_what_is_no_number(capsys: Capture) -> None:
         ["plan", "m.onnx", "--budget", "101%"],
         ["run", "m.onnx", "--budget", "min", "--plan", "p.json"],
         ["run", "m.onnx", "--budget", "min", "--repeat", "0"],
+        ["run", "m.onnx", "--budget", "9" * 400],
+        ["run", "m.onnx", "--budget", "min", "--seed", "-1"],
         ["run", "m.onnx", "--budget", "min", "--dim", "batch"],
         ["run", "m.onnx", "--budget", "min", "--dim", "batch=0"],
         ["run", "m.onnx", "--budget", "min", "--shape", "x=1xAx3"],

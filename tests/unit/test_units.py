@@ -82,3 +82,17 @@ def test_a_share_lies_between_the_ends(share: float, least: int, more: int) -> N
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_a_share_is_never_below_the_least(least: int, preload: int) -> None:
     assert Budget(share=1.0).resolve(least, preload) >= least
+
+
+def test_no_budget_is_larger_than_the_arrays_of_a_plan() -> None:
+    huge = Budget.parse("9999999999999999999999TB")
+    assert huge.resolve(1, 2) == 2**62
+    with pytest.raises(ValueError, match="larger than any memory"):
+        Budget.parse("9" * 400)
+
+
+def test_a_budget_is_bytes_or_a_share() -> None:
+    with pytest.raises(ValueError, match="bytes or a share"):
+        Budget()
+    with pytest.raises(ValueError, match="bytes or a share"):
+        Budget(bytes=1, share=0.5)
