@@ -20,7 +20,6 @@ _DATA_LIMIT = 8192  # bytes of a constant that shape inference may look at: shap
 
 # ONNX has no inference function for these, and their bodies do not always show the shape.
 _SHAPED_LIKE_INPUT = ("GroupNormalization", "MeanVarianceNormalization")
-_COMPARISONS = ("GreaterOrEqual", "LessOrEqual")  # at opset 12
 # Withdrawn at opset 18, as version 21 scales channels, not groups; runtimes still have it.
 _STILL_RUN = ("GroupNormalization",)
 
@@ -95,8 +94,6 @@ class NodeTypes:
                 )
             elif node.op_type in _SHAPED_LIKE_INPUT:
                 inferred = {node.output[0]: inputs[node.input[0]]}
-            elif node.op_type in _COMPARISONS:
-                inferred = {node.output[0]: _type_proto(_compared(node, types))}
             else:
                 inferred = self._through_function(node, types)
         except (checker.ValidationError, shape_inference.InferenceError) as error:
@@ -137,17 +134,6 @@ def _check_arity(node: onnx.NodeProto, schema: defs.OpSchema) -> None:
         raise checker.ValidationError(f"it takes {schema.max_input} inputs")
     if len(node.output) != schema.max_output or not all(node.output):
         raise checker.ValidationError(f"it makes {schema.max_output} output(s)")
-
-
-def _compared(node: onnx.NodeProto, types: Mapping[str, TensorType]) -> TensorType:
-    """The type of a comparison of two tensors that broadcast."""
-    shapes = [types[name].shape for name in node.input]
-    try:
-        return TensorType("bool", np.broadcast_shapes(*shapes))
-    except ValueError:
-        raise shape_inference.InferenceError(
-            f"its inputs {shapes[0]} and {shapes[1]} do not broadcast"
-        ) from None
 
 
 def static_type(proto: onnx.TypeProto, what: str) -> TensorType | None:

@@ -225,8 +225,8 @@ def test_every_unknown_operator_is_named_at_once(tmp_path: Path) -> None:
     [
         (18, "GroupNormalization <num_groups = 2> (x, s, s)", "float32", (1, 4, 3)),
         (21, "GroupNormalization <num_groups = 2> (x, c, c)", "float32", (1, 4, 3)),
-        (13, "MeanVarianceNormalization <axes = [0, 2]> (x)", "float32", (1, 4, 3)),
-        (17, "MeanVarianceNormalization <axes = [0, 2]> (x)", "float32", (1, 4, 3)),
+        (13, "MeanVarianceNormalization (x)", "float32", (1, 4, 3)),
+        (17, "MeanVarianceNormalization (x)", "float32", (1, 4, 3)),
         (12, "GreaterOrEqual (x, many)", "bool", (5, 4, 3)),
         (12, "LessOrEqual (many, x)", "bool", (5, 4, 3)),
     ],
@@ -252,7 +252,7 @@ def test_types_that_onnx_does_not_infer(
     ("opset", "node", "message"),
     [
         (18, "GroupNormalization <num_groups = 2> (x, x)", "takes 3 inputs"),
-        (12, "GreaterOrEqual (x, many)", "do not broadcast"),
+        (12, "GreaterOrEqual (x, many)", "not valid"),
     ],
 )
 def test_nodes_that_onnx_does_not_infer_are_checked(
