@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from flashmem_lab.errors import InputError, UsageError, from_os_error
 from flashmem_lab.lower.layer import Port, Precision
 
 Arrays = Mapping[str, np.ndarray]
+
+_NAME_LENGTH = 150  # characters; file systems take 255 bytes, suffix and digest included
 
 TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 1e-2}
 """Largest relative L2 error against onnxruntime that `check` lets pass."""
@@ -101,17 +106,23 @@ def compare(outputs: Arrays, reference: Arrays, precision: Precision) -> Check:
 def output_files(directory: Path, ports: Sequence[Port]) -> dict[str, Path]:
     """The .npy file of each output; characters that do not fit a file name become "_".
 
+    Names that are too long or would then be the same end in a digest of the whole name.
+
     Raises:
-        UsageError: one of them exists already, two outputs would share one, or the directory is
-            something else.
+        UsageError: one of them exists already, or the directory is or lies in something else.
     """
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is not a folder", hint="name a folder for the outputs")
-    paths = {
-        port.name: directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', port.name)}.npy" for port in ports
-    }
-    if len(set(paths.values())) < len(paths):
-        raise UsageError("two outputs would be saved under one file name")
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest} is not a folder", hint="name a folder for the outputs")
+    plain = {port.name: re.sub(r"[^A-Za-z0-9._-]", "_", port.name) for port in ports}
+    # Some file systems take upper and lower case for the same.
+    count = Counter(name.casefold() for name in plain.values())
+    paths = {}
+    for name, text in plain.items():
+        if len(text) > _NAME_LENGTH or count[text.casefold()] > 1:
+            digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+            text = f"{text[:_NAME_LENGTH]}-{digest}"
+        paths[name] = directory / f"{text}.npy"
     for path in paths.values():
         if path.exists():
             raise UsageError(
@@ -124,10 +135,11 @@ def save_outputs(outputs: Arrays, paths: Mapping[str, Path]) -> None:
     """Writes each output to its file, all of them or none.
 
     Raises:
-        DiskFull: no room; what was written is removed.
+        DiskFull: no room; what was written is removed, with the folders made for it.
         FlashMemError: a file cannot be written.
     """
     written: list[Path] = []
+    folders = {folder for path in paths.values() for folder in path.parents if not folder.exists()}
     try:
         for name, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,4 +151,7 @@ def save_outputs(outputs: Arrays, paths: Mapping[str, Path]) -> None:
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
+        for folder in sorted(folders, key=lambda made: len(made.parts), reverse=True):
+            with suppress(OSError):  # not made yet, or someone else has used it meanwhile
+                folder.rmdir()
         raise from_os_error(error, "saving outputs") from error

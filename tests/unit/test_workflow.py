@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flashmem_lab.errors import (
     BudgetTooSmall,
     CacheCorrupt,
     DeviceError,
+    DiskFull,
     FlashMemError,
     InputError,
     PlanError,
@@ -282,10 +284,35 @@ def test_outputs_never_replace_files(tmp_path: Path) -> None:
     assert np.array_equal(np.load(paths["../up"]), np.ones(2))
     with pytest.raises(UsageError, match="left alone"):
         output_files(tmp_path / "o", ports)
-    with pytest.raises(UsageError, match="one file name"):
-        output_files(tmp_path / "p", [ports[0], Port("scale_0_y", "float32", (2,), None)])
     paths["../up"].unlink()
     with pytest.raises(FlashMemError, match="saving outputs"):
         save_outputs(arrays, dict(reversed(paths.items())))
     assert not paths["../up"].exists(), "all of them or none"
     assert paths["scale/0 y"].exists()
+
+
+def test_outputs_whose_names_fit_no_file_or_clash(tmp_path: Path) -> None:
+    names = ["a/b", "a:b", "A_b", "x" * 300, "x" * 299 + "y", "plain"]
+    paths = output_files(tmp_path / "o", [Port(name, "float32", (2,), None) for name in names])
+    assert len({path.name.lower() for path in paths.values()}) == len(names)
+    assert paths["plain"].name == "plain.npy"
+    save_outputs({name: np.full(2, at, np.float32) for at, name in enumerate(names)}, paths)
+    assert [np.load(paths[name])[0] for name in names] == list(range(len(names)))
+
+
+def test_outputs_go_into_a_folder_or_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = Port("y", "float32", (2,), None)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="file is not a folder"):
+        output_files(tmp_path / "file/a/b", [port])
+    paths = output_files(tmp_path / "a/b", [port])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(DiskFull):
+        save_outputs({"y": np.ones(2)}, paths)
+    assert not (tmp_path / "a").exists()
