@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from ctypes import CDLL
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -16,6 +18,7 @@ from flashmem_lab.cli.parser import Options
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.units import format_bytes
 
+_VENDORS = "/etc/OpenCL/vendors"  # where loaders look unless OCL_ICD_VENDORS says otherwise
 _PACKAGES = ("numpy", "onnx", "pyopencl", "plotly", "jupyterlab")
 _POCL = "install a working one: apt-get install pocl-opencl-icd (Debian), or your GPU's driver"
 
@@ -41,6 +44,7 @@ def doctor(options: Options) -> int:
     """Looks at everything; exit code 1 if no model can run here."""
     findings = list(_devices())
     works = any(found.state == "ok" for found in findings)
+    findings += _drivers()
     if not options.quick:
         findings = [_python(), *_packages(), *findings, _kernels(), _cache(), *_optional()]
     if options.json:
@@ -89,6 +93,19 @@ def _devices() -> Iterator[Finding]:
             yield Finding(name, "ok", f"{title}: compiles and runs a kernel")
 
 
+def _drivers() -> Iterator[Finding]:
+    """Entries of the OpenCL loader that name a library which cannot be loaded; it skips them."""
+    place = Path(os.environ.get("OCL_ICD_VENDORS") or _VENDORS)
+    entries = sorted(place.glob("*.icd")) if place.is_dir() else [place]
+    for entry in entries:
+        try:
+            CDLL(entry.read_text(errors="replace").partition("\n")[0].strip())
+        except OSError as error:
+            if entry.suffix == ".icd":
+                mend = "install the driver that has it again, or delete the .icd file"
+                yield Finding(f"OpenCL {entry.name}", "broken", f"{entry}: {error}", mend)
+
+
 def _mend(driver: str) -> str:
     if driver.startswith("Portable Computing Language") and util.find_spec(
         "pocl_binary_distribution"
@@ -109,15 +126,17 @@ def _kernels() -> Finding:
 
 def _cache() -> Finding:
     directory = workflow.cache_directory()
-    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    mend = "set FLASHMEM_LAB_CACHE to a folder that can be written"
     try:
+        nearest = next(path for path in (directory, *directory.parents) if path.exists())
+        if not nearest.is_dir():
+            return Finding("weight cache", "broken", f"{nearest} is not a folder", mend)
         with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(b"\0")
+        used = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
+        free = shutil.disk_usage(nearest).free
     except OSError as error:
-        mend = "set FLASHMEM_LAB_CACHE to a folder that can be written"
         return Finding("weight cache", "broken", f"{directory}: {error.strerror}", mend)
-    used = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
-    free = shutil.disk_usage(nearest).free
     detail = f"{directory}: {format_bytes(used)} used, {format_bytes(free)} free"
     return Finding("weight cache", "ok", detail)
 

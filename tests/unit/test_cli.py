@@ -185,6 +185,34 @@ def test_doctor_tells_of_a_cache_that_cannot_be_written(
     assert "FLASHMEM_LAB_CACHE" in cache["mend"]
 
 
+@pytest.mark.parametrize("cache", ["x" * 5000, "file", "file/cache"])
+def test_doctor_survives_a_cache_that_is_no_folder(
+    cache: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", cache)
+    assert main(["doctor", "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    (found,) = (finding for finding in findings if finding["what"] == "weight cache")
+    assert found["state"] == "broken"
+    assert ("is not a folder" in found["detail"]) is cache.startswith("file")
+
+
+def test_doctor_names_a_library_that_is_not_there(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flashmem_lab import workflow
+
+    (tmp_path / "gone.icd").write_text("/nowhere/libgone.so\n")
+    monkeypatch.setenv("OCL_ICD_VENDORS", str(tmp_path))
+    monkeypatch.setattr(workflow, "devices", list)
+    assert main(["doctor", "--quick", "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    (found,) = (finding for finding in findings if finding["what"] == "OpenCL gone.icd")
+    assert found["state"] == "broken"
+    assert "/nowhere/libgone.so" in found["detail"]
+
+
 def test_inspect(model: str, capsys: Capture) -> None:
     data = json_of(capsys, "inspect", model, *ON_PAPER, "--layers")
     assert data["params"] == 3 * WIDTH * WIDTH
