@@ -25,6 +25,7 @@ DEVICE_DTYPES = {
     "int8": "int32",
     "uint16": "int32",
     "uint8": "int32",
+    "uint32": "int64",
     "bool": "bool",
 }
 """Element type on the device of each ONNX element type that kernels can work with."""
@@ -39,8 +40,8 @@ HANDLERS: dict[str, Handler] = {}
 MOVES: set[str] = set()
 """Operators that move elements and compute nothing: safe for types wider on the device."""
 
-NARROW = frozenset({"int8", "int16", "uint8", "uint16"})
-"""Integers that wrap around sooner than the int32 that holds them on the device."""
+NARROW = frozenset({"int8", "int16", "uint8", "uint16", "uint32"})
+"""Integers that wrap around sooner than the type that holds them on the device."""
 
 
 def handles(*op_types: str, moves: bool = False) -> Callable[[Handler], Handler]:

@@ -278,8 +278,6 @@ def where(ctx: Context, node: Node) -> bool:
 def cast(ctx: Context, node: Node) -> bool:
     source, target = ctx.type_of(node.inputs[0]), ctx.type_of(node.outputs[0])
     old, new = ctx.device_dtype(source), ctx.device_dtype(target)
-    if new == "int32" and target.dtype != "int32":
-        return False  # narrow integers wrap; the host does that
     value = ctx.value(node.inputs[0])
     if old == new and isinstance(value, Ref) and source.dtype != "float64":
         ctx.values[node.outputs[0]] = value
