@@ -66,7 +66,7 @@ opencl() {
 chromium() {
   local name
   for name in chromium chromium-browser google-chrome; do
-    if command -v "$name" >/dev/null; then return; fi
+    if type -P "$name" >/dev/null; then return; fi  # a file: this function has the name too
   done
   apt_install "no Chromium for the browser tests" chromium
 }
