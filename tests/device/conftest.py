@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def device_id(request: pytest.FixtureRequest) -> str:
     """Every OpenCL device that can compile and run a kernel."""
     if request.param is None:
-        pytest.skip("no OpenCL device; Debian has pocl-opencl-icd")
+        pytest.fail("no OpenCL device; `make test` installs PoCL, Debian's pocl-opencl-icd")
     if wrong := working(request.param):
         pytest.fail(f"{request.param}: {wrong}")
     return str(request.param)

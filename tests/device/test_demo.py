@@ -20,7 +20,7 @@ def files() -> models.Models:
     try:
         return models.fetch(_KEPT)
     except FlashMemError as error:
-        pytest.skip(f"the demo's models are not here: {error.message}")
+        pytest.fail(f"the demo's models are not here: {error.message}")
 
 
 @pytest.fixture(autouse=True)
