@@ -1,3 +1,4 @@
+{% from "store.h" import store_four %}
 {% include "common.h" %}
 // Direct convolution {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW.
 // W: RGBA texture, x = group * ceil(oc/4) + oc/4, y = (ic * KH + ky) * KW + kx.
@@ -49,10 +50,7 @@ __kernel void conv(
   }
 {% for t in range(columns) %}
   if (ox + {{ t }} < out_width) {
-    STORE(n, out_first, oy, ox + {{ t }}, sum{{ t }}.x);
-    if (first + 1 < group_out) STORE(n, out_first + 1, oy, ox + {{ t }}, sum{{ t }}.y);
-    if (first + 2 < group_out) STORE(n, out_first + 2, oy, ox + {{ t }}, sum{{ t }}.z);
-    if (first + 3 < group_out) STORE(n, out_first + 3, oy, ox + {{ t }}, sum{{ t }}.w);
+{{ store_four("n, %s, oy, ox + " ~ t, "out_first", "first", "group_out", "sum" ~ t) }}
   }
 {% endfor %}
 }

@@ -1,3 +1,4 @@
+{% from "store.h" import store_four %}
 {% include "common.h" %}
 // Transposed convolution {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW,
 // as a gather: each output pixel sums the taps that reach it.
@@ -29,8 +30,5 @@ __kernel void deconv(
                W_AT(column, (ic * {{ kh }} + ky) * {{ kw }} + kx);
     }
   }
-  STORE(n, out_first, oy, ox, sum.x);
-  if (first + 1 < group_out) STORE(n, out_first + 1, oy, ox, sum.y);
-  if (first + 2 < group_out) STORE(n, out_first + 2, oy, ox, sum.z);
-  if (first + 3 < group_out) STORE(n, out_first + 3, oy, ox, sum.w);
+{{ store_four("n, %s, oy, ox", "out_first", "first", "group_out", "sum") }}
 }

@@ -1,3 +1,4 @@
+{% from "store.h" import store_four %}
 {% include "common.h" %}
 // Depthwise convolution {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW.
 // W: RGBA texture, x = c/4, y = ky * KW + kx; one texel = the tap of 4 channels.
@@ -37,10 +38,7 @@ __kernel void depthwise(
   }
 {% for t in range(columns) %}
   if (ox + {{ t }} < out_width) {
-    STORE(n, c0, oy, ox + {{ t }}, sum{{ t }}.x);
-    if (c0 + 1 < channels) STORE(n, c0 + 1, oy, ox + {{ t }}, sum{{ t }}.y);
-    if (c0 + 2 < channels) STORE(n, c0 + 2, oy, ox + {{ t }}, sum{{ t }}.z);
-    if (c0 + 3 < channels) STORE(n, c0 + 3, oy, ox + {{ t }}, sum{{ t }}.w);
+{{ store_four("n, %s, oy, ox + " ~ t, "c0", "c0", "channels", "sum" ~ t) }}
   }
 {% endfor %}
 }

@@ -1,3 +1,4 @@
+{% from "store.h" import store_four %}
 {% include "common.h" %}
 // out[b0,b1,m,n] = sum_k a[b0,b1,m,k] W[k,n].
 // W: RGBA texture, x = n/4, y = k; one texel = 4 consecutive n of step k.
@@ -26,10 +27,7 @@ __kernel void gemm(
   }
 {% for r in range(rows) %}
   if (m + {{ r }} < m_size) {
-    STORE(b0, b1, m + {{ r }}, n, sum{{ r }}.x);
-    if (n + 1 < n_size) STORE(b0, b1, m + {{ r }}, n + 1, sum{{ r }}.y);
-    if (n + 2 < n_size) STORE(b0, b1, m + {{ r }}, n + 2, sum{{ r }}.z);
-    if (n + 3 < n_size) STORE(b0, b1, m + {{ r }}, n + 3, sum{{ r }}.w);
+{{ store_four("b0, b1, m + " ~ r ~ ", %s", "n", "n", "n_size", "sum" ~ r) }}
   }
 {% endfor %}
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import ml_dtypes
@@ -18,18 +17,12 @@ from flashmem_lab.graph.evaluate import evaluate, reference_outputs, single_node
 
 RNG = np.random.default_rng(3)
 
-needs_onnxruntime = pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is None, reason="needs onnxruntime"
-)
-
 
 @pytest.fixture(params=["onnxruntime", "reference"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to evaluate."""
     if request.param == "reference":
         monkeypatch.setattr(module, "_has_onnxruntime", lambda: False)
-    elif importlib.util.find_spec("onnxruntime") is None:
-        pytest.skip("needs onnxruntime")
     module._prepared.cache_clear()
     return str(request.param)
 
@@ -81,7 +74,6 @@ def run_nodes(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarr
     return values
 
 
-@needs_onnxruntime
 def test_nodes_in_turn_equal_the_model(tmp_path: Path, engine: str) -> None:
     path = conv_model(tmp_path)
     graph = open_graph(path, dims={"H": 32})
@@ -95,14 +87,12 @@ def test_nodes_in_turn_equal_the_model(tmp_path: Path, engine: str) -> None:
     np.testing.assert_allclose(done, session.run(None, {"x": x})[0], rtol=1e-3, atol=1e-4)
 
 
-@needs_onnxruntime
 def test_reference_outputs_are_named(tmp_path: Path) -> None:
     x = RNG.standard_normal((1, 3, 32, 32)).astype(np.float32)
     outputs = reference_outputs(conv_model(tmp_path), {"x": x})
     assert outputs["y"].shape == (1, 600)
 
 
-@needs_onnxruntime
 def test_reference_keeps_activations_exact(tmp_path: Path) -> None:
     weights = RNG.integers(-128, 128, (64, 48)).astype(np.int8)
     x = RNG.standard_normal((4, 64)).astype(np.float32)
@@ -126,7 +116,6 @@ def test_reference_keeps_activations_exact(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, x @ (weights * np.float32(0.02)), rtol=1e-4, atol=1e-4)
 
 
-@needs_onnxruntime
 def test_reference_refuses_wrong_inputs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot run"):
         reference_outputs(conv_model(tmp_path), {"x": np.zeros((1, 3, 32), np.float32)})
