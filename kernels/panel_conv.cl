@@ -5,8 +5,9 @@
 // Convolution {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW, as a product: rows are output
 // channels, columns are pixels, steps are taps of input channels.
 // W: RGBA texture, x = group * ceil(oc/4) + oc/4, y = (ic * KH + ky) * KW + kx.
-// One work-item computes {{ channels }} channels x {{ pixels }} pixels; {{ inputs }} input channels at a time.
-// global (ceil(OH*OW/{{ pixels }}), G * ceil(group_out/{{ channels }}), N), local (1,1,1).
+// One work-item computes block_channels (at most {{ channels }}) x block_pixels (at most {{ pixels }}),
+// {{ inputs }} input channels at a time.
+// global (ceil(OH*OW/block_pixels), G * ceil(group_out/block_channels), N), local (1,1,1).
 // Taps outside the plane count 0; pixels past the last and channels past the group are not stored.
 {{ defines }}
 
@@ -15,12 +16,12 @@ __kernel void panel_conv(
   float16 panel[{{ inputs * taps * lanes }}];
   float weights[{{ inputs * taps * channels }}];
   float16 sums[{{ channels * pixels // 16 }}];
-  const int start = get_global_id(0) * {{ pixels }};
-  const int pixels = min({{ pixels }}, out_pixels - start);
-  const int blocks = (group_out + {{ channels - 1 }}) / {{ channels }};
+  const int start = get_global_id(0) * block_pixels;
+  const int pixels = min(block_pixels, out_pixels - start);
+  const int blocks = (group_out + block_channels - 1) / block_channels;
   const int group = get_global_id(1) / blocks;
-  const int first = (get_global_id(1) % blocks) * {{ channels }};
-  const int channels = min({{ channels }}, group_out - first);
+  const int first = (get_global_id(1) % blocks) * block_channels;
+  const int channels = min(block_channels, group_out - first);
   const int quarters = (group_out + 3) / 4;
   const int n = get_global_id(2);
   const int plane = X_INDEX(0, 1, 0, 0) - X_INDEX(0, 0, 0, 0);

@@ -1,25 +1,26 @@
 {% from "panel.h" import tile %}
 {% include "common.h" %}
-// out[b0,b1,m,n] = sum_k a[b0,b1,m,k] w[k,n], one work-item a block of {{ block }} rows x {{ 16 * lanes }} columns.
+// out[b0,b1,m,n] = sum_k a[b0,b1,m,k] w[k,n], one work-item a block of
+// `block` rows (at most {{ most_rows }}) x {{ 16 * lanes }} columns.
 {% if textured %}
 // W: RGBA texture, x = n/4, y = k; one texel = 4 consecutive n of step k.
 {% else %}
 // w = b[b0,b1,k,n], a strided buffer.
 {% endif %}
 // {{ depth }} steps of the reduction at a time are packed into a panel, which all rows then use.
-// global (ceil(N/{{ 16 * lanes }}), ceil(M/{{ block }}), B0*B1), local (1,1,1).
+// global (ceil(N/{{ 16 * lanes }}), ceil(M/block), B0*B1), local (1,1,1).
 // Rows past M repeat row M-1, columns past N the last one; neither is stored.
 {{ defines }}
 
 __kernel void panel_product(
     {{ arguments }}) {
   float16 panel[{{ depth * lanes }}];
-  float16 sums[{{ block * lanes }}];
+  float16 sums[{{ most_rows * lanes }}];
   const int n = get_global_id(0) * {{ 16 * lanes }};
-  const int top = get_global_id(1) * {{ block }};
+  const int top = get_global_id(1) * block;
   const int b0 = get_global_id(2) / batch;
   const int b1 = get_global_id(2) % batch;
-  const int rows = min({{ block }}, m_size - top);
+  const int rows = min(block, m_size - top);
   for (int k = 0; k < k_size; k += {{ depth }}) {
     const int steps = min({{ depth }}, k_size - k);
     for (int step = 0; step < steps; step++) {

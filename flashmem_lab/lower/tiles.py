@@ -64,9 +64,10 @@ def panel_product(op: Op, s: Signature) -> Geometry:
     rows = power_of_two(m, TILE_ROWS)
     lanes = 2 if rows == TILE_ROWS else 4
     block = even(m, BLOCK, rows)
+    s.integer("block", block)
     params: dict[str, object] = {
         "textured": int(op.weight is not None),
-        "tile_rows": rows, "lanes": lanes, "block": block, "depth": DEPTH,
+        "tile_rows": rows, "lanes": lanes, "most_rows": BLOCK, "depth": DEPTH,
     }  # fmt: skip
     size = (-(-n // (LANES * lanes)), -(-m // block), b0 * b1)
     return Geometry("panel_product.cl", params, size, (1, 1, 1))
@@ -88,15 +89,16 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
     s.store(op)
     groups = _int(op, "groups")
     group_in, group_out = x.shape[1] // groups, channels // groups
+    block = even(group_out, CHANNELS, TILE_ROWS)
+    pixels = even(height * width, PIXELS, 2 * LANES)
     s.integers(
         in_height=x.shape[2], in_width=x.shape[3], x_size=x.tensor.size,
         out_width=width, out_pixels=height * width, group_in=group_in, group_out=group_out,
+        block_channels=block, block_pixels=pixels,
     )  # fmt: skip
     taps = _int(op, "kh") * _int(op, "kw")
     neighbours = width == 1 or x.strides[3] == 1
     rows_follow = height == 1 or x.strides[2] == x.shape[3]
-    block = even(group_out, CHANNELS, TILE_ROWS)
-    pixels = even(height * width, PIXELS, 2 * LANES)
     params: dict[str, object] = {
         **window(op),
         "flat": int(len(refs) == len(flat)),
@@ -104,8 +106,8 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
             (op.attrs["sh"], op.attrs["sw"]) == (1, 1)
             and width == x.shape[3] and neighbours and rows_follow
         ),
-        "inputs": min(group_in, max(1, CONV_STEPS // taps)),
-        "channels": block, "pixels": pixels, "tile_rows": TILE_ROWS,
+        "inputs": max(1, CONV_STEPS // taps),
+        "channels": CHANNELS, "pixels": PIXELS, "tile_rows": TILE_ROWS,
     }  # fmt: skip
     size = (-(-height * width // pixels), groups * -(-group_out // block), n)
     return Geometry("panel_conv.cl", params, size, (1, 1, 1))
