@@ -13,6 +13,7 @@ from flashmem_lab.errors import CacheCorrupt, UsageError
 from flashmem_lab.workflow import (
     Prepared,
     Progress,
+    Say,
     cache_directory,
     compile_plan,
     make_plan,
@@ -72,8 +73,8 @@ class Alone:
     """The same models in the same order, each one loaded when the one before it has ended.
 
     Attributes:
-        strategy: of each model's own plan under the same cap: "preload" where all of it fits
-            (else always-next), or "greedy", the plan that `run` makes.
+        strategy: of each model's own plan under the same cap: "preload" ("always-next" where not
+            all of a model fits), or "greedy", the plan that `run` makes.
         total_ms: sum of their first runs.
         peak_bytes: highest of them.
     """
@@ -133,6 +134,7 @@ def run_queue(
     seed: int = 0,
     cache: Path | None = None,
     progress: Progress | None = None,
+    say: Say | None = None,
 ) -> QueueOutcome:
     """Plans, packs, builds and runs a queue; a damaged weight cache is made anew, once.
 
@@ -145,6 +147,7 @@ def run_queue(
         seed: of the inputs; every place has its own.
         cache: where packed weights are kept.
         progress: told of packing, kernel building and layers.
+        say: told when the cache was mended.
 
     Raises:
         BudgetTooSmall, PlanError, DiskFull, DeviceError: as those of a single run.
@@ -171,7 +174,9 @@ def run_queue(
     with closing(open_runtime(device)) as runtime:
         try:
             result = runtime.run(program, store.paths(), arrays, progress=progress)
-        except CacheCorrupt:
+        except CacheCorrupt as damage:
+            if say is not None:
+                say(f"{damage.message}; it was made anew")
             store.discard()
             result = runtime.run(program, store.paths(), arrays, progress=progress)
         alone = _one_after_another(queue, planned.plan, runtime, arrays, store) if compare else ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab import workflow
 from flashmem_lab.cli.common import save_trace
-from flashmem_lab.cli.console import print_json, print_table, progress_bars
+from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
 from flashmem_lab.errors import FlashMemError
@@ -37,6 +37,7 @@ def queue(options: Options) -> int:
             compare=options.compare,
             seed=options.seed,
             progress=tell,
+            say=say,
         )
     if options.trace is not None:
         save_trace(outcome.result.trace, options.trace)
