@@ -6,6 +6,7 @@ import argparse
 from importlib import import_module
 
 BENCHES = {
+    "memory": "what each model holds on the device, at several budgets, beside the paper",
     "planner": "how fast and how good plans are, beside the paper's figures",
 }
 """What there is, by name: `flashmem_lab.bench.NAME` has `main(arguments)`, which reads its own
