@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
@@ -15,6 +16,7 @@ from flashmem_lab.lower.layer import (
     HostCall,
     KernelCall,
     Layer,
+    Part,
     Precision,
     Recipe,
     RowFetch,
@@ -96,10 +98,23 @@ class Emitter:
                 writes=tuple(dict.fromkeys(r.tensor.name for r in op.writes())),
                 weights=tuple(used),
                 flops=op.flops,
-                bytes_read=weight_bytes + sum(_touched(ref) for ref in activations),
-                bytes_written=sum(_touched(ref) for ref in op.writes()),
+                bytes_read=weight_bytes + sum(ref.touched for ref in activations),
+                bytes_written=sum(ref.touched for ref in op.writes()),
                 nodes=tuple(dict.fromkeys(op.nodes)),
+                parts=self._parts(op, used),
             )
+        )
+
+    def _parts(self, op: Op, used: list[str]) -> tuple[Part, ...]:
+        """The parts, with the texture's bytes in the one that reads it."""
+        if op.weight is None or not op.parts:
+            return op.parts
+        texture_bytes = self.weights[used[0]].device_bytes
+        return tuple(
+            part
+            if part.kind == "map"
+            else replace(part, bytes_read=part.bytes_read + texture_bytes)
+            for part in op.parts
         )
 
     def _refuse(self, ref: Ref) -> None:
@@ -193,9 +208,3 @@ class Emitter:
         if expr.constant:
             self.constants.add(expr.constant)
         self.constants.update(str(s.args[1]) for s in expr.steps if s.op == "scale")
-
-
-def _touched(ref: Ref) -> int:
-    """Bytes of the distinct elements under a view."""
-    itemsize = ref.tensor.bytes // max(1, ref.tensor.size)
-    return prod(e for e, s in zip(ref.shape, ref.strides, strict=True) if s) * max(1, itemsize)

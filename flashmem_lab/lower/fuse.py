@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import MAX_STATEMENTS, inline, merge_inputs
 from flashmem_lab.lower.ir import Op, Ref, Tensor
+from flashmem_lab.lower.parts import parts_of
 
 MAX_OPERANDS = 8  # operands of a body; more would run out of kernel arguments on small devices
 
@@ -26,7 +27,7 @@ def fuse(ops: list[Op], kept: Iterable[Tensor]) -> list[Op]:
 
     Args:
         ops: in execution order; those that take others in are changed.
-        kept: tensors that must exist at the end (graph outputs).
+        kept: tensors that must exist in memory: graph outputs, and values of undone fusions.
 
     Returns:
         The operations left, in execution order.
@@ -35,13 +36,18 @@ def fuse(ops: list[Op], kept: Iterable[Tensor]) -> list[Op]:
     for op in list(ops):
         if op.kind == "map":
             state.absorb(op)
-    return state.in_order()
+    left = state.in_order()
+    for op in left:
+        op.parts = parts_of(state.pieces[op])
+    return left
 
 
 class _State:
     def __init__(self, ops: list[Op], kept: frozenset[Tensor]) -> None:
         self.kept = kept
         self.place = {op: index for index, op in enumerate(ops)}
+        # Each operation as it was, in an order in which they could run.
+        self.pieces = {op: [replace(op)] for op in ops}
         self.readers: dict[Tensor, set[Op]] = defaultdict(set)
         self.writers: dict[Tensor, set[Op]] = defaultdict(set)
         for op in ops:
@@ -94,6 +100,7 @@ class _State:
             self.readers[ref.tensor].discard(producer)
             self.readers[ref.tensor].add(op)
         del self.place[producer]
+        self.pieces[op] = self.pieces[producer] + self.pieces[op]
         op.body = inline(op.body, slot, producer.body)
         op.extras = producer.extras + extras[:slot] + extras[slot + 1 :]
         op.out = out

@@ -15,7 +15,7 @@ import numpy as np
 from flashmem_lab.graph.model import WeightRef
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body
-from flashmem_lab.lower.layer import OperatorClass, Step
+from flashmem_lab.lower.layer import OperatorClass, Part, Step
 
 ITEM_BYTES = {"float32": 4, "int64": 8, "int32": 4, "bool": 1}
 
@@ -59,6 +59,12 @@ class Ref:
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    @property
+    def touched(self) -> int:
+        """Bytes of the distinct elements under it."""
+        steps = zip(self.shape, self.strides, strict=True)
+        return prod(e for e, s in steps if s) * ITEM_BYTES[self.dtype]
 
     @property
     def dense(self) -> bool:
@@ -179,6 +185,7 @@ class Op:
         extras: operands of the body, each broadcast to `out.shape`.
         attrs: integers, floats and strings that the template needs.
         flops: of the anchor.
+        parts: what it was fused of; set when fusion is over.
     """
 
     kind: str
@@ -193,6 +200,7 @@ class Op:
     flops: int = 0
     tile: str = ""
     more: list[Ref] = field(default_factory=list)  # further outputs; host nodes only
+    parts: tuple[Part, ...] = ()
 
     def writes(self) -> list[Ref]:
         """Every view that it writes."""

@@ -13,6 +13,7 @@ from math import prod
 from flashmem_lab.device.spec import Limits
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import Precision, Storage
+from flashmem_lab.lower.parts import part_of
 
 # Output axis (of `out`), weight axis, and the operand axis that is cut along with them.
 _AXES = {"gemm": (3, 1, None), "conv": (1, 0, None), "deconv": (1, 1, None), "depthwise": (1, 0, 1)}
@@ -98,6 +99,7 @@ def _tiles(op: Op, columns: int) -> list[Op]:
                 attrs=attrs,
                 weight=weight,
                 flops=op.flops * count // channels,
+                parts=tuple(part_of(part, count, channels) for part in op.parts),
                 tile=f"{number + 1}/{len(starts)}",
             )
         )
