@@ -58,6 +58,7 @@ class Emitter:
     @staticmethod
     def view(ref: Ref) -> View:
         """The frozen form of a reference."""
+        assert not ref.split, "what the host reads or writes is strided"
         strides = st.normalise(ref.shape, ref.strides)
         return View(ref.tensor.name, ref.dtype, ref.offset, ref.shape, strides)
 
@@ -123,15 +124,13 @@ class Emitter:
         Raises:
             ModelError: empty, beyond the device's largest object, or beyond 32-bit indices.
         """
-        pairs = zip(ref.shape, ref.strides, strict=True)
-        reach = ref.offset + sum((extent - 1) * abs(stride) for extent, stride in pairs)
         name, most = ref.tensor.name, self._limits.max_alloc
         if not ref.size:
             raise ModelError(f"{name!r} is empty", hint="give input shapes that leave elements")
         if ref.tensor.bytes > most:
             what = f"{format_bytes(ref.tensor.bytes)}; the device's largest object has "
             what += format_bytes(most)
-        elif max(reach + 1, ref.size) > 2**31 - 1:
+        elif max(ref.reach + 1, ref.size) > 2**31 - 1:
             what = f"{ref.tensor.size} elements; kernels count them with 32 bits"
         else:
             return

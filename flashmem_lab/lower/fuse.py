@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import MAX_STATEMENTS, inline, merge_inputs
-from flashmem_lab.lower.ir import Op, Ref, Tensor
+from flashmem_lab.lower.coordinates import transfer
+from flashmem_lab.lower.ir import Op, Tensor
 from flashmem_lab.lower.parts import parts_of
+from flashmem_lab.lower.split import AXES
 
 MAX_OPERANDS = 8  # operands of a body; more would run out of kernel arguments on small devices
 
@@ -92,17 +93,25 @@ class _State:
         size = len(op.body.statements) + len(producer.body.statements)
         if size > MAX_STATEMENTS or len(op.extras) + len(producer.extras) - 1 > MAX_OPERANDS:
             return False
-        seen = in_coordinates_of(producer.out, op.extras[slot], [*op.extras, op.out])
-        if seen is None:
+        moved = transfer(producer.out, op.extras[slot], [*op.extras, op.out])
+        if moved is None:
             return False
-        *extras, out = seen
+        before = producer.extras
+        if producer.kind == "map":
+            *extras, out = moved.apart()
+            before = [moved.spread(ref) for ref in before]
+        else:
+            *extras, out = moved.together()
+            whole = AXES[producer.kind][0] if producer.kind in AXES else None
+            if any(axis == whole for ref in (*extras, out) for axis, _ in ref.split):
+                return False  # tiles of the weight cut this one
         for ref in producer.reads():
             self.readers[ref.tensor].discard(producer)
             self.readers[ref.tensor].add(op)
         del self.place[producer]
         self.pieces[op] = self.pieces[producer] + self.pieces[op]
         op.body = inline(op.body, slot, producer.body)
-        op.extras = producer.extras + extras[:slot] + extras[slot + 1 :]
+        op.extras = before + extras[:slot] + extras[slot + 1 :]
         op.out = out
         op.nodes = producer.nodes + op.nodes
         if producer.kind == "map":
@@ -119,46 +128,3 @@ def _merge_equal_operands(op: Op) -> None:
     if same != list(range(len(same))):
         op.extras = [op.extras[i] for i, target in enumerate(same) if target == i]
         op.body = merge_inputs(op.body, same)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Dimensions of a view from the slowest to the fastest in memory."""
-
-    axes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, ref: Ref) -> _Order:
-        steps = st.normalise(ref.shape, ref.strides)
-        big = [a for a in range(len(steps)) if ref.shape[a] != 1]
-        ones = [a for a in range(len(steps)) if ref.shape[a] == 1]
-        return cls((*ones, *sorted(big, key=lambda a: -steps[a])))
-
-    def inverse(self) -> tuple[int, ...]:
-        return tuple(self.axes.index(a) for a in range(len(self.axes)))
-
-
-def in_coordinates_of(written: Ref, read: Ref, views: list[Ref]) -> list[Ref] | None:
-    """`views`, given in the coordinates of `read`, in those of `written` (same tensor).
-
-    Both must touch each element of the tensor once: then one is a permutation and a reshape of the
-    other, and that is applied to all the views.
-
-    Returns:
-        The views under `written.shape`, or None where one of them would need a copy.
-    """
-    if written.offset or read.offset or read.size != written.size:
-        return None
-    from_order, to_order = _Order.of(read), _Order.of(written)
-    if not read.permute(from_order.axes).dense or not written.permute(to_order.axes).dense:
-        return None
-    target = written.permute(to_order.axes).shape
-    back = to_order.inverse()
-    result = []
-    for view in views:
-        moved = view.permute(from_order.axes).reshape(target)
-        if moved is None:
-            return None
-        moved = moved.permute(back)
-        result.append(replace(moved, strides=st.normalise(moved.shape, moved.strides)))
-    return result
