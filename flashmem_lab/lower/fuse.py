@@ -13,12 +13,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from flashmem_lab.lower.body import MAX_STATEMENTS, inline, merge_inputs
+from flashmem_lab.lower.concat import spread_concats
 from flashmem_lab.lower.coordinates import transfer
-from flashmem_lab.lower.ir import Op, Tensor
+from flashmem_lab.lower.ir import Op, Ref, Tensor
 from flashmem_lab.lower.parts import parts_of
 from flashmem_lab.lower.split import AXES
 
 MAX_OPERANDS = 8  # operands of a body; more would run out of kernel arguments on small devices
+
+READ_SPLIT = {
+    ("gemm", "a"): (0, 1, 2),
+    ("matmul", "a"): (0, 1, 2),
+    ("matmul", "b"): (0, 1),
+    ("normalise", "x"): (0, 1, 2, 3),
+    ("softmax", "x"): (0, 1, 2, 3),
+    ("reduce", "x"): (0, 1, 2, 3),
+}
+"""Dimensions of an operand that may be split: a division for each step of a product costs much."""
 
 NO_EPILOGUE = frozenset({"host", "rows"})
 
@@ -33,10 +44,15 @@ def fuse(ops: list[Op], kept: Iterable[Tensor]) -> list[Op]:
     Returns:
         The operations left, in execution order.
     """
-    state = _State(ops, frozenset(kept))
-    for op in list(ops):
+    kept = frozenset(kept)
+    ops = spread_concats(ops, kept)
+    state = _State(ops, kept)
+    for op in ops:
         if op.kind == "map":
             state.absorb(op)
+    for op in state.in_order():
+        if op.is_copy:
+            state.read_through(op)
     left = state.in_order()
     for op in left:
         op.parts = parts_of(state.pieces[op])
@@ -120,6 +136,35 @@ class _State:
             op.kind, op.op_class, op.flops = producer.kind, producer.op_class, producer.flops
             op.operands, op.weight, op.attrs = producer.operands, producer.weight, producer.attrs
         return True
+
+    def read_through(self, copy: Op) -> None:
+        """Lets the readers of a copy read what it copies, if index maps allow that for each."""
+        tensor, (source,) = copy.out.tensor, copy.extras
+        if tensor in self.kept or self.writers[tensor] != {copy}:
+            return
+        changed: dict[Op, dict[str, Ref]] = {}
+        for op in self.readers[tensor]:
+            if any(ref.tensor is tensor for ref in op.extras):
+                return
+            for name, ref in op.operands.items():
+                if ref.tensor is tensor:
+                    moved = transfer(ref, copy.out, [source])
+                    if moved is None or not _readable(op, name, found := moved.together()[0]):
+                        return
+                    changed.setdefault(op, {})[name] = found
+        for op, operands in changed.items():
+            op.operands = op.operands | operands
+            op.nodes = op.nodes + copy.nodes
+            self.pieces[op] = self.pieces[copy] + self.pieces[op]
+        self.readers[source.tensor] |= set(changed)
+        self.readers[source.tensor].discard(copy)
+        del self.place[copy]
+
+
+def _readable(op: Op, name: str, ref: Ref) -> bool:
+    """True if the kernel of `op` can read `ref`: no digits where it walks fastest."""
+    allowed = READ_SPLIT.get((op.kind, name))
+    return allowed is not None and all(axis in allowed for axis, _ in ref.split)
 
 
 def _merge_equal_operands(op: Op) -> None:

@@ -259,6 +259,11 @@ class Op:
     more: list[Ref] = field(default_factory=list)  # further outputs; host nodes only
     parts: tuple[Part, ...] = ()
 
+    @property
+    def is_copy(self) -> bool:
+        """True if it only moves elements, one operand's to where the output wants them."""
+        return self.kind == "map" and len(self.extras) == 1 and not self.body.statements
+
     def writes(self) -> list[Ref]:
         """Every view that it writes."""
         return [self.out, *self.more]
