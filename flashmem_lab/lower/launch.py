@@ -24,6 +24,7 @@ from flashmem_lab.lower.tiles import (
 
 MOST_ROW_GROUP = 256  # work-items that walk one row; more would idle on rows of usual length
 
+
 class Launcher:
     """Chooses tiles and work-groups for one device.
 
@@ -40,9 +41,7 @@ class Launcher:
         """The launch of `op`; the signature already has its texture, if it has one."""
         made = _GEOMETRY[op.kind](self, op, s)
         params = tuple(sorted((made.params | s.params()).items()))
-        return KernelCall(
-            made.template, params, tuple(s.args), made.global_size, made.local_size
-        )
+        return KernelCall(made.template, params, tuple(s.args), made.global_size, made.local_size)
 
     def _local(self, count: int, most: int) -> int:
         """Work-items of a group along a dimension of `count` items: a power of two."""
