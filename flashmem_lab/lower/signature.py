@@ -8,9 +8,10 @@ source; its value is an argument, so that one compiled kernel serves many shapes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 from flashmem_lab.lower.body import CTYPES, to_c
-from flashmem_lab.lower.ir import Op, Ref
+from flashmem_lab.lower.ir import Digits, Op, Ref
 from flashmem_lab.lower.layer import Arg, Storage
 from flashmem_lab.lower.textures import Texture
 
@@ -51,18 +52,30 @@ class Signature:
             self.integer(f"{name}_o", ref.offset)
             terms.append(f"{name}_o")
         coordinates = [f"i{axis}" for axis in range(len(ref.shape))]
-        for axis, (extent, stride) in enumerate(zip(ref.shape, ref.strides, strict=True)):
-            if extent == 1 or stride == 0:
-                continue
-            if stride == 1:
-                terms.append(f"(i{axis})")
-            else:
-                self.integer(f"{name}_s{axis}", stride)
-                terms.append(f"(i{axis}) * {name}_s{axis}")
+        for axis, digits in enumerate(ref.digits()):
+            terms += self._terms(f"i{axis}", f"{name}_s{axis}", digits)
         index = " + ".join(terms) or "0"
         upper, listed = name.upper(), ", ".join(coordinates)
         self.defines.append(f"#define {upper}_INDEX({listed}) ({index})")
         self.defines.append(f"#define {upper}_AT({listed}) {name}[{upper}_INDEX({listed})]")
+
+    def _terms(self, coordinate: str, stride_name: str, digits: Digits) -> list[str]:
+        """Index terms of one dimension; its digits are divided out by constants, which is cheap."""
+        terms = []
+        for place, (extent, stride) in enumerate(digits):
+            if extent == 1 or stride == 0:
+                continue
+            digit, below = f"({coordinate})", prod(e for e, _ in digits[place + 1 :])
+            if below > 1:
+                digit = f"({digit} / {below})"
+            if place:
+                digit = f"({digit} % {extent})"
+            if stride != 1:
+                name = stride_name if len(digits) == 1 else f"{stride_name}_{place}"
+                self.integer(name, stride)
+                digit = f"{digit} * {name}"
+            terms.append(digit)
+        return terms
 
     def texture(self, name: str, ref: str, shape: Texture, storage: Storage, half: bool) -> None:
         """A packed weight, read as NAME_AT(column, step): four output channels of one step."""

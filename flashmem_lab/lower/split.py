@@ -13,9 +13,10 @@ from math import prod
 from flashmem_lab.device.spec import Limits
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import Precision, Storage
+from flashmem_lab.lower.parts import part_of
 
 # Output axis (of `out`), weight axis, and the operand axis that is cut along with them.
-_AXES = {"gemm": (3, 1, None), "conv": (1, 0, None), "deconv": (1, 1, None), "depthwise": (1, 0, 1)}
+AXES = {"gemm": (3, 1, None), "conv": (1, 0, None), "deconv": (1, 1, None), "depthwise": (1, 0, 1)}
 
 SHARE = 32  # a weight below 1/32 of all is not worth more launches
 LEAST = 1 << 20  # bytes; nor is one below this
@@ -33,7 +34,7 @@ def split_large(ops: list[Op], limits: Limits, precision: Precision, storage: St
     A tile may hold what activations need anyway at the busiest layer, or 1/32 of all weights,
     whichever is more: smaller tiles would not lower the least budget much.
     """
-    sizes = {op: _texture_bytes(op, precision) for op in ops if op.weight and op.kind in _AXES}
+    sizes = {op: _texture_bytes(op, precision) for op in ops if op.weight and op.kind in AXES}
     cap = max(_busiest(ops), sum(sizes.values()) // SHARE, LEAST)
     cap = min(cap, limits.max_alloc)
     result: list[Op] = []
@@ -52,7 +53,7 @@ def _texture_bytes(op: Op, precision: Precision) -> int:
 def _columns(op: Op, size: int, cap: int, limits: Limits, storage: Storage) -> int:
     """Output channels of a tile; images have a widest one, buffers do not."""
     assert op.weight is not None
-    axis = _AXES[op.kind][1]
+    axis = AXES[op.kind][1]
     channels = op.weight.shape[axis]
     rows = prod(op.weight.shape) // channels
     widest = channels
@@ -67,7 +68,7 @@ def _columns(op: Op, size: int, cap: int, limits: Limits, storage: Storage) -> i
 
 def _tiles(op: Op, columns: int) -> list[Op]:
     assert op.weight is not None
-    out_axis, weight_axis, operand_axis = _AXES[op.kind]
+    out_axis, weight_axis, operand_axis = AXES[op.kind]
     channels = op.weight.shape[weight_axis]
     groups = op.attrs.get("groups", 1)
     if columns >= channels or (op.kind != "depthwise" and groups != 1):
@@ -98,6 +99,7 @@ def _tiles(op: Op, columns: int) -> list[Op]:
                 attrs=attrs,
                 weight=weight,
                 flops=op.flops * count // channels,
+                parts=tuple(part_of(part, count, channels) for part in op.parts),
                 tile=f"{number + 1}/{len(starts)}",
             )
         )

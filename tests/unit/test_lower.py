@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flashmem_lab.device import simulated_devices
 from flashmem_lab.device.spec import DeviceSpec
-from flashmem_lab.errors import ModelError
+from flashmem_lab.errors import ModelError, UsageError
 from flashmem_lab.graph import open_graph
 from flashmem_lab.lower import LoweredModel, Precision, Storage, lower
 from flashmem_lab.lower.layer import HostCall, KernelCall, RowFetch
@@ -31,6 +31,7 @@ def lowered(
     precision: Precision = Precision.FP32,
     storage: Storage | None = None,
     integer_inputs: tuple[str, ...] = (),
+    unfused: tuple[str, ...] = (),
 ) -> LoweredModel:
     kinds = {n: TensorProto.INT64 if n in integer_inputs else TensorProto.FLOAT for n in inputs}
     graph = helper.make_graph(
@@ -42,7 +43,7 @@ def lowered(
     )
     path = folder / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
-    return lower(open_graph(path), device, precision=precision, storage=storage)
+    return lower(open_graph(path), device, precision=precision, storage=storage, unfused=unfused)
 
 
 def random(*shape: int) -> np.ndarray:
@@ -312,3 +313,39 @@ def test_normalisation_behind_a_view_of_a_convolution_is_not_folded(tmp_path: Pa
         {"w": random(4, 3, 1, 1), **vectors},
     )
     assert not any(step.op == "scale" for step in model.weights["w"].recipe.steps)
+
+
+def test_a_fusion_can_be_undone_at_a_named_value(tmp_path: Path) -> None:
+    """MatMul+Add+GELU+residual: the bias stays with the product, the rest can be cut off."""
+    scalars = {k: np.array(v, np.float32) for k, v in (("root", 1.4), ("one", 1), ("half", 0.5))}
+    nodes = [
+        node("MatMul", "x w", "p"),
+        node("Add", "p b", "h"),
+        node("Div", "h root", "d"),
+        node("Erf", "d", "e"),
+        node("Add", "e one", "a"),
+        node("Mul", "h a", "m"),
+        node("Mul", "m half", "g"),
+        node("Add", "g x", "y"),
+    ]
+    files = {"w": random(32, 32), "b": random(32), **scalars}
+    graph = (tmp_path, nodes, {"x": (1, 6, 32)}, {"y": (1, 6, 32)}, files)
+    (fused,) = lowered(*graph).layers
+    assert [(part.kind, part.value) for part in fused.parts] == [
+        ("gemm", "h"),
+        ("map", "g"),
+        ("map", "y"),
+    ]
+    assert fused.parts[0].nodes == ("p", "h")
+    assert fused.parts[0].flops == 2 * 6 * 32 * 32 + 6 * 32
+    # x and w and b; the product's rows alone leave the first part.
+    assert fused.parts[0].bytes_read == 4 * (6 * 32 + 32 * 32 + 32)
+    assert fused.parts[1].bytes_read == fused.parts[1].bytes_written == 4 * 6 * 32
+    for cut, names in (("h", [2, 6]), ("g", [7, 1])):
+        model = lowered(*graph, unfused=(cut,))
+        assert [len(layer.nodes) for layer in model.layers] == names
+        assert model.unfused == (cut,)
+        assert model.layers[0].writes == (cut,)
+    assert len(lowered(*graph, unfused=("h", "g")).layers) == 3
+    with pytest.raises(UsageError, match="no fusion to undo"):
+        lowered(*graph, unfused=("nothing",))

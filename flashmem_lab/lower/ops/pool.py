@@ -110,6 +110,9 @@ def pad(ctx: Context, node: Node) -> bool:
     source = ctx.device(node.inputs[0])
     mode = text(node, "mode", "constant")
     pads = ctx.numbers(node.inputs[1]) if len(node.inputs) > 1 else None
+    if pads is not None and not any(pads):
+        ctx.values[node.outputs[0]] = source
+        return True
     if pads is None or ctx.optional(node, 3) or len(source.shape) > 4 or mode == "wrap":
         return False
     value = ctx.numbers(node.inputs[2]) if ctx.optional(node, 2) else np.zeros(1)
