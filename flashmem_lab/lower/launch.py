@@ -14,7 +14,7 @@ from flashmem_lab.lower.layer import KernelCall
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.tiles import (
     Geometry,
-    fits_panel,
+    by_panels,
     panel_conv,
     panel_product,
     power_of_two,
@@ -79,7 +79,7 @@ class Launcher:
 
     def conv(self, op: Op, s: Signature) -> Geometry:
         """Direct convolution: a run of pixels of four output channels a work-item."""
-        if self.cpu and fits_panel(op):
+        if by_panels(op, self.cpu):
             return panel_conv(op, s)
         op = _flattened(op)
         x, channels = op.operands["x"], op.out.shape[1]

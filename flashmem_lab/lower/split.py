@@ -10,10 +10,12 @@ from collections import defaultdict
 from dataclasses import replace
 from math import prod
 
-from flashmem_lab.device.spec import Limits
+from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import Precision, Storage
 from flashmem_lab.lower.parts import part_of
+from flashmem_lab.lower.textures import most_channels
+from flashmem_lab.lower.tiles import by_panels
 
 # Output axis (of `out`), weight axis, and the operand axis that is cut along with them.
 AXES = {"gemm": (3, 1, None), "conv": (1, 0, None), "deconv": (1, 1, None), "depthwise": (1, 0, 1)}
@@ -28,7 +30,9 @@ def texel_bytes(precision: Precision) -> int:
     return 16 if precision is Precision.FP32 else 8
 
 
-def split_large(ops: list[Op], limits: Limits, precision: Precision, storage: Storage) -> list[Op]:
+def split_large(
+    ops: list[Op], device: DeviceSpec, precision: Precision, storage: Storage
+) -> list[Op]:
     """Replaces each operation whose weight is too large by tiles that run one after another.
 
     A tile may hold what activations need anyway at the busiest layer, or 1/32 of all weights,
@@ -36,11 +40,11 @@ def split_large(ops: list[Op], limits: Limits, precision: Precision, storage: St
     """
     sizes = {op: _texture_bytes(op, precision) for op in ops if op.weight and op.kind in AXES}
     cap = max(_busiest(ops), sum(sizes.values()) // SHARE, LEAST)
-    cap = min(cap, limits.max_alloc)
+    cap = min(cap, device.limits.max_alloc)
     result: list[Op] = []
     for op in ops:
         result.extend(
-            _tiles(op, _columns(op, sizes[op], cap, limits, storage)) if op in sizes else [op]
+            _tiles(op, _columns(op, sizes[op], cap, device, storage)) if op in sizes else [op]
         )
     return result
 
@@ -50,7 +54,7 @@ def _texture_bytes(op: Op, precision: Precision) -> int:
     return prod(op.weight.shape) // 4 * texel_bytes(precision)
 
 
-def _columns(op: Op, size: int, cap: int, limits: Limits, storage: Storage) -> int:
+def _columns(op: Op, size: int, cap: int, device: DeviceSpec, storage: Storage) -> int:
     """Output channels of a tile; images have a widest one, buffers do not."""
     assert op.weight is not None
     axis = AXES[op.kind][1]
@@ -58,8 +62,12 @@ def _columns(op: Op, size: int, cap: int, limits: Limits, storage: Storage) -> i
     rows = prod(op.weight.shape) // channels
     widest = channels
     if storage is Storage.IMAGE2D:
-        folds = -(-rows // limits.image_height)
-        widest = max(4, limits.image_width // folds * 4)
+        limits = device.limits
+        if by_panels(op, device.kind == "cpu"):
+            widest = most_channels(rows, limits)
+        else:
+            folds = -(-rows // limits.image_height)
+            widest = max(4, limits.image_width // folds * 4)
     if size <= cap and channels <= widest:
         return channels
     count = max(1, -(-size // cap))
