@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pyopencl as cl
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.plan.timeline import Event, Pool
-from flashmem_lab.program.program import Alloc, Program
+from flashmem_lab.program.program import Alloc, Free, Program
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
@@ -32,6 +33,8 @@ from flashmem_lab.runtime.opencl.transports import (
 )
 from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.ports import to_port
+
+LATE_FREES = 8  # activations past their end: some layers' worth of launches ahead of the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,11 @@ class Engine:
     """Runs one program any number of times; preloaded weights stay until `close`.
 
     Memory commands are carried out strictly in order, so what the device holds is at any moment
-    a prefix of that order. The only waits of the main thread are those that they ask for: a free
-    for the last command that used its object, and a launch for the upload it needs to exist.
+    a prefix of that order, or that and up to LATE_FREES activations whose end was due. The only
+    waits of the main thread are those that they ask for: a free for the last command that used its
+    object, and a launch for the upload it needs to exist. Activations are freed late where the
+    budget has room, so that the device has launches to go on with while the host waits; those that
+    another takes over are not waited for at all, since the compute queue runs in order.
 
     Args:
         device: where it runs.
@@ -179,6 +185,13 @@ class Engine:
         """Memory commands in their order; in between, as much of the compute lane as can go."""
         program = self._program
         handed_over = hand_overs(program.memory, program.objects, first_run=first)
+        late: deque[Free] = deque()
+
+        def settle() -> None:
+            command = late.popleft()
+            self._free(command, lane)
+            signals.publish(command.id)
+
         allocating = True
         for command in program.memory:
             signals.check()
@@ -187,6 +200,8 @@ class Engine:
                     continue
                 allocating = True
                 wanted = program.objects[command.object]
+                while late and not self._ledger.fits(wanted.bytes):
+                    settle()
                 self._objects.create(wanted)
                 if wanted.pool is Pool.TEXTURE:
                     with translating(f"mapping {wanted.name!r}"):
@@ -195,12 +210,29 @@ class Engine:
                 if allocating:
                     lane.advance()
                     allocating = False
-                with translating(f"waiting to free {command.object!r}"):
+                activation = program.objects[command.object].pool is Pool.BUFFER
+                if activation and command.id in handed_over:
                     for needed in command.after:
-                        lane.wait_done(needed)
-                    self._objects.release(command.object, hand_over=command.id in handed_over)
+                        lane.advance_through(needed)
+                    self._objects.release(command.object, hand_over=True)
+                elif activation:
+                    late.append(command)
+                    if len(late) > LATE_FREES:
+                        settle()
+                    continue
+                else:
+                    self._free(command, lane, hand_over=command.id in handed_over)
             signals.publish(command.id)
+        while late:
+            settle()
         lane.advance_to_end()
+
+    def _free(self, command: Free, lane: ComputeLane, *, hand_over: bool = False) -> None:
+        """Waits for the commands that use the object, then lets it go."""
+        with translating(f"waiting to free {command.object!r}"):
+            for needed in command.after:
+                lane.wait_done(needed)
+            self._objects.release(command.object, hand_over=hand_over)
 
     def _transport(self) -> WeightTransport:
         program, transfer = self._program, self._device.transfer

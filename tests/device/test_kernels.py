@@ -1,0 +1,170 @@
+"""Kernels against NumPy at the edges of their tiles: panels of CPUs, and the tiles of GPUs.
+
+A GPU's kernels run on every device: only what they are measured for differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import erf
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flashmem_lab import workflow
+from flashmem_lab.bench.kernels import product_graph
+from flashmem_lab.device import DeviceSpec
+from flashmem_lab.devices import open_device
+from flashmem_lab.graph import open_graph
+from flashmem_lab.graph.evaluate import reference_outputs
+from flashmem_lab.lower import Precision, Storage, lower
+from flashmem_lab.runtime.opencl import OpenCLRuntime, open_runtime
+from flashmem_lab.units import Budget
+from flashmem_lab.workflow import Prepared
+
+
+@pytest.fixture(scope="module")
+def runtime(device_id: str) -> Iterator[OpenCLRuntime]:
+    with open_runtime(device_id) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("m", "k", "n"),
+    [
+        (1, 5, 3),  # less than one vector
+        (3, 33, 33),  # one more column than a panel
+        (9, 256, 64),  # one row more than a tile, a whole block of steps
+        (257, 257, 36),  # one row more than a block, one step more
+        (8, 600, 100),  # panels of 28 columns
+    ],
+)
+def test_products_at_the_edges_of_tiles(
+    runtime: OpenCLRuntime,
+    device_id: str,
+    tmp_path: Path,
+    m: int,
+    k: int,
+    n: int,
+    kind: str,
+    storage: Storage,
+    precision: Precision,
+) -> None:
+    device = replace(open_device(device_id), kind=kind)
+    generator = np.random.default_rng(m + k + n)
+    a = generator.standard_normal((m, k)).astype(np.float32)
+    w = generator.standard_normal((k, n)).astype(np.float32)
+    stored = tmp_path / "w.bin"
+    w.tofile(stored)
+    graph = product_graph(stored, m, k, n)
+    model = lower(graph, device, precision=precision, storage=storage)
+    prepared = Prepared(graph, model, device, 0, load_ms=0.0)
+    plan = workflow.make_plan(prepared, budget=Budget(share=1.0))
+    made = workflow.compile_plan(prepared, plan, cache=tmp_path)
+    out = runtime.run(made.program, made.packed.path, {"a": a}).outputs["out"]
+    held = w if precision is Precision.FP32 else w.astype(np.float16).astype(np.float32)
+    np.testing.assert_allclose(out, a @ held, rtol=1e-4, atol=1e-4)
+
+
+def check(
+    runtime: OpenCLRuntime,
+    device: DeviceSpec,
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    x: np.ndarray,
+    weights: dict[str, np.ndarray],
+    storage: Storage | None = None,
+) -> None:
+    """Runs the nodes from x to y and compares with onnxruntime."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    path = folder / "m.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+    opened = open_graph(path)
+    prepared = Prepared(opened, lower(opened, device, storage=storage), device, 0, load_ms=0.0)
+    plan = workflow.make_plan(prepared, budget=Budget(share=1.0))
+    made = workflow.compile_plan(prepared, plan, cache=folder)
+    got = runtime.run(made.program, made.packed.path, {"x": x}).outputs["y"]
+    wanted = reference_outputs(path, {"x": x})["y"]
+    scale = float(np.abs(wanted).max())
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("x", "w", "attributes"),
+    [
+        # Blocks of pixels, of channels and of input channels are all passed, with neighbours kept.
+        ((1, 20, 24, 24), (70, 20, 3, 3), {"pads": [1, 1, 1, 1]}),
+        ((2, 20, 18, 17), (70, 20, 3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+        ((1, 150, 17, 16), (36, 150, 1, 1), {}),
+        ((1, 24, 9, 30), (80, 12, 3, 3), {"pads": [2, 2, 2, 2], "dilations": [2, 2], "group": 2}),
+    ],
+)
+def test_convolutions_at_the_edges_of_blocks(
+    runtime: OpenCLRuntime,
+    device_id: str,
+    tmp_path: Path,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    attributes: dict[str, object],
+    kind: str,
+    storage: Storage,
+) -> None:
+    generator = np.random.default_rng(3)
+    device = replace(open_device(device_id), kind=kind)
+    weights = {"w": generator.standard_normal(w).astype(np.float32)}
+    inputs = generator.standard_normal(x).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], **attributes)]
+    check(runtime, device, tmp_path, nodes, inputs, weights, storage)
+
+
+@pytest.mark.parametrize("group", [1, 16])
+@pytest.mark.parametrize("count", [1, 16, 17, 1000, 5000])
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "LayerNormalization"])
+def test_rows_of_every_length(
+    runtime: OpenCLRuntime, device_id: str, tmp_path: Path, op: str, count: int, group: int
+) -> None:
+    """One work-item a row, in vectors and (past 4096 elements) without; or a group a row."""
+    device = replace(open_device(device_id), work_group=group)
+    x = np.random.default_rng(count).standard_normal((5, count)).astype(np.float32) * 8
+    scale = {"s": np.linspace(0.5, 2, count, dtype=np.float32)}
+    layer_norm = op == "LayerNormalization"
+    nodes = [helper.make_node(op, ["x", "s"] if layer_norm else ["x"], ["y"], axis=-1)]
+    check(runtime, device, tmp_path, nodes, x, scale if layer_norm else {})
+
+
+def test_erf_is_exact_to_some_ulp(runtime: OpenCLRuntime, device_id: str, tmp_path: Path) -> None:
+    edges = np.array([0.0, -0.0, 1.0, -1.0, 4.0, 1e-20, 30.0, np.inf, -np.inf])
+    x = np.concatenate([np.linspace(-6, 6, 40_001), edges]).astype(np.float32)
+    stored = tmp_path / "erf.onnx"
+    graph = helper.make_graph(
+        [helper.make_node("Erf", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, x.shape)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), stored)
+    device = open_device(device_id)
+    opened = open_graph(stored)
+    prepared = Prepared(opened, lower(opened, device), device, 0, load_ms=0.0)
+    plan = workflow.make_plan(prepared, budget=Budget(share=1.0))
+    made = workflow.compile_plan(prepared, plan, cache=tmp_path)
+    got = runtime.run(made.program, made.packed.path, {"x": x}).outputs["y"]
+    wanted = np.array([erf(value) for value in x.astype(np.float64)])
+    assert np.abs(got - wanted).max() <= 2e-7
+    np.testing.assert_allclose(got, wanted, rtol=4 * 2**-23)
