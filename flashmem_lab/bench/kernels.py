@@ -185,9 +185,3 @@ def _blas() -> str:
     """NumPy's BLAS, by name and version."""
     built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{built['name']} {built['version']}"
-
-
-if __name__ == "__main__":
-    import sys
-
-    raise SystemExit(main(sys.argv[1:]))

@@ -112,9 +112,3 @@ def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) ->
     held = {w.storage for w in prepared.model.weights.values()}
     kept = Storage.IMAGE2D if Storage.IMAGE2D in held else Storage.BUFFER
     return Row(name, kept.value, len(made.program.layers), warm_ms, peer_ms, error)
-
-
-if __name__ == "__main__":
-    import sys
-
-    raise SystemExit(main(sys.argv[1:]))

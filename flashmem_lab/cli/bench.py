@@ -6,6 +6,8 @@ import argparse
 from importlib import import_module
 
 BENCHES = {
+    "kernels": "rates of products from images and buffers, beside NumPy's BLAS",
+    "models": "whole models, warm and resident, beside onnxruntime",
     "memory": "what each model holds on the device, at several budgets, beside the paper",
     "planner": "how fast and how good plans are, beside the paper's figures",
 }
