@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flashmem_lab import zoo
+from flashmem_lab.cli import main
 from flashmem_lab.errors import DiskFull, FlashMemError, UsageError
 from flashmem_lab.zoo import recipe, weights, writer
 
@@ -125,6 +126,25 @@ def test_the_papers_models_are_in_the_zoo_and_say_how_they_differ() -> None:
 def test_every_recipe_has_its_export() -> None:
     recipes = {Path(item.name).stem for item in recipe.data_folder().iterdir()}
     assert {name.removesuffix(".tar") for name in recipes} == set(zoo.names())
+
+
+def test_the_list_shows_the_papers_figures_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["models"]
+    assert {model["name"] for model in listed[: len(PAPER)]} == PAPER
+    assert all(model["paper"] is None for model in listed[len(PAPER) :])
+    whisper = next(model for model in listed if model["name"] == "whisper-medium")
+    assert whisper["paper"] == {
+        "name": "Whisper-M",
+        "params_m": 356,
+        "macs_g": 55,
+        "layers": 2026,
+    }
+    assert main(["zoo", "list"]) == 0
+    figures, notes = capsys.readouterr().out.split("\n\n")
+    row = next(line.split() for line in figures.splitlines() if line.startswith("whisper-medium"))
+    assert row == ["whisper-medium", "763.9", "356", "652.2", "55", "2222", "2026", "3.1", "GB"]
+    assert "without its cross attention" in " ".join(notes.split())
 
 
 @pytest.mark.parametrize("name", zoo.names())

@@ -20,7 +20,7 @@ ONNX exporter and writes ../data/NAME.tar.xz with three members:
 - ``constants.bin``: large tensors that no parameter goes into (causal masks), byte for byte.
 
 No weight is ever allocated: each parameter is one random number expanded to the parameter's shape,
-so that an export takes about half a gigabyte and 10 s to some minutes (2026-11, two cores).
+so that an export takes 0.5 to 1.4 GB of memory and at most some minutes (2026-11, two cores).
 Distinct numbers matter, because the exporter merges equal initializers, which those of an untrained
 model (biases of zeros, norm scales of ones) are and those of a trained one are not.
 """
