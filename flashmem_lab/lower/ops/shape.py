@@ -21,14 +21,14 @@ def _reshaped(ctx: Context, node: Node, value: Value, shape: tuple[int, ...]) ->
 
 
 # Inferred shapes say the rest.
-@handles("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", moves=True)
+@handles("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", narrow=True)
 def reshape(ctx: Context, node: Node) -> bool:
     name = node.outputs[0]
     ctx.values[name] = _reshaped(ctx, node, ctx.value(node.inputs[0]), ctx.shape(name))
     return True
 
 
-@handles("Transpose", moves=True)
+@handles("Transpose", narrow=True)
 def transpose(ctx: Context, node: Node) -> bool:
     value = ctx.value(node.inputs[0])
     axes = integers(node, "perm", range(len(value.shape))[::-1])
@@ -48,7 +48,7 @@ def take_range(value: Value, axis: int, start: int, count: int, step: int = 1) -
     return value.slice(axis, start, count, step)
 
 
-@handles("Slice", moves=True)
+@handles("Slice", narrow=True)
 def slice_(ctx: Context, node: Node) -> bool:
     known = [ctx.numbers(n) if n else None for n in (*node.inputs[1:], "", "", "", "")[:4]]
     starts, ends, axes, steps = known
@@ -65,7 +65,7 @@ def slice_(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Split", moves=True)
+@handles("Split", narrow=True)
 def split(ctx: Context, node: Node) -> bool:
     value = ctx.value(node.inputs[0])
     axis = integer(node, "axis", 0) % len(value.shape)
@@ -85,14 +85,14 @@ def split(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Expand", moves=True)
+@handles("Expand", narrow=True)
 def expand(ctx: Context, node: Node) -> bool:
     shape = ctx.shape(node.outputs[0])
     ctx.values[node.outputs[0]] = ctx.device(node.inputs[0]).broadcast(shape)
     return True
 
 
-@handles("Tile", moves=True)
+@handles("Tile", narrow=True)
 def tile(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     shape = ctx.shape(node.outputs[0])
@@ -106,7 +106,7 @@ def tile(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("DepthToSpace", moves=True)
+@handles("DepthToSpace", narrow=True)
 def depth_to_space(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     block = integer(node, "blocksize", 1)
@@ -120,7 +120,7 @@ def depth_to_space(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("SpaceToDepth", moves=True)
+@handles("SpaceToDepth", narrow=True)
 def space_to_depth(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     block = integer(node, "blocksize", 1)
@@ -131,7 +131,7 @@ def space_to_depth(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Concat", moves=True)
+@handles("Concat", narrow=True)
 def concat(ctx: Context, node: Node) -> bool:
     out = ctx.output(node)
     axis = integer(node, "axis", 0) % len(out.shape)
@@ -144,7 +144,7 @@ def concat(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Gather", moves=True)
+@handles("Gather", narrow=True)
 def gather(ctx: Context, node: Node) -> bool:
     data, index = node.inputs
     value = ctx.value(data)
