@@ -88,7 +88,7 @@ def bare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def every_graph(names: list[str]) -> dict[str, bytes]:
-    """File name -> serialised model; a graph that differs from an earlier one by opset alone is out."""
+    """File name -> serialised model; of graphs that differ by opset alone, the oldest."""
     files = {}
     seen = set()
     for name in names:

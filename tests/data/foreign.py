@@ -1,4 +1,4 @@
-"""Graphs as other exporters write them: tf2onnx (NHWC between transposes) and Paddle (p2o names)."""
+"""Graphs as other exporters write them: tf2onnx (NHWC between transposes), Paddle (p2o names)."""
 
 from __future__ import annotations
 
@@ -153,7 +153,9 @@ def _paddle_attention() -> bytes:
     """SVTR's mixing block: one product for q, k and v, Split by Slice, scaled and masked."""
     g = _Graph(11, "p2o")
     qkv = g.add("Add", g.add("MatMul", "x", g.random(8, 24)), g.random(24))
-    qkv = g.add("Transpose", g.add("Reshape", qkv, g.weight([0, -1, 3, 2, 4])), perm=[2, 0, 3, 1, 4])
+    qkv = g.add(
+        "Transpose", g.add("Reshape", qkv, g.weight([0, -1, 3, 2, 4])), perm=[2, 0, 3, 1, 4]
+    )
     parts = [
         g.add(
             "Squeeze",

@@ -304,34 +304,51 @@ RESIZES: dict[str, Callable[[], Made]] = {
 
 MOVES: dict[str, Callable[[], Made]] = {
     "einsum_attention": lambda: (
-        (lambda q, k: torch.einsum("bhid,bhjd->bhij", q, k)), real(1, 2, 5, 4), real(1, 2, 6, 4),
+        (lambda q, k: torch.einsum("bhid,bhjd->bhij", q, k)),
+        real(1, 2, 5, 4),
+        real(1, 2, 6, 4),
     ),
     "einsum_outer": lambda: (
-        (lambda a, b: torch.einsum("i,j->ij", a, b)), real(5), real(6),
+        (lambda a, b: torch.einsum("i,j->ij", a, b)),
+        real(5),
+        real(6),
     ),
     "einsum_relative": lambda: (
-        (lambda q, r: torch.einsum("bhwc,hkc->bhwk", q, r)), real(2, 3, 4, 5), real(3, 6, 5),
+        (lambda q, r: torch.einsum("bhwc,hkc->bhwk", q, r)),
+        real(2, 3, 4, 5),
+        real(3, 6, 5),
     ),
     "einsum_of_three": lambda: (
-        (lambda a, b, c: torch.einsum("ij,jk,kl->il", a, b, c)), real(3, 4), real(4, 5), real(5, 2),
+        (lambda a, b, c: torch.einsum("ij,jk,kl->il", a, b, c)),
+        real(3, 4),
+        real(4, 5),
+        real(5, 2),
     ),
     "gather": lambda: ((lambda x, i: x.gather(1, i)), real(3, 5), index(3, 2)),
     "take": lambda: ((lambda x, i: x[:, i]), real(3, 5, 2), index(4)),
     "index_two": lambda: ((lambda x, i, j: x[i, j]), real(5, 6, 2), index(4), index(4)),
     "index_select": lambda: ((lambda x, i: x.index_select(2, i)), real(3, 4, 5), index(6)),
     "index_mask": lambda: (
-        (lambda x: x[:, torch.tensor([True, False, True])]), real(2, 3, 4),
+        (lambda x: x[:, torch.tensor([True, False, True])]),
+        real(2, 3, 4),
     ),
     "index_put": lambda: (
-        (lambda x, v: torch.index_put(x, (torch.tensor([0, 2]),), v)), real(4, 3), real(2, 3),
+        (lambda x, v: torch.index_put(x, (torch.tensor([0, 2]),), v)),
+        real(4, 3),
+        real(2, 3),
     ),
     "assign_slice": lambda: (_assigned, real(2, 4, 3)),
     "scatter": lambda: (
-        (lambda x, i, v: x.scatter(1, i, v)), real(3, 5), torch.tensor([[0, 2], [1, 3], [3, 0]]),
+        (lambda x, i, v: x.scatter(1, i, v)),
+        real(3, 5),
+        torch.tensor([[0, 2], [1, 3], [3, 0]]),
         real(3, 2),
     ),
     "scatter_add": lambda: (
-        (lambda x, i, v: x.scatter_add(0, i, v)), real(4, 5), index(2, 5), real(2, 5),
+        (lambda x, i, v: x.scatter_add(0, i, v)),
+        real(4, 5),
+        index(2, 5),
+        real(2, 5),
     ),
     "masked_fill": lambda: ((lambda x, m: x.masked_fill(m, -3.0)), real(2, 3, 4), flags(3, 4)),
     "topk": lambda: ((lambda x: x.topk(3, dim=1)), real(2, 7)),
@@ -339,24 +356,30 @@ MOVES: dict[str, Callable[[], Made]] = {
     "argmax": lambda: ((lambda x: (x.argmax(1), x.argmin(-1))), real(2, 7, 3)),
     "max_with_index": lambda: ((lambda x: x.max(1)), real(2, 7, 3)),
     "reductions": lambda: (
-        (lambda x: x.sum(1) + x.amax(1) - x.amin(1) + x.prod(1) + x.norm(dim=1)), real(2, 4, 3),
+        (lambda x: x.sum(1) + x.amax(1) - x.amin(1) + x.prod(1) + x.norm(dim=1)),
+        real(2, 4, 3),
     ),
     "any_all": lambda: ((lambda x: (x > 0).any(1) & ~(x > 1).all(1)), real(2, 4, 3)),
     "cumsum": lambda: ((lambda x: x.cumsum(1)), real(2, 7)),
     "positions_by_cumsum": lambda: (
-        (lambda i: torch.cumsum((i != 1).int(), 1).type_as(i) * (i != 1) + 1), index(2, 7),
+        (lambda i: torch.cumsum((i != 1).int(), 1).type_as(i) * (i != 1) + 1),
+        index(2, 7),
     ),
     "casts": lambda: (
         (lambda x, i: (x.to(torch.int64) + i, i.float() * 0.5, (x > 0).to(torch.int32), x.half())),
-        real(2, 5) * 3, index(2, 5),
+        real(2, 5) * 3,
+        index(2, 5),
     ),
     "integers": lambda: (
-        (lambda i: ((i * 3 + 7) // 2 % 5, i // -3, -i - 2, torch.remainder(i - 2, 3))), index(2, 5),
+        (lambda i: ((i * 3 + 7) // 2 % 5, i // -3, -i - 2, torch.remainder(i - 2, 3))),
+        index(2, 5),
     ),
     "floor_divide": lambda: ((lambda x: (x // 0.3, x % 0.7, torch.fmod(x, 0.7))), real(2, 5)),
     "where": lambda: ((lambda x, y: torch.where(x > y, x, y * 2)), real(2, 5), real(5)),
     "compare": lambda: (
-        (lambda x, y: ((x >= y) | (x != x)) & (y < 1) ^ torch.isnan(x)), real(2, 5), real(5),
+        (lambda x, y: ((x >= y) | (x != x)) & (y < 1) ^ torch.isnan(x)),
+        real(2, 5),
+        real(5),
     ),
     "roll": lambda: ((lambda x: torch.roll(x, (2, -1), (1, 2))), real(1, 5, 6)),
     "windows": lambda: (windows, real(1, 4, 6, 3)),
@@ -365,27 +388,41 @@ MOVES: dict[str, Callable[[], Made]] = {
         real(2, 8, 3),
     ),
     "split": lambda: (
-        (lambda x: torch.cat([p.tanh() for p in x.split([1, 4, 2], 2)][::-1], 2)), real(1, 2, 7),
+        (lambda x: torch.cat([p.tanh() for p in x.split([1, 4, 2], 2)][::-1], 2)),
+        real(1, 2, 7),
     ),
     "cat_of_ten": lambda: (
-        (lambda x: torch.cat([x * float(n) for n in range(10)], 1)), real(2, 3),
+        (lambda x: torch.cat([x * float(n) for n in range(10)], 1)),
+        real(2, 3),
     ),
     "flatten": lambda: (nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), real(2, 3, 4)),
     "unbind": lambda: ((lambda x: x.unbind(1)[1] + x.unbind(1)[0]), real(2, 3, 4)),
-    "repeat": lambda: ((lambda x: x.repeat(1, 2, 3) + x.repeat_interleave(2, 1).repeat(1, 1, 3)), real(2, 3, 4)),
+    "repeat": lambda: (
+        (lambda x: x.repeat(1, 2, 3) + x.repeat_interleave(2, 1).repeat(1, 1, 3)),
+        real(2, 3, 4),
+    ),
     "flip": lambda: ((lambda x: x.flip(1, 2)), real(2, 3, 4)),
     "triangle": lambda: ((lambda x: x.tril() + x.triu(1) * 2), real(2, 4, 4)),
-    "tokens_at_the_end": lambda: ((lambda x, i: x[torch.arange(2), i.argmax(-1)]), real(2, 5, 3), index(2, 5)),
+    "tokens_at_the_end": lambda: (
+        (lambda x, i: x[torch.arange(2), i.argmax(-1)]),
+        real(2, 5, 3),
+        index(2, 5),
+    ),
     "shape_arithmetic": lambda: (
         (lambda x: x.reshape(x.shape[0], -1, x.shape[3] * 2)[:, : x.shape[1] // 2]),
         real(2, 4, 3, 5),
     ),
-    "bilinear_product": lambda: ((lambda a, b: a @ b + torch.bmm(a, b)), real(2, 3, 4), real(2, 4, 5)),
+    "bilinear_product": lambda: (
+        (lambda a, b: a @ b + torch.bmm(a, b)),
+        real(2, 3, 4),
+        real(2, 4, 5),
+    ),
     "vector_product": lambda: ((lambda a, b: (a @ b, b @ a.transpose(0, 1))), real(3, 4), real(4)),
     "complex_free_trigonometry": lambda: (
-        (lambda x: torch.atan2(x, x + 3) + x.sin().asin() + x.exp().log1p() + x.expm1()), real(2, 5),
+        (lambda x: torch.atan2(x, x + 3) + x.sin().asin() + x.exp().log1p() + x.expm1()),
+        real(2, 5),
     ),
-}  # fmt: skip
+}
 
 RECURRENT: dict[str, Callable[[], Made]] = {
     "lstm": lambda: (Recurrent(nn.LSTM(4, 5, bidirectional=True, batch_first=True)), real(2, 6, 4)),

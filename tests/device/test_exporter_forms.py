@@ -1,4 +1,4 @@
-"""Small graphs as exporters write them, against onnxruntime; tests/data/export_forms.py made them."""
+"""Small graphs as exporters write them, against onnxruntime (from tests/data/export_forms.py)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from flashmem_lab.graph import open_graph
 from flashmem_lab.graph.evaluate import reference_outputs
@@ -27,6 +28,9 @@ ON_THE_HOST = {
     "GridSample", "NonZero", "ScatterElements", "ScatterND",
 }  # fmt: skip
 """Operators that may run on the host: what they read or write depends on data, or on its past."""
+
+NOT_BY_ONNXRUNTIME = {"sdpa_boolean.dynamo.23.onnx", "sdpa_float.dynamo.23.onnx"}
+"""onnxruntime 1.32 does not broadcast an Attention's mask over queries; ONNX's reference does."""
 
 
 def graphs() -> dict[str, dict[str, bytes]]:
@@ -65,7 +69,11 @@ def test_a_form(form: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
         path.write_bytes(data)
         proto = onnx.load_model_from_string(data)
         inputs = draw(proto)
-        wanted = reference_outputs(path, inputs)
+        if name in NOT_BY_ONNXRUNTIME:
+            results = ReferenceEvaluator(proto).run(None, dict(inputs))
+            wanted = dict(zip((value.name for value in proto.graph.output), results, strict=True))
+        else:
+            wanted = reference_outputs(path, inputs)
         graph = open_graph(path, shapes={key: array.shape for key, array in inputs.items()})
         model = lower(graph, runtime.spec)
         kinds = {node.name: node.op_type for node in graph.nodes}

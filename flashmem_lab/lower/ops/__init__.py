@@ -4,6 +4,7 @@ from flashmem_lab.lower.ops import (
     conv,
     einsum,
     elementwise,
+    index,
     linear,
     norm,
     pad,
@@ -14,5 +15,15 @@ from flashmem_lab.lower.ops import (
 )
 
 __all__ = [
-    "conv", "einsum", "elementwise", "linear", "norm", "pad", "pool", "reduce", "resize", "shape",
-]  # fmt: skip
+    "conv",
+    "einsum",
+    "elementwise",
+    "index",
+    "linear",
+    "norm",
+    "pad",
+    "pool",
+    "reduce",
+    "resize",
+    "shape",
+]
