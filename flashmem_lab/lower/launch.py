@@ -145,6 +145,16 @@ class Launcher:
         size = (self.group, r2, r0 * r1)
         return Geometry(f"{op.kind}.cl", params, size, (self.group, 1, 1))
 
+    def scan(self, op: Op, s: Signature) -> Geometry:
+        """Running sums: one work-item a row."""
+        x = op.operands["x"]
+        s.view("x", x)
+        s.store(op)
+        r0, r1, r2, count = x.shape
+        s.integers(count=count, rows=r2)
+        local = self._local(r2, 32)
+        return dict(op.attrs), (up(r2, local), r1, r0), (local, 1, 1)
+
     def gather(self, op: Op, s: Signature) -> Geometry:
         """Rows chosen by indices on the device."""
         s.view("x", op.operands["x"])
@@ -206,6 +216,7 @@ _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
     "softmax": Launcher.by_row,
     "normalise": Launcher.by_row,
     "reduce": Launcher.by_row,
+    "scan": Launcher.scan,
     "gather": Launcher.gather,
     "pool": Launcher.by_element,
     "resize": Launcher.by_element,
