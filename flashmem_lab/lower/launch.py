@@ -8,7 +8,7 @@ from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.lower import strides as st
-from flashmem_lab.lower.body import literal
+from flashmem_lab.lower.body import Body, literal
 from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import KernelCall
 from flashmem_lab.lower.signature import Signature
@@ -82,6 +82,31 @@ class Launcher:
         columns = up(n, 4) // 4
         local = self._local(columns, 8 if self.cpu else 32)
         return {"rows": tile}, (up(columns, local), up(m, tile) // tile, b0 * b1), (local, 1, 1)
+
+    def attention(self, op: Op, s: Signature) -> Geometry:
+        """Rows of queries against all keys, scores in private memory."""
+        q, k, v = (op.operands[name] for name in "qkv")
+        for name, ref in (("q", q), ("k", k), ("v", v)):
+            s.view(name, ref)
+        body = op.attrs["scores"]
+        assert isinstance(body, Body), "set when the pattern was joined"
+        s.score(body, {name: ref for name, ref in op.operands.items() if name not in "qkv"})
+        s.store(op)
+        b0, b1, m, _ = op.out.shape
+        s.integers(m_size=m, n_size=k.shape[3], batch=b1)
+        # On a CPU a lane of a vector is a row; on a GPU a work-item is.
+        lanes = power_of_two(m, 16) if self.cpu else 1
+        params: dict[str, object] = {
+            "lanes": lanes,
+            "keys": 8 if self.cpu else 4,
+            "block": 64 if self.cpu else 16,
+            "head": q.shape[3],
+            "depth": v.shape[3],
+            "guarded": _int(op, "guarded"),
+        }
+        rows = up(m, lanes) // lanes
+        local = 1 if self.cpu else self._local(rows, 64)
+        return params, (up(rows, local), b0 * b1), (local, 1)
 
     def conv(self, op: Op, s: Signature) -> Geometry:
         """Direct convolution: a run of pixels of four output channels a work-item."""
@@ -206,6 +231,7 @@ _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
     "map": Launcher.map,
     "gemm": Launcher.product,
     "matmul": Launcher.product,
+    "attention": Launcher.attention,
     "conv": Launcher.conv,
     "depthwise": Launcher.depthwise,
     "deconv": Launcher.deconv,
