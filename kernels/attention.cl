@@ -1,5 +1,5 @@
 {% include "common.h" %}
-// out[b0,b1,m,d] = sum_n softmax_n(SCORE(sum_k q[b0,b1,m,k] k[b0,b1,k,n])) v[b0,b1,n,d].
+// out[b0,b1,m,d] = sum_n softmax_n(SCORE(sum_k query[b0,b1,m,k] key[b0,b1,k,n])) value[b0,b1,n,d].
 // Each work-item keeps {{ lanes }} query rows, one a vector lane, and walks all keys in blocks of {{ block }}: scores
 // stay in private memory. The softmax is the online one (Milakov and Gimelshein, 2018): `high` is
 // the largest score so far, and what was summed is scaled down whenever that grows.
@@ -23,7 +23,7 @@ __kernel void attention(
   {{ F }} q_rows[{{ head }}], sums[{{ depth }}], scores[{{ block }}];
   for (int k = 0; k < {{ head }}; k++) {
 {% for r in range(lanes) %}
-    {{ lane("q_rows[k]", r) }} = Q_AT(b0, b1, m{{ r }}, k);
+    {{ lane("q_rows[k]", r) }} = QUERY_AT(b0, b1, m{{ r }}, k);
 {% endfor %}
   }
   for (int d = 0; d < {{ depth }}; d++) sums[d] = 0.0f;
@@ -39,7 +39,7 @@ __kernel void attention(
       for (int k = 0; k < {{ head }}; k++) {
         const {{ F }} row = q_rows[k];
 {% for c in range(keys) %}
-        score{{ c }} += row * K_AT(b0, b1, k, n{{ c }});
+        score{{ c }} += row * KEY_AT(b0, b1, k, n{{ c }});
 {% endfor %}
       }
 {% for c in range(keys) %}
@@ -68,7 +68,7 @@ __kernel void attention(
       for (int d = 0; d < {{ depth }}; d++) {
         {{ F }} sum = sums[d];
 {% for c in range(keys) %}
-        sum += weight{{ c }} * V_AT(b0, b1, n{{ c }}, d);
+        sum += weight{{ c }} * VALUE_AT(b0, b1, n{{ c }}, d);
 {% endfor %}
         sums[d] = sum;
       }

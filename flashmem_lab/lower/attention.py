@@ -51,7 +51,7 @@ class Pattern:
         )
 
     def joined(self) -> Op:
-        """One operation: q (b0, b1, m, k), k (b0, b1, k, n), v (b0, b1, n, d) to (b0, b1, m, d).
+        """One operation: query (b0, b1, m, k), key (b0, b1, k, n), value (b0, b1, n, d).
 
         Operands s0, s1 ... are those of the program on scores, `attrs["scores"]`.
         """
@@ -62,15 +62,15 @@ class Pattern:
             scores.nodes + softmax.nodes + product.nodes,
             product.out,
             {
-                "q": scores.operands["a"],
-                "k": scores.operands["b"],
-                "v": product.operands["b"],
+                "query": scores.operands["a"],
+                "key": scores.operands["b"],
+                "value": product.operands["b"],
                 **{f"s{number}": ref for number, ref in enumerate(scores.extras)},
             },
             product.body,
             product.extras,
             attrs={"scores": scores.body, "guarded": int(not softmax.is_plain)},
-            flops=scores.flops + softmax.flops + product.flops,
+            flops=scores.flops + product.flops,
         )
 
 

@@ -29,9 +29,9 @@ READ_SPLIT = {
     ("normalise", "x"): (0, 1, 2, 3),
     ("softmax", "x"): (0, 1, 2, 3),
     ("reduce", "x"): (0, 1, 2, 3),
-    ("attention", "q"): (0, 1, 2),
-    ("attention", "k"): (0, 1, 3),
-    ("attention", "v"): (0, 1, 2),
+    ("attention", "query"): (0, 1, 2),
+    ("attention", "key"): (0, 1, 3),
+    ("attention", "value"): (0, 1, 2),
 }
 """Dimensions of an operand that may be split: a division for each step of a product costs much."""
 
@@ -159,7 +159,7 @@ class _State:
             piece for op in (scores, softmax, product) for piece in self.pieces[op]
         ]
         self._take_over(joined, scores, softmax, product)
-        for name in ("q", "k"):
+        for name in ("query", "key"):
             self._fold_factor(joined, name)
 
     def _private_producer(self, op: Op, operand: str, kind: str) -> Op | None:

@@ -85,23 +85,25 @@ class Launcher:
 
     def attention(self, op: Op, s: Signature) -> Geometry:
         """Rows of queries against all keys, scores in private memory."""
-        q, k, v = (op.operands[name] for name in "qkv")
-        for name, ref in (("q", q), ("k", k), ("v", v)):
-            s.view(name, ref)
+        masks = dict(op.operands)
+        query, key, value = (masks.pop(name) for name in ("query", "key", "value"))
+        s.view("query", query)
+        s.view("key", key)
+        s.view("value", value)
         body = op.attrs["scores"]
         assert isinstance(body, Body), "set when the pattern was joined"
-        s.score(body, {name: ref for name, ref in op.operands.items() if name not in "qkv"})
+        s.score(body, masks)
         s.store(op)
         b0, b1, m, _ = op.out.shape
-        s.integers(m_size=m, n_size=k.shape[3], batch=b1)
+        s.integers(m_size=m, n_size=key.shape[3], batch=b1)
         # On a CPU a lane of a vector is a row; on a GPU a work-item is.
         lanes = power_of_two(m, 16) if self.cpu else 1
         params: dict[str, object] = {
             "lanes": lanes,
             "keys": 8 if self.cpu else 4,
             "block": 64 if self.cpu else 16,
-            "head": q.shape[3],
-            "depth": v.shape[3],
+            "head": query.shape[3],
+            "depth": value.shape[3],
             "guarded": _int(op, "guarded"),
         }
         rows = up(m, lanes) // lanes

@@ -60,8 +60,8 @@ class Writer:
 
 
 def _finish(ctx: Context, node: Node, w: Writer, result: str) -> bool:
-    out = ctx.output(node)
-    ctx.map([node.name], out, w.operands, w.body(result))
+    alone = w.operands[0] if len(w.operands) == 1 else None  # keeps its order: that needs no copy
+    ctx.map([node.name], ctx.output(node, like=alone), w.operands, w.body(result))
     return True
 
 
