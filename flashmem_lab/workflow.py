@@ -265,7 +265,7 @@ def run(
             open=open_ms,
         ),
         rss_baseline_bytes=prepared.rss_bytes,
-        check=_checked(prepared, arrays, result) if check else None,
+        check=checked(prepared, arrays, result.outputs) if check else None,
         predicted=predict(compiled.program, prepared.device, repeat),
         notes=tuple(notes),
     )
@@ -394,7 +394,7 @@ class _Job:
     progress: Progress | None
 
     def run(
-        self, program: Program, weights: Path
+        self, program: Program, weights: Path | Sequence[Path]
     ) -> tuple[RunResult, dict[str, np.ndarray], float]:
         """The result, the inputs it was made from, and what opening the device took, ms."""
         from flashmem_lab.samples import sample_inputs
@@ -420,14 +420,17 @@ def _stages(device: DeviceSpec, result: RunResult, **before: float) -> dict[str,
     return {**before, "kernels": result.compile_ms, "first_run": result.first_run_ms}
 
 
-def _checked(prepared: Prepared, arrays: Mapping[str, np.ndarray], result: RunResult) -> Check:
+def checked(
+    prepared: Prepared, arrays: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+) -> Check:
+    """Compares outputs with onnxruntime's on the original file and the same inputs."""
     from flashmem_lab.arrays import compare
     from flashmem_lab.graph.evaluate import reference_outputs
     from flashmem_lab.runtime.ports import check_inputs
 
     exact = check_inputs(prepared.model.inputs, arrays)
     reference = reference_outputs(prepared.graph.path, exact)
-    return compare(result.outputs, reference, prepared.model.precision)
+    return compare(outputs, reference, prepared.model.precision)
 
 
 def _since(began: float) -> float:

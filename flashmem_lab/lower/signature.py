@@ -42,8 +42,10 @@ class Signature:
 
     def view(self, name: str, ref: Ref, *, written: bool = False) -> None:
         """A strided view, read or written as NAME_AT(i0, i1, ...)."""
-        constness = "" if written else "const "
-        self.arguments.append(f"__global {constness}{CTYPES[ref.dtype]}* {name}")
+        kind = CTYPES[ref.dtype]
+        # What is written is never read: `restrict` lets loops over STORE become vectors.
+        pointer = f"{kind}* restrict" if written else f"const {kind}*"
+        self.arguments.append(f"__global {pointer} {name}")
         self.args.append(Arg("object", ref.tensor.name))
         terms = []
         if ref.offset:
@@ -53,7 +55,9 @@ class Signature:
         for axis, digits in enumerate(ref.digits()):
             terms += self._terms(f"i{axis}", f"{name}_s{axis}", digits)
         index = " + ".join(terms) or "0"
-        self.defines.append(f"#define {name.upper()}_AT({', '.join(coordinates)}) {name}[{index}]")
+        upper, listed = name.upper(), ", ".join(coordinates)
+        self.defines.append(f"#define {upper}_INDEX({listed}) ({index})")
+        self.defines.append(f"#define {upper}_AT({listed}) {name}[{upper}_INDEX({listed})]")
 
     def _terms(self, coordinate: str, stride_name: str, digits: Digits) -> list[str]:
         """Index terms of one dimension; its digits are divided out by constants, which is cheap."""
@@ -87,7 +91,7 @@ class Signature:
             x = f"(column) + {name}_columns * ((step) / {shape.height})"
             y = f"(step) % {shape.height}"
         if image:
-            read = f"read_imagef({name}, TEXELS, (int2)({x}, {y}))"
+            read = f"read_imagef({name}, (int2)({x}, {y}))"
         else:
             self.integer(f"{name}_width", shape.width)
             read = f"vload{'_half' if half else ''}4((size_t)({y}) * {name}_width + {x}, {name})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class SimulatedRuntime:
     def run(
         self,
         program: Program,
-        weights: Path,
+        weights: Path | Sequence[Path],
         inputs: Mapping[str, np.ndarray],
         *,
         repeat: int = 1,
