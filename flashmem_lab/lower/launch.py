@@ -102,7 +102,7 @@ class Launcher:
         }
         rows = up(m, lanes) // lanes
         local = 1 if self.cpu else self._local(rows, 64)
-        return params, (up(rows, local), b0 * b1), (local, 1)
+        return Geometry("attention.cl", params, (up(rows, local), b0 * b1), (local, 1))
 
     def conv(self, op: Op, s: Signature) -> Geometry:
         """Direct convolution: a run of pixels of four output channels a work-item."""
