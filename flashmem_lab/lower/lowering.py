@@ -18,6 +18,7 @@ from flashmem_lab.lower.emit import Emitter
 from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
+from flashmem_lab.lower.layout import layout_of
 from flashmem_lab.lower.split import split_large
 
 
@@ -86,6 +87,7 @@ def lower(
             for name, ref in outputs.items()
         ),
         eliminated=dict(sorted(gone.items())),
+        layout=layout_of(graph, planned, outputs.values()),
         unfused=tuple(unfused),
     )
 
