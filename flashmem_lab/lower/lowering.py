@@ -63,7 +63,7 @@ def lower(
     planned = [op for op in planned if op.out.size or op.kind == "host"]
     if storage is None:
         storage = Storage.IMAGE2D if device.limits.images else Storage.BUFFER
-    planned = split_large(planned, device.limits, precision, storage)
+    planned = split_large(planned, device, precision, storage)
     emitter = Emitter(ctx, device, precision, storage)
     for op in planned:
         emitter.add(op)
