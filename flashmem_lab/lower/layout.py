@@ -10,7 +10,7 @@ from flashmem_lab.lower.ir import Op, Ref, Tensor
 from flashmem_lab.lower.layer import Copy, Layout
 
 MOVES = frozenset(
-    [
+    {
         "Concat",
         "DepthToSpace",
         "Expand",
@@ -26,7 +26,7 @@ MOVES = frozenset(
         "Tile",
         "Transpose",
         "Unsqueeze",
-    ]
+    }
 )
 """Operators that move elements and compute nothing."""
 
