@@ -25,7 +25,7 @@ from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.units import Budget
 
 examples = settings(
-    max_examples=14,
+    max_examples=30,
     deadline=None,  # compiling a kernel takes as long as it takes
     derandomize=True,
     database=None,
