@@ -106,8 +106,10 @@ def _unrolled(
             model(f"""g (float[2] x) => (float[2] total, float[K, 2] steps) {{
                 many = Constant <value_int = 3> ()
                 yes = Constant <value = bool {{1}}> ()
-                {last} < body = b (int64 i, bool on, float[2] v) => (bool more, float[2] w, float[2] s)
-                    {{ {body} }} >
+                {last} <
+                    body = b (int64 i, bool on, float[2] v) => (bool more, float[2] w, float[2] s)
+                    {{ {body} }}
+                >
             }}"""),
         )
     )
