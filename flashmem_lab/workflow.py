@@ -6,7 +6,6 @@ function that needs it, so that importing this module costs little.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
+from flashmem_lab.folders import cache_directory
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plans import load_plan, plan_document, save_plan
 
@@ -61,8 +61,6 @@ Progress = Callable[[str, int, int], None]
 
 Say = Callable[[str], None]
 """Told in a sentence of something that people should know, such as a cache that was mended."""
-
-_ENVIRONMENT = "FLASHMEM_LAB_CACHE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +159,6 @@ def make_plan(
 # --- program and run -----------------------------------------------------------------------
 
 
-def cache_directory() -> Path:
-    """Where packed weights are kept: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
-    if given := os.environ.get(_ENVIRONMENT):
-        return Path(given)
-    import platformdirs
-
-    return platformdirs.user_cache_path("flashmem-lab") / "weights"
-
-
 def compile_plan(
     prepared: Prepared,
     plan: Plan,
@@ -265,7 +254,7 @@ def run(
             open=open_ms,
         ),
         rss_baseline_bytes=prepared.rss_bytes,
-        check=_checked(prepared, arrays, result) if check else None,
+        check=checked(prepared, arrays, result.outputs) if check else None,
         predicted=predict(compiled.program, prepared.device, repeat),
         notes=tuple(notes),
     )
@@ -394,7 +383,7 @@ class _Job:
     progress: Progress | None
 
     def run(
-        self, program: Program, weights: Path
+        self, program: Program, weights: Path | Sequence[Path]
     ) -> tuple[RunResult, dict[str, np.ndarray], float]:
         """The result, the inputs it was made from, and what opening the device took, ms."""
         from flashmem_lab.samples import sample_inputs
@@ -420,14 +409,17 @@ def _stages(device: DeviceSpec, result: RunResult, **before: float) -> dict[str,
     return {**before, "kernels": result.compile_ms, "first_run": result.first_run_ms}
 
 
-def _checked(prepared: Prepared, arrays: Mapping[str, np.ndarray], result: RunResult) -> Check:
+def checked(
+    prepared: Prepared, arrays: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+) -> Check:
+    """Compares outputs with onnxruntime's on the original file and the same inputs."""
     from flashmem_lab.arrays import compare
     from flashmem_lab.graph.evaluate import reference_outputs
     from flashmem_lab.runtime.ports import check_inputs
 
     exact = check_inputs(prepared.model.inputs, arrays)
     reference = reference_outputs(prepared.graph.path, exact)
-    return compare(result.outputs, reference, prepared.model.precision)
+    return compare(outputs, reference, prepared.model.precision)
 
 
 def _since(began: float) -> float:

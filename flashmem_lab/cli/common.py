@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab import workflow
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from flashmem_lab.device import DeviceSpec
     from flashmem_lab.plan import Plan
+    from flashmem_lab.trace import Trace
 
 
 def prepare(
@@ -88,3 +90,11 @@ def planned(
     device = workflow.open_device(options.device or plan.device)
     prepared, inputs = prepare(options, device, precision=plan.precision)
     return prepared, inputs, plan
+
+
+def save_trace(trace: Trace, path: Path) -> None:
+    """Writes a trace in the format that the file's name ends in."""
+    from flashmem_lab.trace import write_chrome, write_csv, write_perfetto
+
+    write = {".pftrace": write_perfetto, ".json": write_chrome, ".csv": write_csv}
+    write[path.suffix](trace, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from flashmem_lab import __version__
+from flashmem_lab.cli import bench
 from flashmem_lab.units import Budget
 
 # Spelled out rather than taken from the enums, whose modules import NumPy; a test compares them.
@@ -33,9 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_plan(commands)
     _add_run(commands)
+    _add_queue(commands)
+    _add_profile(commands)
     _add_bundle(commands)
     _add_zoo(commands)
     _add_lab(commands)
+    bench.add_arguments(
+        _command(commands, "bench", "measurements that anyone can repeat", module="bench")
+    )
     return parser
 
 
@@ -93,6 +99,34 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")
 
 
+def _add_queue(commands: Commands) -> None:
+    text = "run several models in turn under one cap, each loaded while others still run"
+    parser = _command(commands, "queue", text, module="queueing")
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="an .onnx file")
+    parser.add_argument("--budget", type=_budget, required=True, help=_BUDGET_HELP)
+    _add_lowering(parser)
+    parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
+    parser.add_argument("--rounds", type=_count, default=1, metavar="N", help="the whole queue")
+    parser.add_argument("--shuffle", action="store_true", help="each round in an order of its own")
+    parser.add_argument("--seed", type=_seed, default=0, help="of inputs and orders")
+    parser.add_argument("--check", action="store_true", help="compare with onnxruntime")
+    parser.add_argument(
+        "--compare", action="store_true", help="then run them one after another, same cap"
+    )
+    parser.add_argument(
+        "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
+    )
+
+
+def _add_profile(commands: Commands) -> None:
+    text = "measure a device, so that plans and predictions are of this one"
+    parser = _command(commands, "profile", text, module="profiling")
+    parser.add_argument("--device", help="id from `flashmem-lab devices`; first working one")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DEVICE.json", help="save it, to plan elsewhere"
+    )
+
+
 def _add_bundle(commands: Commands) -> None:
     text = "a program and its weights in one file that runs without ONNX"
     parser = _command(commands, "bundle", text, module="running")
@@ -130,7 +164,21 @@ def _add_model(
     parser: argparse.ArgumentParser, metavar: str = "MODEL", text: str = "an .onnx file"
 ) -> None:
     parser.add_argument("model", type=Path, metavar=metavar, help=text)
-    parser.add_argument("--device", help="id from `flashmem-lab devices`; first working one")
+    _add_lowering(parser)
+    parser.add_argument(
+        "--input",
+        type=_file,
+        action="append",
+        default=[],
+        metavar="NAME=FILE.npy",
+        help="an input; its shape counts too",
+    )
+
+
+def _add_lowering(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", help="id from `flashmem-lab devices`; first working one; or a profile's .json"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, help="of the weights; fp32")
     parser.add_argument("--storage", choices=STORAGES, default="auto", help="of the weights")
     parser.add_argument(
@@ -148,14 +196,6 @@ def _add_model(
         default=[],
         metavar="NAME=1x3x48x320",
         help="shape of an input whose dimensions have no name",
-    )
-    parser.add_argument(
-        "--input",
-        type=_file,
-        action="append",
-        default=[],
-        metavar="NAME=FILE.npy",
-        help="an input; its shape counts too",
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab import workflow
-from flashmem_lab.cli.common import planned
+from flashmem_lab.cli.common import planned, save_trace
 from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from flashmem_lab.lower.layer import Port
     from flashmem_lab.outcome import Outcome
-    from flashmem_lab.trace import GraphSummary, Trace
+    from flashmem_lab.trace import GraphSummary
 
 _OF_MODELS = ("plan", "budget", "strategy", "optimize", "transport", "precision")
 
@@ -33,7 +33,7 @@ def run(options: Options) -> int:
     if options.output is not None:
         _save_outputs(options.output, outcome)
     if options.trace is not None:
-        _save_trace(outcome.result.trace, options.trace)
+        save_trace(outcome.result.trace, options.trace)
     if options.html is not None:
         _save_report(options.html, outcome, summary)
     if options.json:
@@ -146,13 +146,6 @@ def _save_outputs(directory: Path, outcome: Outcome) -> None:
             f"{outcome.device.id} computes no outputs to save", hint="run on an OpenCL device"
         )
     save_outputs(outcome.result.outputs, output_files(directory, outcome.program.outputs))
-
-
-def _save_trace(trace: Trace, path: Path) -> None:
-    from flashmem_lab.trace import write_chrome, write_csv, write_perfetto
-
-    write = {".pftrace": write_perfetto, ".json": write_chrome, ".csv": write_csv}
-    write[path.suffix](trace, path)
 
 
 def _save_report(path: Path, outcome: Outcome, summary: GraphSummary | None) -> None:

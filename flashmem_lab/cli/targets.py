@@ -38,7 +38,9 @@ def refuse_targets(options: Options, weights: Iterable[Path] = ()) -> None:
             raise UsageError(
                 f"{target} is to be written twice", hint="give each option a file of its own"
             )
-    read = [options.model, getattr(options, "plan", None), *dict(options.input).values(), *weights]
+    models = [options.model] if hasattr(options, "model") else options.models
+    inputs = dict(getattr(options, "input", ())).values()
+    read = [*models, getattr(options, "plan", None), *inputs, *weights]
     files = [target for target in targets if not (target is output and _is_folder_of(options))]
     for target in files:
         if not target.exists():

@@ -7,6 +7,7 @@ coordinates of the element by the kernel that hosts the body.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 CTYPES = {"float32": "float", "int64": "long", "int32": "int", "bool": "uchar"}
@@ -37,6 +38,11 @@ class Body:
     inputs: tuple[str, ...]
     statements: tuple[Statement, ...]
     result: int
+
+    @property
+    def affine(self) -> bool:
+        """True if it is only sums and products: no function, no choice."""
+        return not any(re.search(r"[A-Za-z_]{2,}|[?<>]", s.code) for s in self.statements)
 
     @property
     def dtype(self) -> str:

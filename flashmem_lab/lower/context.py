@@ -183,10 +183,17 @@ class Context:
         tensor = Tensor(self.unique(name), self.device_dtype(kind), prod(kind.shape))
         return Ref.whole(tensor, kind.shape)
 
-    def output(self, node: Node, index: int = 0) -> Ref:
-        """A new dense activation for output `index`, bound to its name."""
+    def output(self, node: Node, index: int = 0, like: Ref | None = None) -> Ref:
+        """A new dense activation for output `index`, bound to its name.
+
+        With `like`, a view of the same shape, its dimensions lie in memory in that one's order.
+        """
         name = node.outputs[index]
         ref = self.tensor(name, self.type_of(name))
+        if like is not None and like.shape == ref.shape and like.touched == ref.touched:
+            order = sorted(range(len(like.shape)), key=lambda axis: -like.strides[axis])
+            whole = Ref.whole(ref.tensor, tuple(ref.shape[axis] for axis in order))
+            ref = whole.permute(tuple(order.index(axis) for axis in range(len(order))))
         self.values[name] = ref
         return ref
 

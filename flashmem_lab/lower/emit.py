@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
@@ -15,6 +16,7 @@ from flashmem_lab.lower.layer import (
     HostCall,
     KernelCall,
     Layer,
+    Part,
     Precision,
     Recipe,
     RowFetch,
@@ -23,7 +25,8 @@ from flashmem_lab.lower.layer import (
     Weight,
 )
 from flashmem_lab.lower.signature import Signature
-from flashmem_lab.lower.textures import texture
+from flashmem_lab.lower.textures import Panels, Texture, panels, texture
+from flashmem_lab.lower.tiles import by_panels
 from flashmem_lab.units import format_bytes
 
 _HALF = {Precision.FP32: "float32", Precision.FP16: "float16"}
@@ -56,6 +59,7 @@ class Emitter:
     @staticmethod
     def view(ref: Ref) -> View:
         """The frozen form of a reference."""
+        assert not ref.split, "what the host reads or writes is strided"
         strides = st.normalise(ref.shape, ref.strides)
         return View(ref.tensor.name, ref.dtype, ref.offset, ref.shape, strides)
 
@@ -96,10 +100,23 @@ class Emitter:
                 writes=tuple(dict.fromkeys(r.tensor.name for r in op.writes())),
                 weights=tuple(used),
                 flops=op.flops,
-                bytes_read=weight_bytes + sum(_touched(ref) for ref in activations),
-                bytes_written=sum(_touched(ref) for ref in op.writes()),
+                bytes_read=weight_bytes + sum(ref.touched for ref in activations),
+                bytes_written=sum(ref.touched for ref in op.writes()),
                 nodes=tuple(dict.fromkeys(op.nodes)),
+                parts=self._parts(op, used),
             )
+        )
+
+    def _parts(self, op: Op, used: list[str]) -> tuple[Part, ...]:
+        """The parts, with the texture's bytes in the one that reads it."""
+        if op.weight is None or not op.parts:
+            return op.parts
+        texture_bytes = self.weights[used[0]].device_bytes
+        return tuple(
+            part
+            if part.kind == "map"
+            else replace(part, bytes_read=part.bytes_read + texture_bytes)
+            for part in op.parts
         )
 
     def _refuse(self, ref: Ref) -> None:
@@ -108,15 +125,13 @@ class Emitter:
         Raises:
             ModelError: empty, beyond the device's largest object, or beyond 32-bit indices.
         """
-        pairs = zip(ref.shape, ref.strides, strict=True)
-        reach = ref.offset + sum((extent - 1) * abs(stride) for extent, stride in pairs)
         name, most = ref.tensor.name, self._limits.max_alloc
         if not ref.size:
             raise ModelError(f"{name!r} is empty", hint="give input shapes that leave elements")
         if ref.tensor.bytes > most:
             what = f"{format_bytes(ref.tensor.bytes)}; the device's largest object has "
             what += format_bytes(most)
-        elif max(reach + 1, ref.size) > 2**31 - 1:
+        elif max(ref.reach + 1, ref.size) > 2**31 - 1:
             what = f"{ref.tensor.size} elements; kernels count them with 32 bits"
         else:
             return
@@ -148,14 +163,20 @@ class Emitter:
         )
 
     def _texture(self, op: Op, signature: Signature) -> str:
-        shape = texture(op, self._limits, self._storage)
+        if by_panels(op, self._launcher.cpu):
+            shape: Panels | Texture = panels(op, self._limits)
+        else:
+            shape = texture(op, self._limits, self._storage)
         half = self._precision is Precision.FP16
         dtype = _HALF[self._precision]
         width = shape.width if self._storage is Storage.IMAGE2D else shape.width * 4
         assert op.weight is not None
         name = op.weight.origin + (f" [{op.tile}]" if op.tile else "")
         name = self._pack(name, shape.expr.cast(dtype), self._storage, dtype, width, shape.height)
-        signature.texture("w", name, shape, self._storage, half)
+        if isinstance(shape, Panels):
+            signature.panels("w", name, shape, self._storage, half)
+        else:
+            signature.texture("w", name, shape, self._storage, half)
         return name
 
     def _table(self, expr: WeightExpr) -> str:
@@ -193,9 +214,3 @@ class Emitter:
         if expr.constant:
             self.constants.add(expr.constant)
         self.constants.update(str(s.args[1]) for s in expr.steps if s.op == "scale")
-
-
-def _touched(ref: Ref) -> int:
-    """Bytes of the distinct elements under a view."""
-    itemsize = ref.tensor.bytes // max(1, ref.tensor.size)
-    return prod(e for e, s in zip(ref.shape, ref.strides, strict=True) if s) * max(1, itemsize)

@@ -10,13 +10,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from flashmem_lab.lower import strides as st
-from flashmem_lab.lower.body import MAX_STATEMENTS, inline, merge_inputs
+from flashmem_lab.lower.attention import Pattern, is_factor
+from flashmem_lab.lower.body import MAX_STATEMENTS, Body, inline, merge_inputs
+from flashmem_lab.lower.concat import spread_concats
+from flashmem_lab.lower.coordinates import transfer
 from flashmem_lab.lower.ir import Op, Ref, Tensor
+from flashmem_lab.lower.parts import parts_of
+from flashmem_lab.lower.split import AXES
 
 MAX_OPERANDS = 8  # operands of a body; more would run out of kernel arguments on small devices
+
+READ_SPLIT = {
+    ("gemm", "a"): (0, 1, 2),
+    ("matmul", "a"): (0, 1, 2),
+    ("matmul", "b"): (0, 1),
+    ("normalise", "x"): (0, 1, 2, 3),
+    ("softmax", "x"): (0, 1, 2, 3),
+    ("reduce", "x"): (0, 1, 2, 3),
+    ("attention", "query"): (0, 1, 2),
+    ("attention", "key"): (0, 1, 3),
+    ("attention", "value"): (0, 1, 2),
+}
+"""Dimensions of an operand that may be split: a division for each step of a product costs much."""
 
 NO_EPILOGUE = frozenset({"host", "rows"})
 
@@ -26,22 +43,35 @@ def fuse(ops: list[Op], kept: Iterable[Tensor]) -> list[Op]:
 
     Args:
         ops: in execution order; those that take others in are changed.
-        kept: tensors that must exist at the end (graph outputs).
+        kept: tensors that must exist in memory: graph outputs, and values of undone fusions.
 
     Returns:
         The operations left, in execution order.
     """
-    state = _State(ops, frozenset(kept))
-    for op in list(ops):
+    kept = frozenset(kept)
+    ops = spread_concats(ops, kept)
+    state = _State(ops, kept)
+    for op in ops:
         if op.kind == "map":
             state.absorb(op)
-    return state.in_order()
+    for op in state.in_order():
+        if op.kind == "matmul":
+            state.join_attention(op)
+    for op in state.in_order():
+        if op.is_copy:
+            state.read_through(op)
+    left = state.in_order()
+    for op in left:
+        op.parts = parts_of(state.pieces[op])
+    return left
 
 
 class _State:
     def __init__(self, ops: list[Op], kept: frozenset[Tensor]) -> None:
         self.kept = kept
         self.place = {op: index for index, op in enumerate(ops)}
+        # Each operation as it was, in an order in which they could run.
+        self.pieces = {op: [replace(op)] for op in ops}
         self.readers: dict[Tensor, set[Op]] = defaultdict(set)
         self.writers: dict[Tensor, set[Op]] = defaultdict(set)
         for op in ops:
@@ -86,16 +116,25 @@ class _State:
         size = len(op.body.statements) + len(producer.body.statements)
         if size > MAX_STATEMENTS or len(op.extras) + len(producer.extras) - 1 > MAX_OPERANDS:
             return False
-        seen = in_coordinates_of(producer.out, op.extras[slot], [*op.extras, op.out])
-        if seen is None:
+        moved = transfer(producer.out, op.extras[slot], [*op.extras, op.out])
+        if moved is None:
             return False
-        *extras, out = seen
+        before = producer.extras
+        if producer.kind == "map":
+            *extras, out = moved.apart()
+            before = [moved.spread(ref) for ref in before]
+        else:
+            *extras, out = moved.together()
+            whole = AXES[producer.kind][0] if producer.kind in AXES else None
+            if any(axis == whole for ref in (*extras, out) for axis, _ in ref.split):
+                return False  # tiles of the weight cut this one
         for ref in producer.reads():
             self.readers[ref.tensor].discard(producer)
             self.readers[ref.tensor].add(op)
         del self.place[producer]
+        self.pieces[op] = self.pieces[producer] + self.pieces[op]
         op.body = inline(op.body, slot, producer.body)
-        op.extras = producer.extras + extras[:slot] + extras[slot + 1 :]
+        op.extras = before + extras[:slot] + extras[slot + 1 :]
         op.out = out
         op.nodes = producer.nodes + op.nodes
         if producer.kind == "map":
@@ -105,6 +144,91 @@ class _State:
             op.operands, op.weight, op.attrs = producer.operands, producer.weight, producer.attrs
         return True
 
+    def join_attention(self, product: Op) -> None:
+        """Pulls the softmax and the scores that it was made of into a product, if they fit."""
+        softmax = self._private_producer(product, "a", "softmax")
+        scores = softmax and self._private_producer(softmax, "x", "matmul")
+        if not softmax or not scores:
+            return
+        pattern = Pattern(scores, softmax, product)
+        if not pattern.fits:
+            return
+        joined = pattern.joined()
+        self.place[joined] = self.place.pop(product)
+        self.pieces[joined] = [
+            piece for op in (scores, softmax, product) for piece in self.pieces[op]
+        ]
+        self._take_over(joined, scores, softmax, product)
+        for name in ("query", "key"):
+            self._fold_factor(joined, name)
+
+    def _private_producer(self, op: Op, operand: str, kind: str) -> Op | None:
+        """The one operation of `kind` that computes this operand for `op` alone."""
+        tensor = op.operands[operand].tensor
+        writers = self.writers[tensor]
+        if len(writers) != 1 or self.readers[tensor] != {op} or tensor in self.kept:
+            return None
+        (producer,) = writers
+        return producer if producer.kind == kind and producer in self.place else None
+
+    def _fold_factor(self, attention: Op, operand: str) -> None:
+        """A query or key that is only multiplied by a number: the scores are multiplied instead."""
+        factor = self._private_producer(attention, operand, "map")
+        if factor is None or not is_factor(factor):
+            return
+        moved = transfer(attention.operands[operand], factor.out, factor.extras)
+        if moved is None or not _readable(attention, operand, source := moved.together()[0]):
+            return
+        attention.operands[operand] = source
+        scores = attention.attrs["scores"]
+        assert isinstance(scores, Body), "set when the pattern was joined"
+        attention.attrs["scores"] = inline(scores, 0, factor.body)
+        attention.nodes += factor.nodes
+        self.pieces[attention] = self.pieces[factor] + self.pieces[attention]
+        self._take_over(attention, factor)
+
+    def _take_over(self, op: Op, *gone: Op) -> None:
+        """`op` now does what the operations that go away did."""
+        for old in gone:
+            self.place.pop(old, None)
+            for ref in old.reads():
+                self.readers[ref.tensor].discard(old)
+            for ref in old.writes():
+                self.writers[ref.tensor].discard(old)
+        for ref in op.reads():
+            self.readers[ref.tensor].add(op)
+        for ref in op.writes():
+            self.writers[ref.tensor].add(op)
+
+    def read_through(self, copy: Op) -> None:
+        """Lets the readers of a copy read what it copies, if index maps allow that for each."""
+        tensor, (source,) = copy.out.tensor, copy.extras
+        if tensor in self.kept or self.writers[tensor] != {copy}:
+            return
+        changed: dict[Op, dict[str, Ref]] = {}
+        for op in self.readers[tensor]:
+            if any(ref.tensor is tensor for ref in op.extras):
+                return
+            for name, ref in op.operands.items():
+                if ref.tensor is tensor:
+                    moved = transfer(ref, copy.out, [source])
+                    if moved is None or not _readable(op, name, found := moved.together()[0]):
+                        return
+                    changed.setdefault(op, {})[name] = found
+        for op, operands in changed.items():
+            op.operands = op.operands | operands
+            op.nodes = op.nodes + copy.nodes
+            self.pieces[op] = self.pieces[copy] + self.pieces[op]
+        self.readers[source.tensor] |= set(changed)
+        self.readers[source.tensor].discard(copy)
+        del self.place[copy]
+
+
+def _readable(op: Op, name: str, ref: Ref) -> bool:
+    """True if the kernel of `op` can read `ref`: no digits where it walks fastest."""
+    allowed = READ_SPLIT.get((op.kind, name))
+    return allowed is not None and all(axis in allowed for axis, _ in ref.split)
+
 
 def _merge_equal_operands(op: Op) -> None:
     """Reads equal operands of a map once."""
@@ -112,46 +236,3 @@ def _merge_equal_operands(op: Op) -> None:
     if same != list(range(len(same))):
         op.extras = [op.extras[i] for i, target in enumerate(same) if target == i]
         op.body = merge_inputs(op.body, same)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Dimensions of a view from the slowest to the fastest in memory."""
-
-    axes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, ref: Ref) -> _Order:
-        steps = st.normalise(ref.shape, ref.strides)
-        big = [a for a in range(len(steps)) if ref.shape[a] != 1]
-        ones = [a for a in range(len(steps)) if ref.shape[a] == 1]
-        return cls((*ones, *sorted(big, key=lambda a: -steps[a])))
-
-    def inverse(self) -> tuple[int, ...]:
-        return tuple(self.axes.index(a) for a in range(len(self.axes)))
-
-
-def in_coordinates_of(written: Ref, read: Ref, views: list[Ref]) -> list[Ref] | None:
-    """`views`, given in the coordinates of `read`, in those of `written` (same tensor).
-
-    Both must touch each element of the tensor once: then one is a permutation and a reshape of the
-    other, and that is applied to all the views.
-
-    Returns:
-        The views under `written.shape`, or None where one of them would need a copy.
-    """
-    if written.offset or read.offset or read.size != written.size:
-        return None
-    from_order, to_order = _Order.of(read), _Order.of(written)
-    if not read.permute(from_order.axes).dense or not written.permute(to_order.axes).dense:
-        return None
-    target = written.permute(to_order.axes).shape
-    back = to_order.inverse()
-    result = []
-    for view in views:
-        moved = view.permute(from_order.axes).reshape(target)
-        if moved is None:
-            return None
-        moved = moved.permute(back)
-        result.append(replace(moved, strides=st.normalise(moved.shape, moved.strides)))
-    return result

@@ -15,7 +15,7 @@ import numpy as np
 from flashmem_lab.graph.model import WeightRef
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body
-from flashmem_lab.lower.layer import OperatorClass, Step
+from flashmem_lab.lower.layer import OperatorClass, Part, Step
 
 ITEM_BYTES = {"float32": 4, "int64": 8, "int32": 4, "bool": 1}
 
@@ -36,19 +36,71 @@ class Tensor:
         return max(4, self.size * ITEM_BYTES[self.dtype])
 
 
+Digits = tuple[tuple[int, int], ...]
+"""(extent, stride) of the digits that a coordinate consists of, slowest first."""
+
+SPLIT = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A strided view of a tensor. Refs of the same tensor and geometry are equal."""
+    """A strided view of a tensor. Refs of the same tensor and geometry are equal.
+
+    A dimension may be split: its coordinate is then taken apart by division and remainder, and
+    each digit has a stride of its own. Fusion makes such views at the end; they have no views of
+    their own. The stride of a split dimension reads SPLIT, which is neither 0 nor 1, so that no
+    kernel takes it for a broadcast or a run of neighbours.
+    """
 
     tensor: Tensor
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    split: tuple[tuple[int, Digits], ...] = ()  # (dimension, digits), only of split ones
 
     @classmethod
     def whole(cls, tensor: Tensor, shape: tuple[int, ...]) -> Ref:
         """The tensor as a dense row-major array of `shape`."""
         return cls(tensor, 0, shape, st.contiguous(shape))
+
+    @classmethod
+    def of_digits(cls, tensor: Tensor, offset: int, digits: list[Digits]) -> Ref:
+        """A view with one dimension for each of `digits`, split where that has several."""
+        return cls(
+            tensor,
+            offset,
+            tuple(prod(extent for extent, _ in d) for d in digits),
+            tuple(d[0][1] if len(d) == 1 else SPLIT for d in digits),
+            tuple((axis, d) for axis, d in enumerate(digits) if len(d) > 1),
+        )
+
+    def digits(self) -> list[Digits]:
+        """The digits of every dimension; one where it is not split."""
+        plain: list[Digits] = [(d,) for d in zip(self.shape, self.strides, strict=True)]
+        for axis, digits in self.split:
+            plain[axis] = digits
+        return plain
+
+    def flat(self) -> Ref:
+        """The same elements with a dimension for each digit."""
+        pairs = [pair for digits in self.digits() for pair in digits]
+        shape, strides = zip(*pairs, strict=True) if pairs else ((), ())
+        return Ref(self.tensor, self.offset, shape, strides)
+
+    def groups(self) -> list[list[int]]:
+        """The dimensions of `flat()` that each dimension here consists of."""
+        result, at = [], 0
+        for digits in self.digits():
+            result.append(list(range(at, at + len(digits))))
+            at += len(digits)
+        return result
+
+    @property
+    def reach(self) -> int:
+        """The largest element index under it, if no stride is negative."""
+        flat = self.flat()
+        pairs = zip(flat.shape, flat.strides, strict=True)
+        return self.offset + sum((extent - 1) * abs(stride) for extent, stride in pairs)
 
     @property
     def dtype(self) -> str:
@@ -61,12 +113,19 @@ class Ref:
         return prod(self.shape)
 
     @property
+    def touched(self) -> int:
+        """Bytes of the distinct elements under it."""
+        digits = (pair for part in self.digits() for pair in part)
+        return prod(extent for extent, stride in digits if stride) * ITEM_BYTES[self.dtype]
+
+    @property
     def dense(self) -> bool:
         """True if it is a dense row-major block."""
-        return st.is_contiguous(self.shape, self.strides)
+        return not self.split and st.is_contiguous(self.shape, self.strides)
 
     def permute(self, axes: tuple[int, ...]) -> Ref:
         """The same elements with dimensions in another order."""
+        assert not self.split, "a split view has no views"
         return replace(
             self,
             shape=tuple(self.shape[a] for a in axes),
@@ -75,19 +134,23 @@ class Ref:
 
     def reshape(self, shape: tuple[int, ...]) -> Ref | None:
         """The same elements under another shape, or None where that needs a copy."""
+        if self.split:
+            return None
         strides = st.reshape(self.shape, self.strides, shape)
         return None if strides is None else replace(self, shape=shape, strides=strides)
 
     def broadcast(self, shape: tuple[int, ...]) -> Ref:
         """As if it had `shape`, by NumPy's rules."""
+        assert not self.split, "a split view has no views"
         return replace(self, shape=shape, strides=st.broadcast(self.shape, self.strides, shape))
 
     def slice(self, axis: int, start: int, count: int, step: int = 1) -> Ref:
         """`count` elements along `axis`, from `start`, `step` apart (may be negative)."""
+        assert all(split != axis for split, _ in self.split), "a split dimension stays whole"
         shape, strides = list(self.shape), list(self.strides)
         offset = self.offset + start * strides[axis]
         shape[axis], strides[axis] = count, (0 if count == 1 else strides[axis] * step)
-        return Ref(self.tensor, offset, tuple(shape), tuple(strides))
+        return Ref(self.tensor, offset, tuple(shape), tuple(strides), self.split)
 
     def quad(self) -> Ref | None:
         """Four-dimensional form: leading ones added, or neighbours merged; None if impossible."""
@@ -179,6 +242,7 @@ class Op:
         extras: operands of the body, each broadcast to `out.shape`.
         attrs: integers, floats and strings that the template needs.
         flops: of the anchor.
+        parts: what it was fused of; set when fusion is over.
     """
 
     kind: str
@@ -193,6 +257,17 @@ class Op:
     flops: int = 0
     tile: str = ""
     more: list[Ref] = field(default_factory=list)  # further outputs; host nodes only
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the anchor's value is stored as it is."""
+        return not self.body.statements and len(self.body.inputs) == 1
+
+    @property
+    def is_copy(self) -> bool:
+        """True if it only moves elements, one operand's to where the output wants them."""
+        return self.kind == "map" and self.is_plain
 
     def writes(self) -> list[Ref]:
         """Every view that it writes."""

@@ -8,25 +8,23 @@ from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.lower import strides as st
-from flashmem_lab.lower.body import literal
+from flashmem_lab.lower.body import Body, literal
 from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import KernelCall
 from flashmem_lab.lower.signature import Signature
+from flashmem_lab.lower.tiles import (
+    LANES,
+    Geometry,
+    by_panels,
+    panel_conv,
+    panel_product,
+    power_of_two,
+    up,
+    window,
+)
 
+ROW_VECTORS = 256  # of a row that one work-item keeps to itself: 16 KiB of a core's cache
 MOST_ROW_GROUP = 256  # work-items that walk one row; more would idle on rows of usual length
-
-Geometry = tuple[dict[str, object], tuple[int, ...], tuple[int, ...]]
-"""Template parameters, global size and local size."""
-
-
-def up(value: int, unit: int) -> int:
-    """`value` rounded up to a multiple of `unit`."""
-    return -(-value // unit) * unit
-
-
-def power_of_two(value: int, most: int) -> int:
-    """Least power of two that is >= value, at most `most`."""
-    return min(most, 1 << max(0, value - 1).bit_length())
 
 
 class Launcher:
@@ -43,18 +41,13 @@ class Launcher:
 
     def call(self, op: Op, s: Signature) -> KernelCall:
         """The launch of `op`; the signature already has its texture, if it has one."""
-        params, global_size, local_size = _GEOMETRY[op.kind](self, op, s)
-        params |= s.params()
-        return KernelCall(
-            f"{op.kind}.cl", tuple(sorted(params.items())), tuple(s.args), global_size, local_size
-        )
+        made = _GEOMETRY[op.kind](self, op, s)
+        params = tuple(sorted((made.params | s.params()).items()))
+        return KernelCall(made.template, params, tuple(s.args), made.global_size, made.local_size)
 
     def _local(self, count: int, most: int) -> int:
         """Work-items of a group along a dimension of `count` items: a power of two."""
         return power_of_two(count, min(most, self.widest))
-
-    def _row_tile(self, rows: int) -> int:
-        return power_of_two(rows, 16 if self.cpu else 8)
 
     def map(self, op: Op, s: Signature) -> Geometry:
         """One work-item for each element, in as few dimensions as its views allow."""
@@ -69,22 +62,54 @@ class Launcher:
         columns, rows = shape[-1], shape[-2] if rank > 1 else 1
         local = self._local(columns, 64)
         size = (up(columns, local), rows, prod(shape[:-2]))
-        return {"rank": rank}, size, (local, 1, 1)
+        return Geometry("map.cl", {"rank": rank}, size, (local, 1, 1))
 
     def product(self, op: Op, s: Signature) -> Geometry:
         """Rows of `a` times a texture, or times an activation `b`."""
+        if self.cpu:
+            return panel_product(op, s)
         for name, ref in op.operands.items():
             s.view(name, ref)
         s.store(op)
         b0, b1, m, n = op.out.shape
         s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
-        tile = self._row_tile(m)
+        tile = power_of_two(m, 8)
         columns = up(n, 4) // 4
-        local = self._local(columns, 8 if self.cpu else 32)
-        return {"rows": tile}, (up(columns, local), up(m, tile) // tile, b0 * b1), (local, 1, 1)
+        local = self._local(columns, 32)
+        size = (up(columns, local), up(m, tile) // tile, b0 * b1)
+        return Geometry(f"{op.kind}.cl", {"rows": tile}, size, (local, 1, 1))
+
+    def attention(self, op: Op, s: Signature) -> Geometry:
+        """Rows of queries against all keys, scores in private memory."""
+        masks = dict(op.operands)
+        query, key, value = (masks.pop(name) for name in ("query", "key", "value"))
+        s.view("query", query)
+        s.view("key", key)
+        s.view("value", value)
+        body = op.attrs["scores"]
+        assert isinstance(body, Body), "set when the pattern was joined"
+        s.score(body, masks)
+        s.store(op)
+        b0, b1, m, _ = op.out.shape
+        s.integers(m_size=m, n_size=key.shape[3], batch=b1)
+        # On a CPU a lane of a vector is a row; on a GPU a work-item is.
+        lanes = power_of_two(m, 16) if self.cpu else 1
+        params: dict[str, object] = {
+            "lanes": lanes,
+            "keys": 8 if self.cpu else 4,
+            "block": 64 if self.cpu else 16,
+            "head": query.shape[3],
+            "depth": value.shape[3],
+            "guarded": _int(op, "guarded"),
+        }
+        rows = up(m, lanes) // lanes
+        local = 1 if self.cpu else self._local(rows, 64)
+        return Geometry("attention.cl", params, (up(rows, local), b0 * b1), (local, 1))
 
     def conv(self, op: Op, s: Signature) -> Geometry:
         """Direct convolution: a run of pixels of four output channels a work-item."""
+        if by_panels(op, self.cpu):
+            return panel_conv(op, s)
         op = _flattened(op)
         x, channels = op.operands["x"], op.out.shape[1]
         groups = _int(op, "groups")
@@ -96,11 +121,12 @@ class Launcher:
             in_height=x.shape[2], in_width=x.shape[3], out_width=width,
             group_in=x.shape[1] // groups, group_out=channels // groups, quarters=groups * quarter,
         )  # fmt: skip
-        tile = power_of_two(width, 16 if self.cpu else 4)
-        params = {**_window(op), "columns": tile, "grouped": int(groups > 1)}
+        tile = power_of_two(width, 4)
+        params = {**window(op), "columns": tile, "grouped": int(groups > 1)}
         across = up(width, tile) // tile
-        local = self._local(across, 1 if self.cpu else 16)
-        return params, (up(across, local), height, n * groups * quarter), (local, 1, 1)
+        local = self._local(across, 16)
+        size = (up(across, local), height, n * groups * quarter)
+        return Geometry("conv.cl", params, size, (local, 1, 1))
 
     def depthwise(self, op: Op, s: Signature) -> Geometry:
         """Depthwise convolution: a run of pixels of four channels a work-item."""
@@ -116,11 +142,9 @@ class Launcher:
         tile = power_of_two(width, 8 if self.cpu else 4)
         across = up(width, tile) // tile
         local = self._local(across, 1 if self.cpu else 16)
-        return (
-            {**_window(op), "columns": tile},
-            (up(across, local), height, n * quarter),
-            (local, 1, 1),
-        )
+        params = {**window(op), "columns": tile}
+        size = (up(across, local), height, n * quarter)
+        return Geometry("depthwise.cl", params, size, (local, 1, 1))
 
     def deconv(self, op: Op, s: Signature) -> Geometry:
         """Transposed convolution: one pixel of four output channels a work-item."""
@@ -135,17 +159,21 @@ class Launcher:
             group_in=x.shape[1] // groups, group_out=channels // groups, quarters=groups * quarter,
         )  # fmt: skip
         local = self._local(width, 4 if self.cpu else 32)
-        return _window(op), (up(width, local), height, n * groups * quarter), (local, 1, 1)
+        size = (up(width, local), height, n * groups * quarter)
+        return Geometry("deconv.cl", window(op), size, (local, 1, 1))
 
     def by_row(self, op: Op, s: Signature) -> Geometry:
-        """Row operations: one work-group a row."""
+        """Row operations: one work-group a row; in vectors where that is one work-item."""
         x = op.operands["x"]
         s.view("x", x)
         s.store(op)
         r0, r1, r2, count = x.shape
         s.integers(count=count, middle=r1)
         params = {k: _c(v) for k, v in op.attrs.items()}
-        return params | {"group": self.group}, (self.group, r2, r0 * r1), (self.group, 1, 1)
+        short = self.group == 1 and op.kind != "reduce" and count <= LANES * ROW_VECTORS
+        params |= {"group": self.group, "vectors": ROW_VECTORS if short else 0}
+        size = (self.group, r2, r0 * r1)
+        return Geometry(f"{op.kind}.cl", params, size, (self.group, 1, 1))
 
     def scan(self, op: Op, s: Signature) -> Geometry:
         """Running sums: one work-item a row."""
@@ -155,7 +183,7 @@ class Launcher:
         r0, r1, r2, count = x.shape
         s.integers(count=count, rows=r2)
         local = self._local(r2, 32)
-        return dict(op.attrs), (up(r2, local), r1, r0), (local, 1, 1)
+        return Geometry(f"{op.kind}.cl", dict(op.attrs), (up(r2, local), r1, r0), (local, 1, 1))
 
     def gather(self, op: Op, s: Signature) -> Geometry:
         """Rows chosen by indices on the device."""
@@ -165,7 +193,7 @@ class Launcher:
         _, outer, rows, inner = op.out.shape
         s.integers(extent=_int(op, "extent"), inner=inner)
         local = self._local(inner, 64)
-        return {}, (up(inner, local), rows, outer), (local, 1, 1)
+        return Geometry("gather.cl", {}, (up(inner, local), rows, outer), (local, 1, 1))
 
     def by_element(self, op: Op, s: Signature) -> Geometry:
         """One work-item for each output element of (n, c, y, x)."""
@@ -178,7 +206,7 @@ class Launcher:
         s.integers(**{f"in{axis}": extent for axis, extent in enumerate(x.shape)})
         local = self._local(width, 64)
         params = {k: _c(v) for k, v in op.attrs.items()}
-        return params, (up(width, local), height, n * c), (local, 1, 1)
+        return Geometry(f"{op.kind}.cl", params, (up(width, local), height, n * c), (local, 1, 1))
 
 
 def _int(op: Op, name: str) -> int:
@@ -191,13 +219,9 @@ def _c(value: object) -> object:
     return literal(value, "float32") if isinstance(value, float) else value
 
 
-def _window(op: Op) -> dict[str, object]:
-    return {key: op.attrs[key] for key in ("kh", "kw", "sh", "sw", "dh", "dw", "ph", "pw")}
-
-
 def _flattened(op: Op) -> Op:
     """A 1x1 convolution without stride as one long row of pixels, where strides allow it."""
-    w = _window(op)
+    w = window(op)
     if (w["kh"], w["kw"], w["sh"], w["sw"], w["ph"], w["pw"]) != (1, 1, 1, 1, 0, 0):
         return op
     n, c, height, width = op.out.shape
@@ -216,6 +240,7 @@ _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
     "map": Launcher.map,
     "gemm": Launcher.product,
     "matmul": Launcher.product,
+    "attention": Launcher.attention,
     "conv": Launcher.conv,
     "depthwise": Launcher.depthwise,
     "deconv": Launcher.deconv,

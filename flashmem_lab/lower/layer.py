@@ -207,8 +207,45 @@ class HostCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What one layer would be if a fused layer were split: adaptive fusion weighs these.
+
+    Attributes:
+        name: for people: its first source node.
+        value: what it computes. Given to `lower(..., unfused={value})` it is written to memory, so
+            that this part and the ones before it become one layer, those after it another.
+        kind: of the kernel it would run: "gemm", "conv", "softmax", "map", ...
+        op_class: of that kernel.
+        flops: floating point operations; a multiply-add counts 2.
+        bytes_read, bytes_written: activations and weights moved if the part ran alone.
+        nodes: ONNX nodes it covers.
+    """
+
+    name: str
+    value: str
+    kind: str
+    op_class: OperatorClass
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """One step of execution.
+
+    A fused layer names its parts in order, two or more. To split it after part i, lower the graph
+    again with `unfused` grown by `parts[i].value`; the costs of both halves are known before:
+
+        head, tail = layer.parts[: i + 1], layer.parts[i + 1 :]
+        flops = sum(part.flops for part in head)
+        op_class = the anchor's: of the first part that is not elemental, else elemental
+
+    Two neighbours that stay together move less than the sum of their bytes: what `parts[i]` writes
+    and `parts[i + 1]` reads passes in registers. All tiles of one operation have the same `value`s
+    and are split together. A layer whose class is hierarchical has parts as well; whether to leave
+    it whole, as the paper does, is the planner's choice.
 
     Attributes:
         index: position, from 0.
@@ -218,9 +255,11 @@ class Layer:
         work: the launch, the host evaluation or the row fetch.
         reads, writes: activation buffers touched.
         weights: packed weights with device bytes that must be resident.
-        flops: floating point operations; a multiply-add counts 2.
+        flops: floating point operations of the anchor, or of all maps where there is no anchor; a
+            multiply-add counts 2.
         bytes_read, bytes_written: activation and weight bytes moved by the kernel.
         nodes: names of the ONNX nodes it covers, anchor first.
+        parts: what it was fused of, in order; empty where there is nothing to split.
     """
 
     index: int
@@ -235,6 +274,7 @@ class Layer:
     bytes_read: int
     bytes_written: int
     nodes: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +291,38 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """A layer that only moves elements.
+
+    Attributes:
+        layer: its index.
+        name: its first source node.
+        bytes: written.
+        reason: why it could not be folded into what is before or after it.
+    """
+
+    layer: int
+    name: str
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What became of the nodes that only move elements (Reshape, Transpose, Slice, Concat, ...).
+
+    Attributes:
+        nodes: how many the graph has.
+        free: how many of them cost nothing: views, index maps, weights packed in another order.
+        copies: kernels that remain of the others.
+    """
+
+    nodes: int = 0
+    free: int = 0
+    copies: tuple[Copy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LoweredModel:
     """Everything the planner and the program builder need; plain values only.
 
@@ -263,6 +335,8 @@ class LoweredModel:
         constants: folded constants that recipes refer to: dtype, shape and raw bytes.
         inputs, outputs: the model's ports.
         eliminated: ONNX nodes that cost nothing (views, folds), by operator.
+        layout: what became of nodes that only move elements.
+        unfused: values kept in memory on request, sorted; fusions across them were not made.
     """
 
     name: str
@@ -275,6 +349,8 @@ class LoweredModel:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     eliminated: Mapping[str, int] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
+    unfused: tuple[str, ...] = ()
 
     def lifetimes(self) -> dict[str, tuple[int, int]]:
         """First and last layer that touch each activation buffer.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
 from flashmem_lab.device.spec import DeviceSpec
-from flashmem_lab.errors import ModelError
+from flashmem_lab.errors import ModelError, UsageError
 from flashmem_lab.graph.evaluate import single_node_model
 from flashmem_lab.graph.model import Graph, Node
 from flashmem_lab.lower import ops as _handlers  # noqa: F401  (registers every handler)
@@ -17,6 +18,7 @@ from flashmem_lab.lower.emit import Emitter
 from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
+from flashmem_lab.lower.layout import layout_of
 from flashmem_lab.lower.split import split_large
 
 
@@ -26,6 +28,7 @@ def lower(
     *,
     precision: Precision = Precision.FP32,
     storage: Storage | None = None,
+    unfused: Iterable[str] = (),
 ) -> LoweredModel:
     """Chooses kernels, layouts and fusions for every node of `graph`.
 
@@ -34,12 +37,14 @@ def lower(
         device: whose limits bound images and whose class chooses tiles.
         precision: element type of weights on the device; activations stay float32.
         storage: of the large weights; image2d where the device has images, else buffer.
+        unfused: values (`Part.value`) to keep in memory, each of which undoes a fusion.
 
     Returns:
         Layers in execution order with everything that planning needs.
 
     Raises:
         ModelError: an element type that neither the device nor the host can hold.
+        UsageError: `unfused` names a value that no operation of this graph computes.
     """
     ctx = Context(graph)
     for node in graph.nodes:
@@ -52,11 +57,13 @@ def lower(
                 hint="export the model again; its shapes do not fit together",
             ) from error
     outputs = {name: _output(ctx, name) for name in graph.outputs}
-    planned = fuse(ctx.ops, {ref.tensor for ref in outputs.values()})
+    unfused = sorted(set(unfused))
+    kept = {ref.tensor for ref in outputs.values()} | _named(ctx.ops, unfused)
+    planned = fuse(ctx.ops, kept)
     planned = [op for op in planned if op.out.size or op.kind == "host"]
     if storage is None:
         storage = Storage.IMAGE2D if device.limits.images else Storage.BUFFER
-    planned = split_large(planned, device.limits, precision, storage)
+    planned = split_large(planned, device, precision, storage)
     emitter = Emitter(ctx, device, precision, storage)
     for op in planned:
         emitter.add(op)
@@ -80,7 +87,21 @@ def lower(
             for name, ref in outputs.items()
         ),
         eliminated=dict(sorted(gone.items())),
+        layout=layout_of(graph, planned, outputs.values()),
+        unfused=tuple(unfused),
     )
+
+
+def _named(ops: list[Op], values: Iterable[str]) -> set[Tensor]:
+    """The tensors of these names among what `ops` compute."""
+    written = {ref.tensor.name: ref.tensor for op in ops for ref in op.writes()}
+    unknown = [name for name in values if name not in written]
+    if unknown:
+        raise UsageError(
+            f"no operation computes {unknown[0]!r}: there is no fusion to undo",
+            hint="name the value of a part of a fused layer, as Layer.parts lists them",
+        )
+    return {written[name] for name in values}
 
 
 def _on_device(ctx: Context, node: Node) -> bool:

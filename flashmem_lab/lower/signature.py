@@ -8,11 +8,12 @@ source; its value is an argument, so that one compiled kernel serves many shapes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
-from flashmem_lab.lower.body import CTYPES, to_c
-from flashmem_lab.lower.ir import Op, Ref
+from flashmem_lab.lower.body import CTYPES, Body, to_c
+from flashmem_lab.lower.ir import Digits, Op, Ref
 from flashmem_lab.lower.layer import Arg, Storage
-from flashmem_lab.lower.textures import Texture
+from flashmem_lab.lower.textures import Panels, Texture
 
 
 @dataclass
@@ -41,24 +42,40 @@ class Signature:
 
     def view(self, name: str, ref: Ref, *, written: bool = False) -> None:
         """A strided view, read or written as NAME_AT(i0, i1, ...)."""
-        constness = "" if written else "const "
-        self.arguments.append(f"__global {constness}{CTYPES[ref.dtype]}* {name}")
+        kind = CTYPES[ref.dtype]
+        # What is written is never read: `restrict` lets loops over STORE become vectors.
+        pointer = f"{kind}* restrict" if written else f"const {kind}*"
+        self.arguments.append(f"__global {pointer} {name}")
         self.args.append(Arg("object", ref.tensor.name))
         terms = []
         if ref.offset:
             self.integer(f"{name}_o", ref.offset)
             terms.append(f"{name}_o")
         coordinates = [f"i{axis}" for axis in range(len(ref.shape))]
-        for axis, (extent, stride) in enumerate(zip(ref.shape, ref.strides, strict=True)):
+        for axis, digits in enumerate(ref.digits()):
+            terms += self._terms(f"i{axis}", f"{name}_s{axis}", digits)
+        index = " + ".join(terms) or "0"
+        upper, listed = name.upper(), ", ".join(coordinates)
+        self.defines.append(f"#define {upper}_INDEX({listed}) ({index})")
+        self.defines.append(f"#define {upper}_AT({listed}) {name}[{upper}_INDEX({listed})]")
+
+    def _terms(self, coordinate: str, stride_name: str, digits: Digits) -> list[str]:
+        """Index terms of one dimension; its digits are divided out by constants, which is cheap."""
+        terms = []
+        for place, (extent, stride) in enumerate(digits):
             if extent == 1 or stride == 0:
                 continue
-            if stride == 1:
-                terms.append(f"(i{axis})")
-            else:
-                self.integer(f"{name}_s{axis}", stride)
-                terms.append(f"(i{axis}) * {name}_s{axis}")
-        index = " + ".join(terms) or "0"
-        self.defines.append(f"#define {name.upper()}_AT({', '.join(coordinates)}) {name}[{index}]")
+            digit, below = f"({coordinate})", prod(e for e, _ in digits[place + 1 :])
+            if below > 1:
+                digit = f"({digit} / {below})"
+            if place:
+                digit = f"({digit} % {extent})"
+            if stride != 1:
+                name = stride_name if len(digits) == 1 else f"{stride_name}_{place}"
+                self.integer(name, stride)
+                digit = f"{digit} * {name}"
+            terms.append(digit)
+        return terms
 
     def texture(self, name: str, ref: str, shape: Texture, storage: Storage, half: bool) -> None:
         """A packed weight, read as NAME_AT(column, step): four output channels of one step."""
@@ -74,11 +91,29 @@ class Signature:
             x = f"(column) + {name}_columns * ((step) / {shape.height})"
             y = f"(step) % {shape.height}"
         if image:
-            read = f"read_imagef({name}, TEXELS, (int2)({x}, {y}))"
+            read = f"read_imagef({name}, (int2)({x}, {y}))"
         else:
             self.integer(f"{name}_width", shape.width)
             read = f"vload{'_half' if half else ''}4((size_t)({y}) * {name}_width + {x}, {name})"
         self.defines.append(f"#define {name.upper()}_AT(column, step) {read}")
+
+    def panels(self, name: str, ref: str, shape: Panels, storage: Storage, half: bool) -> None:
+        """A packed weight, read as NAME_AT(panel, quarter, step): four channels of a step."""
+        quarters = shape.columns // 4
+        self.args.append(Arg("object", ref))
+        if storage is Storage.IMAGE2D:
+            self.arguments.append(f"__read_only image2d_t {name}")
+            x, y = f"(step) * {quarters} + (quarter)", "(panel)"
+            if shape.folds > 1:  # the length is part of the source: dividing by it is cheap
+                x = f"(step) % {shape.steps} * {quarters} + (quarter)"
+                y = f"(panel) * {shape.folds} + (step) / {shape.steps}"
+            read = f"read_imagef({name}, (int2)({x}, {y}))"
+        else:
+            self.arguments.append(f"__global const {'half' if half else 'float'}* {name}")
+            self.integer(f"{name}_steps", shape.folds * shape.steps)
+            at = f"((size_t)(panel) * {name}_steps + (step)) * {quarters} + (quarter)"
+            read = f"vload{'_half' if half else ''}4({at}, {name})"
+        self.defines.append(f"#define {name.upper()}_AT(panel, quarter, step) {read}")
 
     def store(self, op: Op) -> None:
         """The operation's output with its body, written as STORE(e0, ..., value)."""
@@ -97,6 +132,18 @@ class Signature:
         parameters = f"{coordinates}, value" if anchored else coordinates
         body = " \\\n  ".join(lines)
         self.defines.append(f"#define STORE({parameters}) do {{ \\\n  {body} \\\n}} while (0)")
+
+    def score(self, body: Body, operands: dict[str, Ref]) -> None:
+        """A program on one value and operands, as SCORE(e0, e1, e2, e3, value) in place."""
+        lines, names = [f"const {CTYPES[body.inputs[0]]} v = (value);"], ["v"]
+        for name, ref in operands.items():
+            self.view(name, ref)
+            lines.append(f"const {CTYPES[ref.dtype]} {name}_v = {name.upper()}_AT(e0, e1, e2, e3);")
+            names.append(f"{name}_v")
+        statements, result = to_c(body, names)
+        text = " \\\n  ".join([*lines, *statements, f"(value) = {result};"])
+        macro = f"#define SCORE(e0, e1, e2, e3, value) do {{ \\\n  {text} \\\n}} while (0)"
+        self.defines.append(macro)
 
     def params(self) -> dict[str, object]:
         """What the template needs of it."""

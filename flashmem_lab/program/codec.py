@@ -123,7 +123,7 @@ def _places(spans: Mapping[str, PackedSpan]) -> tuple[dict[str, PackedSpan], int
     places: dict[str, PackedSpan] = {}
     end = 0
     for name, span in sorted(spans.items(), key=lambda item: item[1].offset):
-        places[name] = replace(span, offset=end)
+        places[name] = replace(span, offset=end, file=0)
         end = align(end + span.bytes)
     return places, end
 

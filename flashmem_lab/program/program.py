@@ -56,6 +56,7 @@ class PackedSpan:
         row_bytes: bytes of one row.
         checksums: xxh3-64 of each of the weight's blocks (`Weight.blocks`).
         block_rows: rows of each block but the last.
+        file: which of the weight files holds it; a queue of models has one for each model.
     """
 
     offset: int
@@ -63,6 +64,7 @@ class PackedSpan:
     row_bytes: int
     block_rows: int
     checksums: tuple[int, ...]
+    file: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +185,13 @@ class LayerCost:
         op_class: elemental, reusable or hierarchical.
         flops: floating point operations.
         bytes: read and written by it.
+        kind: what runs (`Layer.kind`).
     """
 
     op_class: str
     flops: int
     bytes: int
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +204,8 @@ class Program:
         transport, staging_bytes, slot_bytes: staging ring of staging_bytes // slot_bytes slots
             (both 0 for `map`); a slot holds the largest chunk.
         objects: what Alloc and Free name.
-        spans: every packed weight (device objects and host tables) in the weight file.
-        weights_key: content key of the packed weight file.
+        spans: every packed weight (device objects and host tables) in the weight files.
+        weights_key: content key of the packed weight file, or of all of them.
         memory, disk, transfer, compute: the lanes.
         kernels: distinct sources.
         layers: names by index; for traces.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -47,7 +47,7 @@ class Runtime(Protocol):
     def run(
         self,
         program: Program,
-        weights: Path,
+        weights: Path | Sequence[Path],
         inputs: Mapping[str, np.ndarray],
         *,
         repeat: int = 1,
@@ -57,7 +57,8 @@ class Runtime(Protocol):
 
         Args:
             program: what to run.
-            weights: packed weight file or bundle that holds program.spans.
+            weights: packed weight file or bundle that holds program.spans, or one file for each
+                number that they name.
             inputs: one array for each of program.inputs, of its dtype and shape.
             repeat: how many runs; preloaded weights stay from one to the next.
             progress: told of kernels built and layers run.

@@ -108,3 +108,56 @@ def test_wrong_outputs_end_with_1(
     out, err = capsys.readouterr()
     assert "WRONG" in out
     assert "the outputs differ from onnxruntime's" in err
+
+
+@pytest.mark.parametrize("transport", ["map", "copy"])
+def test_a_queue_keeps_its_cap_and_every_model_is_right(
+    device_id: str, tmp_path: Path, capsys: Capture, transport: str
+) -> None:
+    one = small_model(tmp_path / "models", name="one", seed=1)
+    other = small_model(tmp_path / "models", name="other", seed=2)
+    ran, _ = run(
+        capsys, "queue", str(one), str(other), "--device", device_id, "--rounds", "3", "--shuffle",
+        "--dim", "one:batch=4", "--dim", "other:batch=3", "--budget", "60%", "--check",
+        "--compare", "--transport", transport, "--trace", "queue.json",
+    )  # fmt: skip
+    assert len(ran["models"]) == 6
+    assert all(place["check"]["ok"] for place in ran["models"])
+    assert ran["peak_bytes"]["total"] <= ran["budget_bytes"] < ran["preload_peak_bytes"]
+    assert ran["peak_bytes"]["total"] == ran["predicted"]["peak_bytes"]
+    starts = [place["start_ms"] for place in ran["models"]]
+    assert starts == sorted(starts)
+    assert [alone["strategy"] for alone in ran["one_after_another"]] == ["preload", "greedy"]
+    assert all(a["peak_bytes"] <= ran["budget_bytes"] for a in ran["one_after_another"])
+    assert json.loads(Path("queue.json").read_text())["traceEvents"]
+
+
+def test_a_damaged_cache_of_a_queue_is_made_anew(
+    device_id: str, tmp_path: Path, capsys: Capture
+) -> None:
+    model = small_model(tmp_path / "models")
+    argv = ["queue", str(model), "--device", device_id, "--dim", "batch=2", "--budget", "min"]
+    run(capsys, *argv)
+    (packed,) = (tmp_path / "cache").glob("*.fmw")
+    data = bytearray(packed.read_bytes())
+    data[5000] ^= 1
+    packed.write_bytes(data)
+    ran, said = run(capsys, *argv, "--check")
+    assert ran["models"][0]["check"]["ok"]
+    assert "made anew" in said
+
+
+def test_a_profile_is_measured_kept_and_used(
+    device_id: str, tmp_path: Path, capsys: Capture
+) -> None:
+    model = str(small_model(tmp_path / "models"))
+    plan = ["plan", model, "--device", device_id, "--dim", "batch=4", "--budget", "100%"]
+    before, _ = run(capsys, *plan)
+    measured, _ = run(capsys, "profile", "--device", device_id, "-o", "device.json")
+    assert {"gemm", "conv", "normalise", "map"} <= measured["kinds"].keys()
+    assert all("measured" in cost["source"] for cost in measured["kinds"].values())
+    after, _ = run(capsys, *plan)
+    assert after["predicted"]["warm_ms"] != before["predicted"]["warm_ms"]
+    elsewhere, _ = run(capsys, *plan[:3], "device.json", *plan[4:])
+    assert elsewhere["device"] == "sim:device"
+    assert elsewhere["predicted"]["warm_ms"] == pytest.approx(after["predicted"]["warm_ms"])

@@ -19,7 +19,7 @@ from flashmem_lab.lower.layer import Port, View
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.runtime.opencl.query import find
 from flashmem_lab.runtime.opencl.views import read_view, write_view
-from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.ports import to_port
 
 Make = Callable[..., Any]
@@ -177,7 +177,7 @@ def test_rows_that_lie_apart(tmp_path: Path, make_chain: Make) -> None:
     """A driver's row pitch may be wider than a row."""
     chain = make_chain(layers=1, width=3, height=9000)
     span = chain.packed.spans["w0"]
-    file = WeightFile(chain.packed.path, chain.packed.spans)
+    file = WeightFiles([chain.packed.path], chain.packed.spans)
     wide = np.zeros((9000, span.row_bytes + 16), np.uint8)
     file.read_rows("w0", 0, wide[:, : span.row_bytes])
     tight = np.empty((9000, span.row_bytes), np.uint8)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flashmem_lab.device import simulated_devices
 from flashmem_lab.device.spec import DeviceSpec
-from flashmem_lab.errors import ModelError
+from flashmem_lab.errors import ModelError, UsageError
 from flashmem_lab.graph import open_graph
 from flashmem_lab.lower import LoweredModel, Precision, Storage, lower
 from flashmem_lab.lower.layer import HostCall, KernelCall, RowFetch
@@ -31,6 +31,7 @@ def lowered(
     precision: Precision = Precision.FP32,
     storage: Storage | None = None,
     integer_inputs: tuple[str, ...] = (),
+    unfused: tuple[str, ...] = (),
 ) -> LoweredModel:
     kinds = {n: TensorProto.INT64 if n in integer_inputs else TensorProto.FLOAT for n in inputs}
     graph = helper.make_graph(
@@ -42,7 +43,7 @@ def lowered(
     )
     path = folder / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
-    return lower(open_graph(path), device, precision=precision, storage=storage)
+    return lower(open_graph(path), device, precision=precision, storage=storage, unfused=unfused)
 
 
 def random(*shape: int) -> np.ndarray:
@@ -104,7 +105,7 @@ def test_attention_needs_no_copy(tmp_path: Path) -> None:
         {"y": (1, 7, 32)},
         {**{f"w{n}": random(32, 32) for n in "qkvo"}, **shape},
     )
-    assert kinds(model) == ["gemm"] * 3 + ["matmul", "softmax", "matmul", "gemm"]
+    assert kinds(model) == ["gemm"] * 3 + ["attention", "gemm"]
     assert model.eliminated == {"Reshape": 3, "Transpose": 4}
 
 
@@ -196,7 +197,7 @@ def test_a_large_head_is_split_and_its_parts_are_one_output(tmp_path: Path) -> N
     parts = [w for w in model.weights.values() if w.origin == "w"]
     assert len(parts) == len(model.layers) > 10
     assert max(p.device_bytes for p in parts) <= 512 * 20000 * 4 // 32 + 512 * 64 * 16
-    assert sum(p.width for p in parts) * 4 == 20000
+    assert sum(p.width * p.height for p in parts) * 4 == 512 * 20000
     assert len(model.buffers) == 2
 
 
@@ -215,6 +216,29 @@ def test_no_image_passes_the_limits_of_the_device(tmp_path: Path, storage: Stora
     images = [w for w in model.weights.values() if w.storage is Storage.IMAGE2D]
     assert bool(images) == (storage is Storage.IMAGE2D)
     assert all(w.width <= 256 and w.height <= 64 for w in images)
+
+
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("width", [8, 24, 256])
+def test_groups_are_shared_out_where_an_image_is_too_narrow(
+    operator: str, width: int, tmp_path: Path
+) -> None:
+    """12 groups of 18 channels: 5 texels each, so 1 group is too wide for 8 texels in 2 folds."""
+    small = replace(CPU, limits=replace(CPU.limits, image_width=width, image_height=64))
+    per_group = (216, 12) if operator == "Conv" else (144, 18)
+    model = lowered(
+        tmp_path,
+        [node(operator, "x w", "y", group=12)],
+        {"x": (1, 144, 8, 8)},
+        {"y": (1, 216, 6, 6) if operator == "Conv" else (1, 216, 10, 10)},
+        {"w": random(*per_group, 3, 3)},
+        device=small,
+    )
+    assert all(w.width <= width and w.height <= 64 for w in model.weights.values())
+    assert len(model.layers) == {8: 24, 24: 6, 256: 1}[width]
+    assert sum(layer.flops for layer in model.layers) == 2 * 12 * 18 * 9 * 12 * (
+        36 if operator == "Conv" else 64
+    )
 
 
 def test_half_precision_halves_textures_and_leaves_vectors(tmp_path: Path) -> None:
@@ -312,3 +336,39 @@ def test_normalisation_behind_a_view_of_a_convolution_is_not_folded(tmp_path: Pa
         {"w": random(4, 3, 1, 1), **vectors},
     )
     assert not any(step.op == "scale" for step in model.weights["w"].recipe.steps)
+
+
+def test_a_fusion_can_be_undone_at_a_named_value(tmp_path: Path) -> None:
+    """MatMul+Add+GELU+residual: the bias stays with the product, the rest can be cut off."""
+    scalars = {k: np.array(v, np.float32) for k, v in (("root", 1.4), ("one", 1), ("half", 0.5))}
+    nodes = [
+        node("MatMul", "x w", "p"),
+        node("Add", "p b", "h"),
+        node("Div", "h root", "d"),
+        node("Erf", "d", "e"),
+        node("Add", "e one", "a"),
+        node("Mul", "h a", "m"),
+        node("Mul", "m half", "g"),
+        node("Add", "g x", "y"),
+    ]
+    files = {"w": random(32, 32), "b": random(32), **scalars}
+    graph = (tmp_path, nodes, {"x": (1, 6, 32)}, {"y": (1, 6, 32)}, files)
+    (fused,) = lowered(*graph).layers
+    assert [(part.kind, part.value) for part in fused.parts] == [
+        ("gemm", "h"),
+        ("map", "g"),
+        ("map", "y"),
+    ]
+    assert fused.parts[0].nodes == ("p", "h")
+    assert fused.parts[0].flops == 2 * 6 * 32 * 32 + 6 * 32
+    # x and w and b; the product's rows alone leave the first part.
+    assert fused.parts[0].bytes_read == 4 * (6 * 32 + 32 * 32 + 32)
+    assert fused.parts[1].bytes_read == fused.parts[1].bytes_written == 4 * 6 * 32
+    for cut, names in (("h", [2, 6]), ("g", [7, 1])):
+        model = lowered(*graph, unfused=(cut,))
+        assert [len(layer.nodes) for layer in model.layers] == names
+        assert model.unfused == (cut,)
+        assert model.layers[0].writes == (cut,)
+    assert len(lowered(*graph, unfused=("h", "g")).layers) == 3
+    with pytest.raises(UsageError, match="no fusion to undo"):
+        lowered(*graph, unfused=("nothing",))

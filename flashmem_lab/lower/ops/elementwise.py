@@ -64,8 +64,8 @@ def _finish(ctx: Context, node: Node, w: Writer, result: str) -> bool:
     wrap = _WRAPS.get(ctx.type_of(node.outputs[0]).dtype)
     if wrap:
         result = w.emit(w.dtype(result), f"({wrap}){{0}}", result)
-    out = ctx.output(node)
-    ctx.map([node.name], out, w.operands, w.body(result))
+    alone = w.operands[0] if len(w.operands) == 1 else None  # keeps its order: that needs no copy
+    ctx.map([node.name], ctx.output(node, like=alone), w.operands, w.body(result))
     return True
 
 

@@ -24,6 +24,9 @@ def pad(ctx: Context, node: Node) -> bool:
     given = ctx.numbers(ctx.optional(node, 1))
     if given is None:
         return False
+    if not given.any():
+        ctx.values[node.outputs[0]] = ref  # padding by nothing is a view
+        return True
     axes, fill = np.arange(rank), np.zeros(1)
     if name := ctx.optional(node, 3):
         found = ctx.numbers(name)

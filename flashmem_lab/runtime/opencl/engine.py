@@ -30,7 +30,7 @@ from flashmem_lab.runtime.opencl.transports import (
     StagingRing,
     WeightTransport,
 )
-from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.ports import to_port
 
 
@@ -76,7 +76,7 @@ class Engine:
         self,
         device: OpenDevice,
         program: Program,
-        file: WeightFile,
+        file: WeightFiles,
         kernels: Sequence[cl.Kernel],
         ledger: Ledger,
     ) -> None:

@@ -14,7 +14,7 @@ from flashmem_lab.program.program import HostStep, PackedSpan
 from flashmem_lab.program.sources import dtype_of
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.views import read_view, write_view
-from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 
 
 class HostSide:
@@ -32,7 +32,7 @@ class HostSide:
         self,
         queue: cl.CommandQueue,
         objects: DeviceObjects,
-        file: WeightFile,
+        file: WeightFiles,
         spans: Mapping[str, PackedSpan],
         inputs: Mapping[str, np.ndarray],
     ) -> None:

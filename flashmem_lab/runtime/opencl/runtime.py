@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from time import perf_counter_ns
@@ -23,7 +23,7 @@ from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.query import find, spec_of
 from flashmem_lab.runtime.opencl.residency import ResidencySampler
 from flashmem_lab.runtime.opencl.warmup import finishes_at_launch, first_launches
-from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.ports import check_inputs
 from flashmem_lab.trace.trace import Trace
 
@@ -78,7 +78,7 @@ class OpenCLRuntime:
     def run(
         self,
         program: Program,
-        weights: Path,
+        weights: Path | Sequence[Path],
         inputs: Mapping[str, np.ndarray],
         *,
         repeat: int = 1,
@@ -92,7 +92,7 @@ class OpenCLRuntime:
         if repeat < 1:
             raise UsageError(f"a program runs at least once, not {repeat} times")
         arrays = check_inputs(program.inputs, inputs)
-        file = WeightFile(weights, program.spans)
+        file = WeightFiles([weights] if isinstance(weights, Path) else weights, program.spans)
         try:
             begun_ns = perf_counter_ns()
             kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))

@@ -14,7 +14,7 @@ from flashmem_lab.errors import PlanError
 from flashmem_lab.program.program import PackedSpan, Program, Read, Upload
 from flashmem_lab.runtime.opencl.mapping import Mapped, map_rows
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
-from flashmem_lab.runtime.opencl.weightfile import WeightFile
+from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 
 _DAMAGED = "the plan or bundle is damaged: make it anew"
 
@@ -90,7 +90,7 @@ class CopyTransport:
         self,
         program: Program,
         *,
-        file: WeightFile,
+        file: WeightFiles,
         objects: DeviceObjects,
         queue: cl.CommandQueue,
         ring: StagingRing,
@@ -176,7 +176,7 @@ class MapTransport:
         self,
         program: Program,
         *,
-        file: WeightFile,
+        file: WeightFiles,
         objects: DeviceObjects,
         queue: cl.CommandQueue,
     ) -> None:

@@ -1,4 +1,4 @@
-"""Reading the packed weight file: straight into given memory, every block checked.
+"""Reading packed weight files: straight into given memory, every block checked.
 
 Reads go through the page cache (`preadv`), never through a mapping: mapped pages would count as
 memory of this process, which must not hold a second copy of the weights.
@@ -7,7 +7,7 @@ memory of this process, which must not hold a second copy of the weights.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +20,37 @@ from flashmem_lab.program.program import PackedSpan
 _IOV_MAX = 1024  # buffers of one preadv; POSIX guarantees 16, Linux and macOS take 1024
 
 
-class WeightFile:
-    """An open packed weight file (or bundle).
+class WeightFiles:
+    """Open packed weight files (or a bundle).
 
     Args:
-        path: the file.
-        spans: where each weight lies; offsets from the start of the file.
+        paths: the files, as the spans number them.
+        spans: where each weight lies; offsets from the start of its file.
 
     Raises:
-        FlashMemError: it cannot be opened.
+        FlashMemError: one cannot be opened.
     """
 
-    def __init__(self, path: Path, spans: Mapping[str, PackedSpan]) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[Path], spans: Mapping[str, PackedSpan]) -> None:
+        self._paths = paths
         self._spans = spans
         self._checked: set[tuple[str, int]] = set()  # blocks of host tables seen whole
+        self._files: list[int] = []
         try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            for path in paths:
+                self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
+            self.close()
             raise from_os_error(error, "opening packed weights") from error
         if hasattr(os, "posix_fadvise"):
-            # Weights lie in the file in order of use: read far ahead.
-            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            for file in self._files:
+                # Weights lie in a file in order of use: read far ahead.
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def close(self) -> None:
-        """Closes the file."""
-        os.close(self._file)
+        """Closes the files."""
+        while self._files:
+            os.close(self._files.pop())
 
     def read_rows(self, weight: str, first_row: int, into: NDArray[np.uint8]) -> None:
         """Reads rows of a weight and compares them with their checksums.
@@ -64,7 +69,7 @@ class WeightFile:
         self._fill(weight, span.offset + first_row * span.row_bytes, into)
         for at in range(0, len(into), span.block_rows):
             block = np.ascontiguousarray(into[at : at + span.block_rows])
-            check_rows(span, first_row + at, block.data, weight=weight, file=self._path)
+            check_rows(span, first_row + at, block.data, weight=weight, file=self._paths[span.file])
 
     def whole(self, weight: str) -> NDArray[np.uint8]:
         """All bytes of a weight, checked; shape (bytes,)."""
@@ -120,13 +125,14 @@ class WeightFile:
             offset = self._fill_views(weight, offset, views[at : at + _IOV_MAX])
 
     def _fill_views(self, weight: str, offset: int, views: list[memoryview]) -> int:
+        file = self._spans[weight].file
         while views:
             try:
-                count = os.preadv(self._file, views, offset)
+                count = os.preadv(self._files[file], views, offset)
             except OSError as error:
                 raise from_os_error(error, f"reading packed weights of {weight!r}") from error
             if count == 0:
-                raise CacheCorrupt(self._path, weight)
+                raise CacheCorrupt(self._paths[file], weight)
             offset += count
             while views and count >= len(views[0]):  # a read may stop anywhere
                 count -= len(views.pop(0))

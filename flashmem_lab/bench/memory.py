@@ -1,0 +1,225 @@
+"""What models hold on the device: least, at three budgets, and preloaded, beside the paper's.
+
+Each figure is of a run of its own: `flashmem-lab run` in a child process, on a model of the zoo
+made for it, with the ledger's peak and the time average of the first run. The paper's averages are
+of an Adreno 750; what a model holds depends on its plan and layers, and for the average on how
+fast the device computes beside its disk, so only peaks compare between machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flashmem_lab import zoo
+from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.paper import MEASURED
+from flashmem_lab.cli.console import print_json, print_table
+from flashmem_lab.errors import FlashMemError
+
+BUDGETS = ("10%", "30%", "60%")
+
+
+@dataclass(frozen=True, slots=True)
+class AtBudget:
+    """One run.
+
+    Attributes:
+        budget: as it was asked for.
+        budget_bytes: what that is.
+        peak_bytes, average_bytes: most held at once, and the mean over the time of the first run.
+        first_run_ms: from nothing on the device to the output.
+        rel_l2: relative L2 error against onnxruntime, or None if that was not asked for.
+    """
+
+    budget: str
+    budget_bytes: int
+    peak_bytes: int
+    average_bytes: int
+    first_run_ms: float
+    rel_l2: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model.
+
+    Attributes:
+        model: name in the zoo.
+        weight_bytes: of all weights on the device, in the precision asked for.
+        preload_peak_bytes, least_bytes: what full preload holds, and the least feasible budget.
+        runs: one for each budget.
+        preload: the run with everything loaded before the first layer.
+        paper_average_mb: FlashMem's average on its phone, MB, or None.
+    """
+
+    model: str
+    weight_bytes: int
+    preload_peak_bytes: int
+    least_bytes: int
+    runs: tuple[AtBudget, ...]
+    preload: AtBudget
+    paper_average_mb: float | None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the bench; prints a table, or JSON, or writes Markdown."""
+    options = _options(arguments)
+    facts = machine(("pyopencl", "numpy", *(("onnxruntime",) if options.check else ())))
+    rows = []
+    for name in options.models:
+        with _model(name, options.folder) as (path, cache):
+            row = _measure(name, path, cache, options)
+        rows.append(row)
+        print(f"{name}: done", file=sys.stderr, flush=True)
+    if options.markdown is not None:
+        options.markdown.write_text(_markdown(rows, facts, options), "utf-8")
+    if options.json:
+        data: dict[str, Any] = {"schema": "flashmem-lab/bench-memory/1", "machine": facts}
+        data |= {"precision": options.precision, "models": [asdict(row) for row in rows]}
+        print_json(data)
+    elif options.markdown is None:
+        print_table(_cells(rows), columns=_columns(options.budgets))
+        print(sentence(facts))
+    return 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("flashmem-lab bench memory", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--models", nargs="+", default=list(MEASURED), choices=zoo.names())
+    parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp16")
+    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
+    parser.add_argument("--check", action="store_true", help="compare every run with onnxruntime")
+    parser.add_argument(
+        "--folder", type=Path, help="where models are, or are made and kept; else they are deleted"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def _model(name: str, folder: Path | None) -> Iterator[tuple[Path, Path]]:
+    """The model's file and a folder for its packed weights; both go with a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch:
+        home = (folder or Path(scratch)) / name
+        path = home / f"{name}.onnx"
+        if not path.exists():
+            room = shutil.disk_usage(home if home.exists() else Path(scratch)).free
+            needed = zoo.entry(name).data_bytes * 2  # the model, and its packed weights
+            if room < needed:
+                raise FlashMemError(
+                    f"{name} needs {needed >> 30} GiB of disk, {room >> 30} are free",
+                    hint="name another disk with --folder, or fewer models with --models",
+                )
+            zoo.make(name, home)
+        yield path, Path(scratch) / "packed"
+
+
+def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) -> Row:
+    runs = [_run(path, cache, budget, (), options) for budget in options.budgets]
+    whole = _run(path, cache, "100%", ("--strategy", "preload"), options)
+    paper = MEASURED.get(name)
+    return Row(
+        model=name,
+        weight_bytes=whole["weight_bytes"],
+        preload_peak_bytes=whole["preload_peak_bytes"],
+        least_bytes=whole["min_budget_bytes"],
+        runs=tuple(map(_at_budget, options.budgets, runs)),
+        preload=_at_budget("100%", whole),
+        paper_average_mb=paper.average_mb if paper else None,
+    )
+
+
+def _run(
+    path: Path, cache: Path, budget: str, more: Sequence[str], options: argparse.Namespace
+) -> dict[str, Any]:
+    command = [sys.executable, "-m", "flashmem_lab", "run", str(path), "--budget", budget, "--json"]
+    command += ["--device", options.device, "--precision", options.precision, *more]
+    command += ["--check"] if options.check else []
+    environment = {**os.environ, "FLASHMEM_LAB_CACHE": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise FlashMemError(f"{path.stem} at {budget}: {done.stderr.strip()[-500:]}")
+    ran: dict[str, Any] = json.loads(done.stdout)
+    return ran
+
+
+def _at_budget(budget: str, ran: dict[str, Any]) -> AtBudget:
+    return AtBudget(
+        budget=budget,
+        budget_bytes=ran["budget_bytes"],
+        peak_bytes=ran["peak_bytes"]["total"],
+        average_bytes=ran["average_bytes"],
+        first_run_ms=ran["first_run_ms"],
+        rel_l2=ran["check"]["rel_l2"] if ran["check"] else None,
+    )
+
+
+# --- what people see -----------------------------------------------------------------------
+
+
+def _columns(budgets: Sequence[str]) -> list[str]:
+    return [
+        "model",
+        "weights",
+        "preload",
+        "least",
+        *(f"{budget}: peak, average" for budget in budgets),
+        "paper, average",
+        *(f"{budget} first run / preload's" for budget in budgets),
+        "preload first run",
+    ]
+
+
+def _cells(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for row in rows:
+        yield [
+            row.model,
+            _mb(row.weight_bytes),
+            _mb(row.preload_peak_bytes),
+            _mb(row.least_bytes),
+            *(f"{_mb(run.peak_bytes)}, {_mb(run.average_bytes)}" for run in row.runs),
+            "" if row.paper_average_mb is None else f"{row.paper_average_mb:g}",
+            *(f"{run.first_run_ms / row.preload.first_run_ms:.2f}" for run in row.runs),
+            f"{row.preload.first_run_ms / 1e3:.1f} s",
+        ]
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:.1f}"
+
+
+def _markdown(rows: Sequence[Row], facts: dict[str, str], options: argparse.Namespace) -> str:
+    columns = _columns(options.budgets)
+    lines = [
+        "# Memory on the device",
+        "",
+        f"Made by `flashmem-lab bench memory --precision {options.precision}`. Sizes in MB (10^6",
+        "bytes). A percentage is a budget between the least feasible one and full preload. Peaks",
+        "are those of the runtime's ledger of every image and buffer, weights, activations and",
+        "staging together; averages are over the time of the first run, as in the paper. The last",
+        "columns compare the time of that run, from nothing on the device to the output, with the",
+        "same run when every weight is loaded before the first layer.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(cells) + " |" for cells in _cells(rows)),
+        "",
+        f"Measured on {sentence(facts)}.",
+    ]
+    worst = [run.rel_l2 for row in rows for run in (*row.runs, row.preload) if run.rel_l2]
+    if worst:
+        lines += ["", f"All outputs within {max(worst):.1g} of onnxruntime (relative L2 error)."]
+    return "\n".join(lines) + "\n"

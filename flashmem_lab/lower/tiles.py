@@ -1,0 +1,129 @@
+"""Launches for processors whose work-items each own a core: one work-item, one block of the result.
+
+A work-item packs a panel of one operand (texels, or pixels under the taps of a convolution) and
+runs a register tile over it, so that each texel is read once for many rows. Sizes are for caches of
+32 KiB and 512 KiB a core, and for 32 vector registers of 16 floats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from flashmem_lab.lower.ir import Op
+from flashmem_lab.lower.signature import Signature
+from flashmem_lab.lower.textures import MOST_COLUMNS, panel_columns
+
+LANES = 16  # floats of a vector
+TILE_ROWS = 8  # of a register tile; with two vectors of sums each
+DEPTH = 256  # steps of a panel
+BLOCK = 256  # rows of a block of a product
+PIXELS = 256  # of a block of a convolution
+CHANNELS = 64  # output channels of a block of a convolution
+CONV_STEPS = 144  # steps of a convolution's panel, about
+MOST_TAPS = 1024  # a window beyond that would outgrow the stack
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a kernel is launched.
+
+    Attributes:
+        template: file in kernels/.
+        params: template parameters, besides those of the signature.
+        global_size, local_size: work-items.
+    """
+
+    template: str
+    params: dict[str, object]
+    global_size: tuple[int, ...]
+    local_size: tuple[int, ...]
+
+
+def up(value: int, unit: int) -> int:
+    """`value` rounded up to a multiple of `unit`."""
+    return -(-value // unit) * unit
+
+
+def power_of_two(value: int, most: int) -> int:
+    """Least power of two that is >= value, at most `most`."""
+    return min(most, 1 << max(0, value - 1).bit_length())
+
+
+def even(count: int, most: int, unit: int) -> int:
+    """Size of the blocks, multiples of `unit`, that share `count` evenly, `most` at most."""
+    blocks = -(-count // most)
+    return up(-(-count // blocks), unit)
+
+
+def panel_product(op: Op, s: Signature) -> Geometry:
+    """Rows of `a` times a texture, or times an activation `b`."""
+    for name, ref in op.operands.items():
+        s.view(name, ref)
+    s.store(op)
+    b0, b1, m, n = op.out.shape
+    s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
+    rows = power_of_two(m, TILE_ROWS)
+    columns = panel_columns(n) if op.weight else MOST_COLUMNS
+    block = even(m, BLOCK, rows)
+    s.integer("block", block)
+    params: dict[str, object] = {
+        "textured": int(op.weight is not None),
+        "tile_rows": rows, "lanes": MOST_COLUMNS // LANES, "columns": columns,
+        "most_rows": BLOCK, "depth": DEPTH,
+    }  # fmt: skip
+    size = (-(-n // columns), -(-m // block), b0 * b1)
+    return Geometry("panel_product.cl", params, size, (1, 1, 1))
+
+
+def by_panels(op: Op, cpu: bool) -> bool:
+    """True if the operation's weight is laid out, and read, by panels."""
+    if op.kind == "conv":
+        return cpu and _int(op, "kh") * _int(op, "kw") <= MOST_TAPS
+    return cpu and op.kind == "gemm"
+
+
+def panel_conv(op: Op, s: Signature) -> Geometry:
+    """Convolution as a product of channels and pixels; the pixels of a plane are one row."""
+    x, (n, channels, height, width) = op.operands["x"], op.out.shape
+    flat = [ref.reshape((n, channels, 1, height * width)) for ref in (op.out, *op.extras)]
+    refs = [ref for ref in flat if ref is not None]
+    if len(refs) == len(flat):
+        op = replace(op, out=refs[0], extras=refs[1:])
+    s.view("x", x)
+    s.store(op)
+    groups = _int(op, "groups")
+    group_in, group_out = x.shape[1] // groups, channels // groups
+    columns = panel_columns(group_out)
+    block = columns * min(-(-group_out // columns), CHANNELS // columns)
+    pixels = even(height * width, PIXELS, 2 * LANES)
+    s.integers(
+        in_height=x.shape[2], in_width=x.shape[3], x_size=x.tensor.size,
+        out_width=width, out_pixels=height * width, group_in=group_in, group_out=group_out,
+        block_channels=block, block_pixels=pixels,
+    )  # fmt: skip
+    taps = _int(op, "kh") * _int(op, "kw")
+    neighbours = width == 1 or x.strides[3] == 1
+    rows_follow = height == 1 or x.strides[2] == x.shape[3]
+    params: dict[str, object] = {
+        **window(op),
+        "flat": int(len(refs) == len(flat)),
+        "shifted": int(
+            (op.attrs["sh"], op.attrs["sw"]) == (1, 1)
+            and not x.split and width == x.shape[3] and neighbours and rows_follow
+        ),
+        "inputs": max(1, CONV_STEPS // taps),
+        "columns": columns, "channels": CHANNELS, "pixels": PIXELS, "tile_rows": TILE_ROWS,
+    }  # fmt: skip
+    size = (-(-height * width // pixels), groups * -(-group_out // block), n)
+    return Geometry("panel_conv.cl", params, size, (1, 1, 1))
+
+
+def window(op: Op) -> dict[str, object]:
+    """Template parameters of a convolution's or a pool's window."""
+    return {key: op.attrs[key] for key in ("kh", "kw", "sh", "sw", "dh", "dw", "ph", "pw")}
+
+
+def _int(op: Op, name: str) -> int:
+    value = op.attrs[name]
+    assert isinstance(value, int), f"{op.kind}.{name} is an integer"
+    return value

@@ -1,0 +1,67 @@
+"""The table of `bench memory`: what it says is what the runs said."""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flashmem_lab.bench import memory
+from flashmem_lab.errors import FlashMemError
+
+
+def ran(budget: int, took: float) -> dict[str, Any]:
+    return {
+        "weight_bytes": 50_000_000,
+        "preload_peak_bytes": 60_000_000,
+        "min_budget_bytes": 7_000_000,
+        "budget_bytes": budget,
+        "peak_bytes": {"total": budget - 5},
+        "average_bytes": budget // 2,
+        "first_run_ms": took,
+        "check": {"rel_l2": 2e-4},
+    }
+
+
+def test_rows_hold_the_figures_of_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = []
+
+    def child(command: list[str], **_: object) -> argparse.Namespace:
+        commands.append(command)
+        budget = command[command.index("--budget") + 1]
+        figures = ran(
+            {"10%": 12_000_000, "100%": 60_000_000}[budget], {"10%": 30.0}.get(budget, 20.0)
+        )
+        return argparse.Namespace(returncode=0, stdout=json.dumps(figures), stderr="")
+
+    monkeypatch.setattr(subprocess, "run", child)
+    (tmp_path / "resnet50").mkdir()
+    (tmp_path / "resnet50" / "resnet50.onnx").write_bytes(b"there")
+    table = tmp_path / "memory.md"
+    argv = ["--models", "resnet50", "--budgets", "10%", "--folder", str(tmp_path), "--check"]
+    assert memory.main([*argv, "--json", "--markdown", str(table)]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    assert row["runs"][0]["peak_bytes"] == 11_999_995
+    assert row["paper_average_mb"] == 83
+    line = next(line for line in table.read_text().splitlines() if line.startswith("| resnet50"))
+    assert "| 12.0, 6.0 | 83 | 1.50 |" in line
+    assert commands[-1][-3:-1] == ["--strategy", "preload"]
+    assert all("--check" in command for command in commands)
+
+
+def test_a_run_that_fails_stops_the_bench_with_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda *_, **__: argparse.Namespace(returncode=1, stdout="", stderr="error: no device"),
+    )
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "vit" / "vit.onnx").write_bytes(b"there")
+    with pytest.raises(FlashMemError, match="no device"):
+        memory.main(["--models", "vit", "--folder", str(tmp_path)])
