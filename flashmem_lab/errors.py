@@ -42,10 +42,23 @@ class UnsupportedOperators(ModelError):
 
     def __init__(self, operators: list[str]) -> None:
         super().__init__(
-            f"{len(operators)} operator(s) are unknown: {', '.join(operators)}",
-            hint="export the model with standard ONNX operators (opset 11 to 23)",
+            f"{len(operators)} operator(s) cannot be run: {', '.join(operators)}",
+            hint=_hint(operators),
         )
         self.operators = operators
+
+
+def _hint(operators: list[str]) -> str:
+    """Control flow is standard, but must be settled before anything can be planned."""
+    if any(name.split(" ")[0] in _CONTROL for name in operators):
+        return (
+            "If, Loop and Scan run only where their conditions and lengths are known when the "
+            "model is opened: give input shapes, or export by tracing instead of scripting"
+        )
+    return "export the model with standard ONNX operators (opset 11 to 28)"
+
+
+_CONTROL = {"ai.onnx::If", "ai.onnx::Loop", "ai.onnx::Scan"}
 
 
 class InputError(FlashMemError):

@@ -6,7 +6,6 @@ function that needs it, so that importing this module costs little.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
+from flashmem_lab.folders import cache_directory
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plans import load_plan, plan_document, save_plan
 
@@ -61,8 +61,6 @@ Progress = Callable[[str, int, int], None]
 
 Say = Callable[[str], None]
 """Told in a sentence of something that people should know, such as a cache that was mended."""
-
-_ENVIRONMENT = "FLASHMEM_LAB_CACHE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +157,6 @@ def make_plan(
 
 
 # --- program and run -----------------------------------------------------------------------
-
-
-def cache_directory() -> Path:
-    """Where packed weights are kept: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
-    if given := os.environ.get(_ENVIRONMENT):
-        return Path(given)
-    import platformdirs
-
-    return platformdirs.user_cache_path("flashmem-lab") / "weights"
 
 
 def compile_plan(

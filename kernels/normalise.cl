@@ -4,14 +4,35 @@
 // Two passes for the moments: the variance of x - mean, since E[x^2] - E[x]^2 cancels.
 // global ({{ group }}, R2, R0*R1), local ({{ group }},1,1).
 {{ defines }}
+{% if not vectors %}
 JOIN(join_sum, acc + v)
+{% endif %}
 
 __kernel void normalise(
     {{ arguments }}) {
-  SCRATCH
   const int r2 = get_global_id(1);
   const int r0 = get_global_id(2) / middle;
   const int r1 = get_global_id(2) % middle;
+{% if vectors %}
+  ROW
+{% if centred %}
+  PAD(0.0f)
+  float16 sums = 0.0f;
+  for (int j = 0; j < used; j++) sums += row[j];
+  const float mean = sum_of(sums) / count;
+{% else %}
+  const float mean = 0.0f;
+{% endif %}
+  PAD(mean)
+  float16 squares = 0.0f;
+  for (int j = 0; j < used; j++) {
+    row[j] -= mean;
+    squares = fma(row[j], row[j], squares);
+  }
+  const float scale = 1.0f / sqrt(sum_of(squares) / count + {{ epsilon }});
+  for (int i = 0; i < count; i++) STORE(r0, r1, r2, i, ((const float*)row)[i] * scale);
+{% else %}
+  SCRATCH
 {% if centred %}
   float sum = 0.0f;
   for (int i = FIRST; i < count; i += {{ group }}) sum += X_AT(r0, r1, r2, i);
@@ -27,4 +48,5 @@ __kernel void normalise(
   const float scale = 1.0f / sqrt(join_sum(squares, scratch) / count + {{ epsilon }});
   for (int i = FIRST; i < count; i += {{ group }})
     STORE(r0, r1, r2, i, (X_AT(r0, r1, r2, i) - mean) * scale);
+{% endif %}
 }

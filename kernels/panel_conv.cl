@@ -4,34 +4,39 @@
 {% set lanes = 2 %}
 // Convolution {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW, as a product: rows are output
 // channels, columns are pixels, steps are taps of input channels.
-// W: RGBA texture, x = group * ceil(oc/4) + oc/4, y = (ic * KH + ky) * KW + kx.
-// One work-item computes {{ channels }} channels x {{ pixels }} pixels; {{ inputs }} input channels at a time.
-// global (ceil(OH*OW/{{ pixels }}), G * ceil(group_out/{{ channels }}), N), local (1,1,1).
+// W: RGBA texture, x = ((ic * KH + ky) * KW + kx) * {{ columns // 4 }} + oc%{{ columns }}/4, y = oc/{{ columns }} in its group.
+// One work-item computes block_channels (at most {{ channels }}) x block_pixels (at most {{ pixels }}),
+// {{ inputs }} input channels at a time.
+// global (ceil(OH*OW/block_pixels), G * ceil(group_out/block_channels), N), local (1,1,1).
 // Taps outside the plane count 0; pixels past the last and channels past the group are not stored.
 {{ defines }}
+// From the first of the input channels at hand to channel c, in elements.
+#define PLANE(c) (X_INDEX(0, base + (c), 0, 0) - X_INDEX(0, base, 0, 0))
 
 __kernel void panel_conv(
     {{ arguments }}) {
   float16 panel[{{ inputs * taps * lanes }}];
   float weights[{{ inputs * taps * channels }}];
   float16 sums[{{ channels * pixels // 16 }}];
-  const int start = get_global_id(0) * {{ pixels }};
-  const int pixels = min({{ pixels }}, out_pixels - start);
-  const int blocks = (group_out + {{ channels - 1 }}) / {{ channels }};
+  const int start = get_global_id(0) * block_pixels;
+  const int pixels = min(block_pixels, out_pixels - start);
+  const int blocks = (group_out + block_channels - 1) / block_channels;
   const int group = get_global_id(1) / blocks;
-  const int first = (get_global_id(1) % blocks) * {{ channels }};
-  const int channels = min({{ channels }}, group_out - first);
-  const int quarters = (group_out + 3) / 4;
+  const int first = (get_global_id(1) % blocks) * block_channels;
+  const int channels = min(block_channels, group_out - first);
+  const int panels = (group_out + {{ columns - 1 }}) / {{ columns }};
+  const int first_panel = group * panels + first / {{ columns }};
   const int n = get_global_id(2);
-  const int plane = X_INDEX(0, 1, 0, 0) - X_INDEX(0, 0, 0, 0);
   const int16 count = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int ic = 0; ic < group_in; ic += {{ inputs }}) {
     const int inputs = min({{ inputs }}, group_in - ic);
     const int steps = inputs * {{ taps }};
-    for (int step = 0; step < steps; step++)
-      for (int q = 0; q < (channels + {{ tile_rows - 1 }}) / {{ tile_rows }} * {{ tile_rows // 4 }}; q++)
-        vstore4(W_AT(group * quarters + min(first / 4 + q, quarters - 1), ic * {{ taps }} + step),
-                step * {{ channels // 4 }} + q, weights);
+    const int base = group * group_in + ic;
+    for (int j = 0; j * {{ columns }} < channels; j++)
+      for (int step = 0; step < steps; step++)
+        for (int q = 0; q < {{ columns // 4 }}; q++)
+          vstore4(W_AT(first_panel + j, q, ic * {{ taps }} + step), q,
+                  weights + step * {{ channels }} + j * {{ columns }});
     for (int p = 0; p < pixels; p += {{ 16 * lanes }}) {
 {% for v in range(lanes) %}
       const int16 pixel{{ v }} = min(start + p + {{ 16 * v }} + count, out_pixels - 1);
@@ -48,12 +53,12 @@ __kernel void panel_conv(
 {% if shifted %}
           // Rows of input and output are equally long: neighbours stay neighbours.
           const int shift = start + p + (ky * {{ dh }} - {{ ph }}) * in_width + kx * {{ dw }} - {{ pw }};
-          const int from = X_INDEX(n, group * group_in + ic, 0, 0) + shift;
-          if (from >= 0 && from + (inputs - 1) * plane + {{ 16 * lanes }} <= x_size) {
+          const int from = X_INDEX(n, base, 0, 0) + shift;
+          if (from >= 0 && from + PLANE(inputs - 1) + {{ 16 * lanes }} <= x_size) {
             for (int c = 0; c < inputs; c++) {
 {% for v in range(lanes) %}
               panel[(c * {{ taps }} + tap) * {{ lanes }} + {{ v }}] =
-                  select((float16)(0.0f), vload16({{ v }}, x + from + c * plane), inside{{ v }});
+                  select((float16)(0.0f), vload16({{ v }}, x + from + PLANE(c)), inside{{ v }});
 {% endfor %}
             }
             continue;
@@ -61,12 +66,12 @@ __kernel void panel_conv(
 {% endif %}
           int at[{{ 16 * lanes }}], within[{{ 16 * lanes }}];
 {% for v in range(lanes) %}
-          vstore16(select((int16)(0), (int16)(X_INDEX(n, group * group_in + ic, y{{ v }} + ky * {{ dh }}, x{{ v }} + kx * {{ dw }})), inside{{ v }}), {{ v }}, at);
+          vstore16(select((int16)(0), (int16)(X_INDEX(n, base, y{{ v }} + ky * {{ dh }}, x{{ v }} + kx * {{ dw }})), inside{{ v }}), {{ v }}, at);
           vstore16(inside{{ v }}, {{ v }}, within);
 {% endfor %}
           for (int c = 0; c < inputs; c++) {
             float* line = (float*)(panel + (c * {{ taps }} + tap) * {{ lanes }});
-            for (int i = 0; i < {{ 16 * lanes }}; i++) line[i] = within[i] ? x[at[i] + c * plane] : 0.0f;
+            for (int i = 0; i < {{ 16 * lanes }}; i++) line[i] = within[i] ? x[at[i] + PLANE(c)] : 0.0f;
           }
         }
       }

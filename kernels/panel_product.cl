@@ -1,32 +1,32 @@
 {% from "panel.h" import tile %}
 {% include "common.h" %}
-// out[b0,b1,m,n] = sum_k a[b0,b1,m,k] w[k,n], one work-item a block of {{ block }} rows x {{ 16 * lanes }} columns.
+// out[b0,b1,m,n] = sum_k a[b0,b1,m,k] w[k,n], one work-item a block of
+// `block` rows (at most {{ most_rows }}) x {{ columns }} columns.
 {% if textured %}
-// W: RGBA texture, x = n/4, y = k; one texel = 4 consecutive n of step k.
+// W: RGBA texture, x = k * {{ columns // 4 }} + n%{{ columns }}/4, y = n/{{ columns }}; one texel = 4 consecutive n of step k.
 {% else %}
 // w = b[b0,b1,k,n], a strided buffer.
 {% endif %}
 // {{ depth }} steps of the reduction at a time are packed into a panel, which all rows then use.
-// global (ceil(N/{{ 16 * lanes }}), ceil(M/{{ block }}), B0*B1), local (1,1,1).
+// global (ceil(N/{{ columns }}), ceil(M/block), B0*B1), local (1,1,1).
 // Rows past M repeat row M-1, columns past N the last one; neither is stored.
 {{ defines }}
 
 __kernel void panel_product(
     {{ arguments }}) {
   float16 panel[{{ depth * lanes }}];
-  float16 sums[{{ block * lanes }}];
-  const int n = get_global_id(0) * {{ 16 * lanes }};
-  const int top = get_global_id(1) * {{ block }};
+  float16 sums[{{ most_rows * lanes }}];
+  const int n = get_global_id(0) * {{ columns }};
+  const int top = get_global_id(1) * block;
   const int b0 = get_global_id(2) / batch;
   const int b1 = get_global_id(2) % batch;
-  const int rows = min({{ block }}, m_size - top);
+  const int rows = min(block, m_size - top);
   for (int k = 0; k < k_size; k += {{ depth }}) {
     const int steps = min({{ depth }}, k_size - k);
     for (int step = 0; step < steps; step++) {
 {% if textured %}
-      for (int q = 0; q < {{ 4 * lanes }}; q++)
-        vstore4(W_AT(min(n / 4 + q, (n_size - 1) / 4), k + step), step * {{ 4 * lanes }} + q,
-                (float*)panel);
+      for (int q = 0; q < {{ columns // 4 }}; q++)
+        vstore4(W_AT(get_global_id(0), q, k + step), step * {{ 4 * lanes }} + q, (float*)panel);
 {% else %}
       for (int i = 0; i < {{ 16 * lanes }}; i++)
         ((float*)panel)[step * {{ 16 * lanes }} + i] =
@@ -42,7 +42,7 @@ __kernel void panel_product(
         "A_AT(b0, b1, m%s, k + step)", "panel") }}
     }
   }
-  const int columns = min({{ 16 * lanes }}, n_size - n);
+  const int columns = min({{ columns }}, n_size - n);
   for (int row = 0; row < rows; row++) {
     const float* line = (const float*)(sums + row * {{ lanes }});
     for (int i = 0; i < columns; i++) STORE(b0, b1, top + row, n + i, line[i]);

@@ -180,20 +180,24 @@ def plan(options: Options) -> int:
 
 
 def zoo_list(options: Options) -> int:
-    """The models of the zoo."""
+    """The models of the zoo, the paper's first, beside what the paper says of them."""
     from flashmem_lab import zoo
 
-    entries = [zoo.entry(name) for name in zoo.names()]
+    entries = sorted(map(zoo.entry, zoo.names()), key=lambda entry: entry.paper is None)
     if options.json:
         listed = [
             {
                 "name": entry.name,
                 "title": entry.title,
+                "note": entry.note,
+                "reference": entry.reference,
                 "params": entry.params,
                 "macs": entry.macs,
                 "nodes": entry.nodes,
+                "paper": asdict(entry.paper) if entry.paper else None,
                 "data_bytes": entry.data_bytes,
                 "inputs": {spec.name: [spec.dtype, list(spec.shape)] for spec in entry.inputs},
+                "outputs": {name: list(shape) for name, shape in entry.outputs.items()},
             }
             for entry in entries
         ]
@@ -203,14 +207,32 @@ def zoo_list(options: Options) -> int:
         (
             (
                 entry.name,
-                entry.title,
-                f"{entry.params / 1e6:.1f} M",
-                f"{entry.macs / 1e9:.1f} G",
+                f"{entry.params / 1e6:.1f}",
+                f"{entry.paper.params_m:g}" if entry.paper else "",
+                f"{entry.macs / 1e9:.1f}",
+                f"{entry.paper.macs_g:g}" if entry.paper else "",
+                f"{entry.nodes}",
+                f"{entry.paper.layers}" if entry.paper else "",
                 format_bytes(entry.data_bytes),
             )
             for entry in entries
         ),
-        columns=("name", "model", "parameters", "MACs", "data"),
+        columns=(
+            "name",
+            "params, M",
+            "paper's",
+            "MACs, G",
+            "paper's",
+            "nodes",
+            "paper's layers",
+            "data, fp32",
+        ),
+        title="nodes: of the exported ONNX graph, before fusion; `inspect` tells a model's layers",
+    )
+    print()
+    print_table(
+        ((entry.name, f"{entry.title}. {entry.note}".rstrip()) for entry in entries),
+        columns=("name", "what it is, and where the public model is not the paper's"),
     )
     return 0
 

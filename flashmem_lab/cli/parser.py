@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_run(commands)
     _add_queue(commands)
+    _add_profile(commands)
     _add_bundle(commands)
     _add_zoo(commands)
     _add_lab(commands)
@@ -117,6 +118,15 @@ def _add_queue(commands: Commands) -> None:
     )
 
 
+def _add_profile(commands: Commands) -> None:
+    text = "measure a device, so that plans and predictions are of this one"
+    parser = _command(commands, "profile", text, module="profiling")
+    parser.add_argument("--device", help="id from `flashmem-lab devices`; first working one")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DEVICE.json", help="save it, to plan elsewhere"
+    )
+
+
 def _add_bundle(commands: Commands) -> None:
     text = "a program and its weights in one file that runs without ONNX"
     parser = _command(commands, "bundle", text, module="running")
@@ -166,7 +176,9 @@ def _add_model(
 
 
 def _add_lowering(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="id from `flashmem-lab devices`; first working one")
+    parser.add_argument(
+        "--device", help="id from `flashmem-lab devices`; first working one; or a profile's .json"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, help="of the weights; fp32")
     parser.add_argument("--storage", choices=STORAGES, default="auto", help="of the weights")
     parser.add_argument(

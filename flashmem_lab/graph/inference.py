@@ -35,13 +35,14 @@ def schema_of(op_type: str, opset: int) -> defs.OpSchema | None:
 
 
 @cache
-def _type_proto(value: TensorType) -> onnx.TypeProto:
+def type_proto(value: TensorType) -> onnx.TypeProto:
+    """A static type as ONNX writes it."""
     return helper.make_tensor_type_proto(element_type(value.dtype), value.shape)
 
 
 def value_info(name: str, value: TensorType) -> onnx.ValueInfoProto:
     """A graph input or output of a static type."""
-    return onnx.ValueInfoProto(name=name, type=_type_proto(value))
+    return onnx.ValueInfoProto(name=name, type=type_proto(value))
 
 
 class NodeTypes:
@@ -82,7 +83,7 @@ class NodeTypes:
             for name, array in constants.items()
             if array.nbytes <= _DATA_LIMIT
         }
-        inputs = {name: _type_proto(types[name]) for name in node.input if name}
+        inputs = {name: type_proto(types[name]) for name in node.input if name}
         try:
             if schema.deprecated:  # the checker refuses every one
                 _check_arity(node, schema)
@@ -145,6 +146,16 @@ def static_type(proto: onnx.TypeProto, what: str) -> TensorType | None:
         return None
     shape = tuple(dim.dim_value for dim in tensor.shape.dim)
     return TensorType(dtype_name(tensor.elem_type, what), shape)
+
+
+def declared_types(graph: onnx.GraphProto) -> dict[str, TensorType]:
+    """Static types that the file records for its values."""
+    found = {}
+    for value in [*graph.value_info, *graph.output]:
+        static = static_type(value.type, f"value {value.name!r}")
+        if static is not None:
+            found[value.name] = static
+    return found
 
 
 def compute(

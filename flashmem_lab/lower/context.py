@@ -26,6 +26,7 @@ DEVICE_DTYPES = {
     "uint16": "int32",
     "uint8": "int32",
     "uint32": "int64",
+    "uint64": "int64",
     "bool": "bool",
 }
 """Element type on the device of each ONNX element type that kernels can work with."""
@@ -37,20 +38,20 @@ Handler = Callable[["Context", Node], bool]
 
 HANDLERS: dict[str, Handler] = {}
 
-MOVES: set[str] = set()
-"""Operators that move elements and compute nothing: safe for types wider on the device."""
+NARROW_SAFE: set[str] = set()
+"""Operators whose kernels are right for integers held in a wider type: they move, or wrap."""
 
-NARROW = frozenset({"int8", "int16", "uint8", "uint16", "uint32"})
-"""Integers that wrap around sooner than the type that holds them on the device."""
+NARROW = frozenset({"int8", "int16", "uint8", "uint16", "uint32", "uint64"})
+"""Integers that wrap around elsewhere than the type that holds them on the device."""
 
 
-def handles(*op_types: str, moves: bool = False) -> Callable[[Handler], Handler]:
-    """Registers a handler for operators of the default domain; `moves` as in MOVES."""
+def handles(*op_types: str, narrow: bool = False) -> Callable[[Handler], Handler]:
+    """Registers a handler for operators of the default domain; `narrow` as in NARROW_SAFE."""
 
     def register(handler: Handler) -> Handler:
         for op_type in op_types:
             HANDLERS[op_type] = handler
-        MOVES.update(op_types if moves else ())
+        NARROW_SAFE.update(op_types if narrow else ())
         return handler
 
     return register
@@ -122,6 +123,10 @@ class Context:
     def optional(self, node: Node, index: int) -> str:
         """Name of input `index`, or "" if it is left out."""
         return node.inputs[index] if index < len(node.inputs) else ""
+
+    def optional_output(self, node: Node, index: int) -> str:
+        """Name of output `index`, or "" if nothing reads it."""
+        return node.outputs[index] if index < len(node.outputs) else ""
 
     def device(self, name: str) -> Ref:
         """The value as a view of device memory; constants and weights get a buffer."""

@@ -25,7 +25,8 @@ from flashmem_lab.lower.layer import (
     Weight,
 )
 from flashmem_lab.lower.signature import Signature
-from flashmem_lab.lower.textures import texture
+from flashmem_lab.lower.textures import Panels, Texture, panels, texture
+from flashmem_lab.lower.tiles import by_panels
 from flashmem_lab.units import format_bytes
 
 _HALF = {Precision.FP32: "float32", Precision.FP16: "float16"}
@@ -162,14 +163,20 @@ class Emitter:
         )
 
     def _texture(self, op: Op, signature: Signature) -> str:
-        shape = texture(op, self._limits, self._storage)
+        if by_panels(op, self._launcher.cpu):
+            shape: Panels | Texture = panels(op, self._limits)
+        else:
+            shape = texture(op, self._limits, self._storage)
         half = self._precision is Precision.FP16
         dtype = _HALF[self._precision]
         width = shape.width if self._storage is Storage.IMAGE2D else shape.width * 4
         assert op.weight is not None
         name = op.weight.origin + (f" [{op.tile}]" if op.tile else "")
         name = self._pack(name, shape.expr.cast(dtype), self._storage, dtype, width, shape.height)
-        signature.texture("w", name, shape, self._storage, half)
+        if isinstance(shape, Panels):
+            signature.panels("w", name, shape, self._storage, half)
+        else:
+            signature.texture("w", name, shape, self._storage, half)
         return name
 
     def _table(self, expr: WeightExpr) -> str:

@@ -13,8 +13,9 @@ from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import KernelCall
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.tiles import (
+    LANES,
     Geometry,
-    fits_panel,
+    by_panels,
     panel_conv,
     panel_product,
     power_of_two,
@@ -22,6 +23,7 @@ from flashmem_lab.lower.tiles import (
     window,
 )
 
+ROW_VECTORS = 256  # of a row that one work-item keeps to itself: 16 KiB of a core's cache
 MOST_ROW_GROUP = 256  # work-items that walk one row; more would idle on rows of usual length
 
 
@@ -106,7 +108,7 @@ class Launcher:
 
     def conv(self, op: Op, s: Signature) -> Geometry:
         """Direct convolution: a run of pixels of four output channels a work-item."""
-        if self.cpu and fits_panel(op):
+        if by_panels(op, self.cpu):
             return panel_conv(op, s)
         op = _flattened(op)
         x, channels = op.operands["x"], op.out.shape[1]
@@ -161,16 +163,27 @@ class Launcher:
         return Geometry("deconv.cl", window(op), size, (local, 1, 1))
 
     def by_row(self, op: Op, s: Signature) -> Geometry:
-        """Row operations: one work-group a row."""
+        """Row operations: one work-group a row; in vectors where that is one work-item."""
         x = op.operands["x"]
         s.view("x", x)
         s.store(op)
         r0, r1, r2, count = x.shape
         s.integers(count=count, middle=r1)
         params = {k: _c(v) for k, v in op.attrs.items()}
-        params["group"] = self.group
+        short = self.group == 1 and op.kind != "reduce" and count <= LANES * ROW_VECTORS
+        params |= {"group": self.group, "vectors": ROW_VECTORS if short else 0}
         size = (self.group, r2, r0 * r1)
         return Geometry(f"{op.kind}.cl", params, size, (self.group, 1, 1))
+
+    def scan(self, op: Op, s: Signature) -> Geometry:
+        """Running sums: one work-item a row."""
+        x = op.operands["x"]
+        s.view("x", x)
+        s.store(op)
+        r0, r1, r2, count = x.shape
+        s.integers(count=count, rows=r2)
+        local = self._local(r2, 32)
+        return Geometry(f"{op.kind}.cl", dict(op.attrs), (up(r2, local), r1, r0), (local, 1, 1))
 
     def gather(self, op: Op, s: Signature) -> Geometry:
         """Rows chosen by indices on the device."""
@@ -234,6 +247,7 @@ _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
     "softmax": Launcher.by_row,
     "normalise": Launcher.by_row,
     "reduce": Launcher.by_row,
+    "scan": Launcher.scan,
     "gather": Launcher.gather,
     "pool": Launcher.by_element,
     "resize": Launcher.by_element,

@@ -6,9 +6,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from flashmem_lab.graph.model import Graph
-from flashmem_lab.lower.context import MOVES
 from flashmem_lab.lower.ir import Op, Ref, Tensor
 from flashmem_lab.lower.layer import Copy, Layout
+
+MOVES = frozenset(
+    {
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Pad",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""Operators that move elements and compute nothing."""
 
 _OWN_KERNEL = {
     "pad": "a border has to be written around what is computed",

@@ -13,7 +13,7 @@ from flashmem_lab.graph.evaluate import single_node_model
 from flashmem_lab.graph.model import Graph, Node
 from flashmem_lab.lower import ops as _handlers  # noqa: F401  (registers every handler)
 from flashmem_lab.lower.body import identity
-from flashmem_lab.lower.context import HANDLERS, MOVES, NARROW, Context
+from flashmem_lab.lower.context import HANDLERS, NARROW, NARROW_SAFE, Context
 from flashmem_lab.lower.emit import Emitter
 from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
@@ -63,7 +63,7 @@ def lower(
     planned = [op for op in planned if op.out.size or op.kind == "host"]
     if storage is None:
         storage = Storage.IMAGE2D if device.limits.images else Storage.BUFFER
-    planned = split_large(planned, device.limits, precision, storage)
+    planned = split_large(planned, device, precision, storage)
     emitter = Emitter(ctx, device, precision, storage)
     for op in planned:
         emitter.add(op)
@@ -107,7 +107,7 @@ def _named(ops: list[Op], values: Iterable[str]) -> set[Tensor]:
 def _on_device(ctx: Context, node: Node) -> bool:
     """Lowers the node to kernels or views, if there are any for it."""
     handler = HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    wraps = node.op_type not in MOVES and any(
+    wraps = node.op_type not in NARROW_SAFE and any(
         ctx.type_of(name).dtype in NARROW for name in node.outputs if name
     )
     return handler is not None and not wraps and handler(ctx, node)

@@ -13,7 +13,7 @@ from math import prod
 from flashmem_lab.lower.body import CTYPES, Body, to_c
 from flashmem_lab.lower.ir import Digits, Op, Ref
 from flashmem_lab.lower.layer import Arg, Storage
-from flashmem_lab.lower.textures import Texture
+from flashmem_lab.lower.textures import Panels, Texture
 
 
 @dataclass
@@ -96,6 +96,24 @@ class Signature:
             self.integer(f"{name}_width", shape.width)
             read = f"vload{'_half' if half else ''}4((size_t)({y}) * {name}_width + {x}, {name})"
         self.defines.append(f"#define {name.upper()}_AT(column, step) {read}")
+
+    def panels(self, name: str, ref: str, shape: Panels, storage: Storage, half: bool) -> None:
+        """A packed weight, read as NAME_AT(panel, quarter, step): four channels of a step."""
+        quarters = shape.columns // 4
+        self.args.append(Arg("object", ref))
+        if storage is Storage.IMAGE2D:
+            self.arguments.append(f"__read_only image2d_t {name}")
+            x, y = f"(step) * {quarters} + (quarter)", "(panel)"
+            if shape.folds > 1:  # the length is part of the source: dividing by it is cheap
+                x = f"(step) % {shape.steps} * {quarters} + (quarter)"
+                y = f"(panel) * {shape.folds} + (step) / {shape.steps}"
+            read = f"read_imagef({name}, (int2)({x}, {y}))"
+        else:
+            self.arguments.append(f"__global const {'half' if half else 'float'}* {name}")
+            self.integer(f"{name}_steps", shape.folds * shape.steps)
+            at = f"((size_t)(panel) * {name}_steps + (step)) * {quarters} + (quarter)"
+            read = f"vload{'_half' if half else ''}4({at}, {name})"
+        self.defines.append(f"#define {name.upper()}_AT(panel, quarter, step) {read}")
 
     def store(self, op: Op) -> None:
         """The operation's output with its body, written as STORE(e0, ..., value)."""

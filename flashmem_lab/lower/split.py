@@ -10,11 +10,12 @@ from collections import defaultdict
 from dataclasses import replace
 from math import prod
 
-from flashmem_lab.device.spec import Limits
+from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import Precision, Storage
 from flashmem_lab.lower.parts import part_of
-from flashmem_lab.lower.textures import in_texels
+from flashmem_lab.lower.textures import in_texels, most_channels, panel_columns, panel_folds
+from flashmem_lab.lower.tiles import by_panels
 
 # Output axis (of `out`), weight axis, and the operand axis that is cut along with them.
 AXES = {"gemm": (3, 1, None), "conv": (1, 0, None), "deconv": (1, 1, None), "depthwise": (1, 0, 1)}
@@ -29,7 +30,9 @@ def texel_bytes(precision: Precision) -> int:
     return 16 if precision is Precision.FP32 else 8
 
 
-def split_large(ops: list[Op], limits: Limits, precision: Precision, storage: Storage) -> list[Op]:
+def split_large(
+    ops: list[Op], device: DeviceSpec, precision: Precision, storage: Storage
+) -> list[Op]:
     """Replaces each operation whose weight is too large by tiles that run one after another.
 
     A tile may hold what activations need anyway at the busiest layer, or 1/32 of all weights,
@@ -37,12 +40,12 @@ def split_large(ops: list[Op], limits: Limits, precision: Precision, storage: St
     """
     sizes = {op: _texture_bytes(op, precision) for op in ops if op.weight and op.kind in AXES}
     cap = max(_busiest(ops), sum(sizes.values()) // SHARE, LEAST)
-    cap = min(cap, limits.max_alloc)
+    cap = min(cap, device.limits.max_alloc)
     result: list[Op] = []
     for op in ops:
-        for part in _bundles(op, cap, limits, precision, storage) if op in sizes else ():
+        for part in _bundles(op, cap, device, precision, storage) if op in sizes else ():
             size = _texture_bytes(part, precision)
-            result += _tiles(part, _columns(part, size, cap, limits, storage))
+            result += _tiles(part, _columns(part, size, cap, device, storage))
         if op not in sizes:
             result.append(op)
     return result
@@ -53,7 +56,7 @@ def _texture_bytes(op: Op, precision: Precision) -> int:
     return prod(op.weight.shape) // 4 * texel_bytes(precision)
 
 
-def _columns(op: Op, size: int, cap: int, limits: Limits, storage: Storage) -> int:
+def _columns(op: Op, size: int, cap: int, device: DeviceSpec, storage: Storage) -> int:
     """Output channels of a tile; images have a widest one, buffers do not."""
     assert op.weight is not None
     axis = AXES[op.kind][1]
@@ -61,15 +64,21 @@ def _columns(op: Op, size: int, cap: int, limits: Limits, storage: Storage) -> i
     rows = prod(op.weight.shape) // channels
     widest = channels
     if storage is Storage.IMAGE2D:
-        folds = -(-rows // limits.image_height)
-        widest = max(4, limits.image_width // folds * 4)
+        limits = device.limits
+        if by_panels(op, device.kind == "cpu"):
+            widest = most_channels(rows, limits)
+        else:
+            folds = -(-rows // limits.image_height)
+            widest = max(4, limits.image_width // folds * 4)
     if size <= cap and channels <= widest:
         return channels
     count = max(1, -(-size // cap))
     return min(widest, max(ALIGN, -(-channels // count // ALIGN) * ALIGN))
 
 
-def _bundles(op: Op, cap: int, limits: Limits, precision: Precision, storage: Storage) -> list[Op]:
+def _bundles(
+    op: Op, cap: int, device: DeviceSpec, precision: Precision, storage: Storage
+) -> list[Op]:
     """A convolution in groups as several with fewer groups each, if its weight is too large."""
     groups = op.attrs.get("groups", 1)
     assert isinstance(groups, int), "a number of groups"
@@ -79,8 +88,14 @@ def _bundles(op: Op, cap: int, limits: Limits, precision: Precision, storage: St
     width = channels // groups
     most = cap // (rows * width // 4 * texel_bytes(precision))
     if storage is Storage.IMAGE2D:
-        folds = -(-rows // limits.image_height)
-        most = min(most, limits.image_width // folds * 4 // width)
+        limits = device.limits
+        if by_panels(op, device.kind == "cpu"):
+            columns = panel_columns(width)
+            high = -(-width // columns) * panel_folds(rows, columns, limits)
+            most = min(most, limits.image_height // high)
+        else:
+            folds = -(-rows // limits.image_height)
+            most = min(most, limits.image_width // folds * 4 // width)
     most = max(1, most)
     if most >= groups:
         return [op]

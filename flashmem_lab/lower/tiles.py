@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from flashmem_lab.lower.ir import Op
 from flashmem_lab.lower.signature import Signature
+from flashmem_lab.lower.textures import MOST_COLUMNS, panel_columns
 
 LANES = 16  # floats of a vector
 TILE_ROWS = 8  # of a register tile; with two vectors of sums each
@@ -62,19 +63,23 @@ def panel_product(op: Op, s: Signature) -> Geometry:
     b0, b1, m, n = op.out.shape
     s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
     rows = power_of_two(m, TILE_ROWS)
-    lanes = 2 if rows == TILE_ROWS else 4
+    columns = panel_columns(n) if op.weight else MOST_COLUMNS
     block = even(m, BLOCK, rows)
+    s.integer("block", block)
     params: dict[str, object] = {
         "textured": int(op.weight is not None),
-        "tile_rows": rows, "lanes": lanes, "block": block, "depth": DEPTH,
+        "tile_rows": rows, "lanes": MOST_COLUMNS // LANES, "columns": columns,
+        "most_rows": BLOCK, "depth": DEPTH,
     }  # fmt: skip
-    size = (-(-n // (LANES * lanes)), -(-m // block), b0 * b1)
+    size = (-(-n // columns), -(-m // block), b0 * b1)
     return Geometry("panel_product.cl", params, size, (1, 1, 1))
 
 
-def fits_panel(op: Op) -> bool:
-    """True if the window of a convolution is small enough for a panel."""
-    return _int(op, "kh") * _int(op, "kw") <= MOST_TAPS
+def by_panels(op: Op, cpu: bool) -> bool:
+    """True if the operation's weight is laid out, and read, by panels."""
+    if op.kind == "conv":
+        return cpu and _int(op, "kh") * _int(op, "kw") <= MOST_TAPS
+    return cpu and op.kind == "gemm"
 
 
 def panel_conv(op: Op, s: Signature) -> Geometry:
@@ -88,24 +93,26 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
     s.store(op)
     groups = _int(op, "groups")
     group_in, group_out = x.shape[1] // groups, channels // groups
+    columns = panel_columns(group_out)
+    block = columns * min(-(-group_out // columns), CHANNELS // columns)
+    pixels = even(height * width, PIXELS, 2 * LANES)
     s.integers(
         in_height=x.shape[2], in_width=x.shape[3], x_size=x.tensor.size,
         out_width=width, out_pixels=height * width, group_in=group_in, group_out=group_out,
+        block_channels=block, block_pixels=pixels,
     )  # fmt: skip
     taps = _int(op, "kh") * _int(op, "kw")
     neighbours = width == 1 or x.strides[3] == 1
     rows_follow = height == 1 or x.strides[2] == x.shape[3]
-    block = even(group_out, CHANNELS, TILE_ROWS)
-    pixels = even(height * width, PIXELS, 2 * LANES)
     params: dict[str, object] = {
         **window(op),
         "flat": int(len(refs) == len(flat)),
         "shifted": int(
             (op.attrs["sh"], op.attrs["sw"]) == (1, 1)
-            and width == x.shape[3] and neighbours and rows_follow
+            and not x.split and width == x.shape[3] and neighbours and rows_follow
         ),
-        "inputs": min(group_in, max(1, CONV_STEPS // taps)),
-        "channels": block, "pixels": pixels, "tile_rows": TILE_ROWS,
+        "inputs": max(1, CONV_STEPS // taps),
+        "columns": columns, "channels": CHANNELS, "pixels": PIXELS, "tile_rows": TILE_ROWS,
     }  # fmt: skip
     size = (-(-height * width // pixels), groups * -(-group_out // block), n)
     return Geometry("panel_conv.cl", params, size, (1, 1, 1))
