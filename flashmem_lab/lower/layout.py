@@ -81,10 +81,8 @@ def _reason(
     if any(reader.kind == "host" for reader in readers[target]):
         return "the host reads a dense block"
     if source.input or source.weight:
-        what = "an input" if source.input else "a weight"
-        return (
-            f"{what} becomes a piece of a larger tensor" if joins else f"{what} has another order"
-        )
+        becomes = "a piece of a larger tensor" if joins else "a tensor in another order"
+        return f"{'an input' if source.input else 'a weight'} becomes {becomes}"
     if joins and len(readers[source]) > 1:
         return "other layers read the piece: in place, the whole would be held from then on"
     if len(readers[source]) > 1:
