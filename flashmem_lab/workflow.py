@@ -109,7 +109,7 @@ def load(
         path: the .onnx file.
         device: from `open_device`.
         precision: of the weights on the device, fp32 by default.
-        storage: image2d or buffer; by default images where the device has them.
+        storage: image2d or buffer; by default what the device is faster with.
         dims: values of symbolic dimensions, by name.
         shapes: shapes of inputs, by name, for dimensions without one.
 
