@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from flashmem_lab import __version__
+from flashmem_lab.cli import bench
 from flashmem_lab.units import Budget
 
 # Spelled out rather than taken from the enums, whose modules import NumPy; a test compares them.
@@ -36,6 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_bundle(commands)
     _add_zoo(commands)
     _add_lab(commands)
+    bench.add_arguments(
+        _command(commands, "bench", "measurements that anyone can repeat", module="bench")
+    )
     return parser
 
 

@@ -84,7 +84,19 @@ def test_bad_usage_ends_with_2(argv: list[str], capsys: Capture) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "doctor", "devices", "inspect", "plan", "run", "bundle", "zoo list", "zoo make", "lab"],
+    [
+        "",
+        "doctor",
+        "devices",
+        "inspect",
+        "plan",
+        "run",
+        "bundle",
+        "zoo list",
+        "zoo make",
+        "lab",
+        "bench",
+    ],
 )
 def test_every_command_has_help(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:

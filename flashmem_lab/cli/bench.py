@@ -1,0 +1,28 @@
+"""The `bench` command: a small table of benches, each a module that is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+BENCHES = {
+    "planner": "how fast and how good plans are, beside the paper's figures",
+}
+"""What there is, by name: `flashmem_lab.bench.NAME` has `main(arguments)`, which reads its own
+options, `--json` among them, and returns the exit code."""
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Runs one bench with the arguments that follow its name."""
+    module = import_module(f"flashmem_lab.bench.{options.name}")
+    before = ["--json"] if options.json else []
+    return int(module.main([*before, *options.arguments]))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The bench's name, and whatever it makes of the rest."""
+    names = "; ".join(f"{name}: {text}" for name, text in BENCHES.items())
+    parser.add_argument("name", choices=BENCHES, metavar="NAME", help=names)
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="...", help="of that bench; try --help"
+    )
