@@ -7,6 +7,8 @@ from importlib import import_module
 
 BENCHES = {
     "memory": "what each model holds on the device, at several budgets, beside the paper",
+    "prediction": "peaks and times as predicted from a profile, beside measured ones",
+    "queue": "several models under one cap, beside one after another",
     "planner": "how fast and how good plans are, beside the paper's figures",
 }
 """What there is, by name: `flashmem_lab.bench.NAME` has `main(arguments)`, which reads its own

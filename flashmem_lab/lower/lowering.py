@@ -20,6 +20,7 @@ from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
 from flashmem_lab.lower.layout import layout_of
 from flashmem_lab.lower.split import split_large
+from flashmem_lab.lower.textures import default_storage
 
 
 def lower(
@@ -36,7 +37,7 @@ def lower(
         graph: with static shapes.
         device: whose limits bound images and whose class chooses tiles.
         precision: element type of weights on the device; activations stay float32.
-        storage: of the large weights; image2d where the device has images, else buffer.
+        storage: of the large weights; by default what its class is faster with.
         unfused: values (`Part.value`) to keep in memory, each of which undoes a fusion.
 
     Returns:
@@ -62,7 +63,7 @@ def lower(
     planned = fuse(ctx.ops, kept)
     planned = [op for op in planned if op.out.size or op.kind == "host"]
     if storage is None:
-        storage = Storage.IMAGE2D if device.limits.images else Storage.BUFFER
+        storage = default_storage(device)
     planned = split_large(planned, device, precision, storage)
     emitter = Emitter(ctx, device, precision, storage)
     for op in planned:

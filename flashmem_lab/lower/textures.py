@@ -15,9 +15,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from flashmem_lab.device.spec import Limits
+from flashmem_lab.device.spec import DeviceSpec, Limits
 from flashmem_lab.lower.ir import Op, WeightExpr
 from flashmem_lab.lower.layer import Storage
+
+
+def default_storage(device: DeviceSpec) -> Storage:
+    """Images where the device has them and reads them no slower than buffers.
+
+    A CPU has no texture unit: PoCL's image read is some 3 ns a texel of arithmetic, a quarter of a
+    whole model's time (`flashmem-lab bench kernels`, docs/speed.md).
+    """
+    images = device.limits.images and device.kind != "cpu"
+    return Storage.IMAGE2D if images else Storage.BUFFER
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ def _short(why: str) -> str:
     """The reason without the names and figures of one case."""
     why = re.sub(r"^node '[^']*' \(\w+\)( is not valid)?: ", "", why)
     why = re.sub(r"^(input|output|weight|value|tensor) '[^']*':? (has )?", r"\1 of ", why)
-    return re.sub(r"\s+", " ", why).split(";")[0].replace("|", "/")[:90]
+    why = re.sub(r" \(.*", "", why)
+    return re.sub(r"\s+", " ", why).replace("|", "/")
 
 
 def between(text: str) -> str:

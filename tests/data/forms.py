@@ -440,4 +440,4 @@ def _assigned(x: Tensor) -> Tensor:
 
 
 FORMS = ACTIVATIONS | NORMALISATIONS | ATTENTION | CONVOLUTIONS | RESIZES | MOVES | RECURRENT
-"""What makes each form, by name; called under a fixed seed, so that its weights are the same."""
+"""What makes each form, by name; called under a fixed seed, so that weights never change."""

@@ -58,7 +58,7 @@ def conv(ctx: Context, node: Node) -> bool:
     weight = ctx.weight(node.inputs[1])
     shape = ctx.shape(node.inputs[0])
     rank = len(shape) - 2
-    if weight is None or rank not in ((1, 2) if transposed else (1, 2, 3)):
+    if weight is None or rank not in (1, 2, 3):
         return False
     kernel = weight.shape[2:]
     groups = integer(node, "group", 1)
@@ -71,9 +71,15 @@ def conv(ctx: Context, node: Node) -> bool:
     before = find(node, *window, shape[2:], out_shape[2:])
     x = ctx.device(node.inputs[0])
     if rank == 3:
-        first = (kernel[0], strides[0], dilations[0], before[0])
-        x = _depth_in_channels(ctx, node, x, out_shape[2], *first)
-        weight = weight.reshape((weight.shape[0], weight.shape[1] * kernel[0], *kernel[1:]))
+        taps, step, apart, lead = kernel[0], strides[0], dilations[0], before[0]
+        outer, inner = weight.shape[:2]
+        if transposed:  # the convolution of the spread input by the mirrored window
+            x, step, lead = _spread(ctx, node, x, step), 1, (taps - 1) * apart - lead
+            mirrored = weight.permute((0, 2, 1, 3, 4)).take(1, tuple(range(taps))[::-1])
+            weight = mirrored.reshape((outer * taps, inner, *kernel[1:]))
+        else:
+            weight = weight.reshape((outer, inner * taps, *kernel[1:]))
+        x = _depth_in_channels(ctx, node, x, out_shape[2], taps, step, apart, lead)
         kernel, strides, dilations, before = (v[1:] for v in (*window, before))
     elif rank == 1:
         x = planes(ctx, node, x)
@@ -108,6 +114,18 @@ def conv(ctx: Context, node: Node) -> bool:
     return True
 
 
+def _spread(ctx: Context, node: Node, x: Ref, step: int) -> Ref:
+    """(n, c, d, h, w) with step - 1 empty depths between two."""
+    if step == 1:
+        return x
+    n, c, depth, h, w = x.shape
+    kind = TensorType("float32", (n, c, (depth - 1) * step + 1, h, w))
+    wide = ctx.tensor(f"{node.outputs[0]}.spread", kind)
+    ctx.map([node.name], wide, [], Body((), (Statement("float32", "0.0f", ()),), 0))
+    ctx.copy(node, x, wide.slice(2, 0, depth, step))
+    return wide
+
+
 def _depth_in_channels(
     ctx: Context, node: Node, x: Ref, out: int, taps: int, step: int, apart: int, before: int
 ) -> Ref:
@@ -118,6 +136,8 @@ def _depth_in_channels(
     copy that is taps / step times the input.
     """
     reach = (out - 1) * step + (taps - 1) * apart + 1
+    if before < 0:
+        x, before = x.slice(2, -before, x.shape[2] + before), 0
     x = padded(ctx, node, x, {2: (before, max(0, reach - before - x.shape[2]))})
     n, c, _, h, w = x.shape
     by_n, by_c, by_d, by_h, by_w = x.strides
