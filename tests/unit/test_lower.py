@@ -266,6 +266,7 @@ def test_groups_are_shared_out_where_an_image_is_too_narrow(
         {"y": (1, 216, 6, 6) if operator == "Conv" else (1, 216, 10, 10)},
         {"w": random(*per_group, 3, 3)},
         device=small,
+        storage=Storage.IMAGE2D,
     )
     assert all(w.width <= width and w.height <= 64 for w in model.weights.values())
     assert len(model.layers) == {8: 24, 24: 6, 256: 1}[width]
