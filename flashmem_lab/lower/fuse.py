@@ -1,9 +1,10 @@
-"""Fusion: element-wise work moves into the operation that produces its operand.
+"""Fusion: element-wise work and copies move into the operations around them.
 
 Needs: every tensor is written before it is read, and never overwritten.
-Guarantees: the same, with fewer operations; a copy whose source has no other reader is gone, since
-its producer writes straight through the copy's strides (this is what makes Concat, and Transpose
-followed by Reshape, cost nothing).
+Guarantees: the same, with fewer operations. A map joins what computes its operand; a copy is gone
+where its producer can write through the copy's view, or every reader can read through it (this is
+what makes Concat, window partition, and Transpose followed by Reshape cost nothing); the products
+and the softmax of attention are one operation. Tensors to keep are written as they are.
 """
 
 from __future__ import annotations

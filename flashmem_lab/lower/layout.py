@@ -83,6 +83,11 @@ def _reason(
     if source.input or source.weight:
         becomes = "a piece of a larger tensor" if joins else "a tensor in another order"
         return f"{'an input' if source.input else 'a weight'} becomes {becomes}"
+    if len(writers[source]) > 1:
+        return "a Concat of a Concat: the pieces that it joins are written one by one"
+    moved = {reader for reader in readers[source] if reader.is_copy}
+    if len(moved) > 1 and moved == readers[source] and moved <= writers[target]:
+        return "ranges of one tensor join in another order (a roll): no stride expresses that"
     if joins and len(readers[source]) > 1:
         return "other layers read the piece: in place, the whole would be held from then on"
     if len(readers[source]) > 1:

@@ -109,6 +109,39 @@ def test_attention_needs_no_copy(tmp_path: Path) -> None:
     assert model.eliminated == {"Reshape": 3, "Transpose": 4}
 
 
+@pytest.mark.parametrize(
+    ("softmax", "also", "head", "joined"),
+    [
+        ("Softmax", "", 64, True),
+        ("Softmax", "", 256, True),
+        ("Softmax", "", 257, False),  # rows would outgrow private memory
+        ("LogSoftmax", "", 64, False),
+        ("Softmax", "scores", 64, False),  # another reader wants what would not be written
+        ("Softmax", "weights", 64, False),
+    ],
+)
+def test_attention_is_joined_where_nothing_else_needs_its_scores(
+    softmax: str, also: str, head: int, joined: bool, tmp_path: Path
+) -> None:
+    nodes = [
+        node("MatMul", "q k", "scores"),
+        node(softmax, "scores", "weights", axis=-1),
+        node("MatMul", "weights v", "y"),
+    ]
+    outputs = {"y": (2, 3, 5, 8)}
+    if also:
+        nodes.append(node("Relu", also, "z"))
+        outputs["z"] = (2, 3, 5, 7)
+    inputs = {"q": (2, 3, 5, head), "k": (2, 3, head, 7), "v": (2, 3, 7, 8)}
+    model = lowered(tmp_path, nodes, inputs, outputs, {})
+    assert ("attention" in kinds(model)) == joined
+    if joined:
+        assert model.buffers.keys() == {"q", "k", "v", "y"}
+        assert [part.kind for part in model.layers[0].parts] == ["matmul", "softmax", "matmul"]
+    else:
+        assert kinds(model).count("matmul") == 2
+
+
 def test_concat_is_written_by_its_producers(tmp_path: Path) -> None:
     model = lowered(
         tmp_path,
@@ -233,6 +266,7 @@ def test_groups_are_shared_out_where_an_image_is_too_narrow(
         {"y": (1, 216, 6, 6) if operator == "Conv" else (1, 216, 10, 10)},
         {"w": random(*per_group, 3, 3)},
         device=small,
+        storage=Storage.IMAGE2D,
     )
     assert all(w.width <= width and w.height <= 64 for w in model.weights.values())
     assert len(model.layers) == {8: 24, 24: 6, 256: 1}[width]
