@@ -1,35 +1,120 @@
-"""What planners are measured on: the zoo's graphs without their weights, and Llama-shaped lists."""
+"""Whole models, warm and with every weight on the device, beside onnxruntime on the same machine.
+
+Both run in this process, in turns, on the same inputs; the best warm run of each counts, so that
+what else the machine does hits both alike.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flashmem_lab.device import DeviceSpec
-from flashmem_lab.graph import open_graph
-from flashmem_lab.lower import LoweredModel, Precision, lower
-from flashmem_lab.zoo import entry
-from flashmem_lab.zoo.recipe import member_stream, open_archive, read_member
+from flashmem_lab import workflow, zoo
+from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.cli.console import print_json, print_table
+from flashmem_lab.devices import open_device
+from flashmem_lab.graph.peer import Peer
+from flashmem_lab.lower import Precision, Storage
+from flashmem_lab.samples import sample_inputs
+from flashmem_lab.units import Budget
+
+MODELS = ("resnet50", "vit", "gptneo-small", "depth-anything-small")
+PASSES = 4  # warm runs of each contestant in its turn
 
 
-def zoo_model(name: str, device: DeviceSpec, precision: Precision) -> LoweredModel:
-    """A model of the zoo, lowered; its weights are a hole in a file, so it takes no disk space.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model.
 
-    Args:
-        name: of the zoo.
-        device: where it is to run.
-        precision: of the weights on the device.
+    Attributes:
+        model: name in the zoo.
+        storage: of the weights.
+        layers: launches of a run, about.
+        warm_ms, peer_ms: best warm run here, and of onnxruntime.
+        rel_l2: relative L2 error against onnxruntime.
     """
-    model = entry(name)
-    with tempfile.TemporaryDirectory() as folder, model.archive.open("rb") as archive:
-        graph, data = Path(folder, f"{name}.onnx"), Path(folder, f"{name}.onnx.data")
-        with open_archive(archive) as members, data.open("wb") as stream:
-            graph.write_bytes(read_member(members, "model.onnx"))
-            constants = member_stream(members, "constants.bin")
-            for tensor in model.tensors:
-                if tensor.constant is not None:  # shapes may depend on it
-                    constants.seek(tensor.constant)
-                    stream.seek(tensor.offset)
-                    stream.write(constants.read(tensor.length))
-            stream.truncate(model.data_bytes)
-        return lower(open_graph(graph), device, precision=precision)
+
+    model: str
+    storage: str
+    layers: int
+    warm_ms: float
+    peer_ms: float
+    rel_l2: float
+
+    @property
+    def ratio(self) -> float:
+        """Time here over onnxruntime's: below 1 is faster."""
+        return self.warm_ms / self.peer_ms
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the bench; prints a table, or JSON."""
+    parser = argparse.ArgumentParser("flashmem-lab bench models", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=zoo.names())
+    parser.add_argument("--folder", type=Path, help="where models are, or are made and kept")
+    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
+    parser.add_argument("--precision", choices=list(Precision), default=Precision.FP32)
+    parser.add_argument("--storage", choices=("image2d", "buffer", "auto"), default="auto")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of onnxruntime")
+    options = parser.parse_args(arguments)
+    facts = machine(("pyopencl", "numpy", "onnxruntime"))
+    facts["threads"] = str(options.threads)
+    rows = []
+    for name in options.models:
+        with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch:
+            home = (options.folder or Path(scratch)) / name
+            path = home / f"{name}.onnx"
+            if not path.exists():
+                zoo.make(name, home)
+            rows.append(_measure(name, path, Path(scratch), options))
+    if options.json:
+        listed = [asdict(row) | {"ratio": row.ratio} for row in rows]
+        print_json({"schema": "flashmem-lab/bench-models/1", "machine": facts, "models": listed})
+    else:
+        print_table([_cells(row) for row in rows], columns=COLUMNS)
+        print(sentence(facts))
+    return 0
+
+
+COLUMNS = ("Model", "Storage", "Layers", "Warm", "onnxruntime", "Ratio", "Error")
+
+
+def _cells(row: Row) -> list[str]:
+    times = (f"{ms:.0f} ms" for ms in (row.warm_ms, row.peer_ms))
+    error = f"{row.rel_l2:.0e}"
+    return [row.model, row.storage, str(row.layers), *times, f"{row.ratio:.2f}", error]
+
+
+def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) -> Row:
+    spec = open_device(options.device)
+    storage = None if options.storage == "auto" else Storage(options.storage)
+    precision = Precision(options.precision)
+    prepared = workflow.load(path, device=spec, precision=precision, storage=storage)
+    plan = workflow.make_plan(prepared, budget=Budget(share=1.0))
+    made = workflow.compile_plan(prepared, plan, cache=cache)
+    inputs = sample_inputs(made.program)
+    peer = Peer(path, threads=options.threads)
+    peer.run_ms(inputs)  # its first run allocates
+    warm_ms = peer_ms = float("inf")
+    with closing(workflow.open_runtime(spec)) as runtime:
+        for _ in range(options.rounds):
+            peer_ms = min(peer_ms, *(peer.run_ms(inputs) for _ in range(PASSES)))
+            result = runtime.run(made.program, made.packed.path, inputs, repeat=PASSES + 1)
+            warm_ms = min(warm_ms, *result.warm_ms)
+    error = workflow.checked(prepared, inputs, result.outputs).rel_l2
+    held = {w.storage for w in prepared.model.weights.values()}
+    kept = Storage.IMAGE2D if Storage.IMAGE2D in held else Storage.BUFFER
+    return Row(name, kept.value, len(made.program.layers), warm_ms, peer_ms, error)
+
+
+if __name__ == "__main__":
+    import sys
+
+    raise SystemExit(main(sys.argv[1:]))
