@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 from flashmem_lab.units import format_bytes
@@ -72,17 +73,36 @@ class BudgetTooSmall(FlashMemError):
         budget: bytes asked for.
         needed: least feasible budget, bytes.
         layer: name of the layer that sets it.
+        weights: the heaviest weights that must be there when it runs, with their bytes.
+        fixed: activations and staging at that layer, bytes.
+        relaxations: demands to drop and the least budget without each, the cheapest first.
     """
 
-    def __init__(self, *, budget: int, needed: int, layer: str) -> None:
+    def __init__(
+        self,
+        *,
+        budget: int,
+        needed: int,
+        layer: str,
+        weights: Sequence[tuple[str, int]] = (),
+        fixed: int = 0,
+        relaxations: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        held = [f"{name} {format_bytes(size)}" for name, size in weights]
+        if fixed:
+            held.append(f"activations and staging {format_bytes(fixed)}")
+        ways = [f"drop {text}, then {least} is enough" for text, least in relaxations]
         super().__init__(
             f"a budget of {format_bytes(budget)} is too small: the least feasible one is "
-            f"{format_bytes(needed)} ({needed} bytes), set by layer {layer!r}",
-            hint=f"--budget min, or --budget {needed} or more",
+            f"{format_bytes(needed)} ({needed} bytes), set by layer {layer!r}"
+            + (f", which needs {', '.join(held)}" if held else ""),
+            hint="; ".join([f"--budget min, or --budget {needed} or more", *ways]),
         )
         self.budget = budget
         self.needed = needed
         self.layer = layer
+        self.weights = tuple(weights)
+        self.relaxations = tuple(relaxations)
 
 
 class PlanError(FlashMemError):

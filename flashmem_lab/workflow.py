@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec, Transport
     from flashmem_lab.graph import Graph
     from flashmem_lab.lower import LoweredModel, Precision, Storage
-    from flashmem_lab.plan import Objective, Plan, Strategy
+    from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Prices, Strategy
     from flashmem_lab.program import Packed
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
@@ -132,14 +132,16 @@ def make_plan(
     budget: Budget,
     strategy: Strategy | None = None,
     optimize: Objective | None = None,
-    preload: Sequence[str] = (),
+    constraints: Constraints | None = None,
     transport: Transport | None = None,
+    prices: Prices | None = None,
+    effort: Effort | None = None,
 ) -> Plan:
     """A checked plan within a budget; the defaults are the greedy strategy for a cold run.
 
     Raises:
         BudgetTooSmall: with the least feasible budget.
-        UsageError: `preload` names an unknown weight.
+        UsageError: a constraint names an unknown weight, or contradicts another.
     """
     from flashmem_lab import plan as planning
 
@@ -149,10 +151,12 @@ def make_plan(
         budget=budget,
         strategy=strategy or planning.Strategy.GREEDY,
         optimize=optimize or planning.Objective.COLD,
-        preload=preload,
+        constraints=constraints or planning.Constraints(),
         transport=transport,
+        prices=prices or planning.Prices(),
+        effort=effort,
     )
-    planning.check_plan(plan, prepared.model, prepared.device, preload=preload)
+    planning.check_plan(plan, prepared.model, prepared.device)
     return plan
 
 

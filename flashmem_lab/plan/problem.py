@@ -65,6 +65,11 @@ class Problem:
         return min(self.disk, self.upload)
 
     @property
+    def capacity(self) -> Floats:
+        """(N,) C_l, bytes that can move while each layer runs, stretched as far as it may be."""
+        return self.duration_ns * (1 + self.slack) * self.rate / 1e9
+
+    @property
     def compute_ns(self) -> float:
         """Time of one run when no weight has to move."""
         return float(self.duration_ns.sum())
