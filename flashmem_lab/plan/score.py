@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashmem_lab.errors import UsageError
-from flashmem_lab.plan.clock import run_clock
+from flashmem_lab.plan.clock import run_ns
 from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.greedy import Schedule
 from flashmem_lab.plan.plan import Objective
@@ -73,14 +73,13 @@ def cost(problem: Problem, schedule: Schedule, optimize: Objective, price: float
     if optimize is Objective.MEMORY:
         return memory_cost(problem, schedule, price)
     cold = optimize is Objective.COLD
-    run = run_clock(
+    return run_ns(
         problem,
         schedule.pinned,
         schedule.load_at,
         cold=cold,
         barrier=schedule.barrier and cold,
     )
-    return run.total_ns
 
 
 def memory_cost(problem: Problem, schedule: Schedule, price: float) -> float:

@@ -35,6 +35,9 @@ PATIENCE = 4000
 PATIENCE_PER_WEIGHT = 20
 """and at most this many for each weight that may be pinned or not."""
 
+FEW = 8
+"""Open weights of which every subset is tried instead."""
+
 REMOTE = 0.5
 """Share of the steps that exchange two weights anywhere, not two near each other in the order."""
 
@@ -299,13 +302,18 @@ class _Walk:
     def __init__(self, state: _State, rng: random.Random) -> None:
         self._state, self._rng = state, rng
         size, free = state.problem.size, state.free
-        heavy = size * 1000 > size.max(initial=0)  # the light ones decide nothing
-        self._open: Ints = np.flatnonzero(~free.forced & ~free.never & heavy)
+        open_ = ~free.forced & ~free.never
+        if open_.sum() > FEW:
+            open_ &= size * 1000 > size.max()  # the light ones decide nothing
+        self._open: Ints = np.flatnonzero(open_)
 
     def improve(self, start: Mask) -> None:
         """Walks from `start` until nothing has improved for long, and offers the best of it."""
         state = self._state
         if not len(self._open):
+            return
+        if len(self._open) <= FEW:
+            self._try_all()
             return
         pinned, idle = start.copy(), 0
         patience = min(PATIENCE, PATIENCE_PER_WEIGHT * len(self._open))
@@ -320,6 +328,12 @@ class _Walk:
                     if objective < state.objective:
                         state.try_pins(changed)
                 current, pinned = objective, changed
+
+    def _try_all(self) -> None:
+        for chosen in range(1 << len(self._open)):
+            pinned = self._state.free.forced.copy()
+            pinned[self._open[[at for at in range(len(self._open)) if chosen >> at & 1]]] = True
+            self._state.try_pins(pinned)
 
     def _neighbour(self, pinned: Mask) -> Mask:
         rng, open_ = self._rng, self._open
