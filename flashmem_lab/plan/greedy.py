@@ -23,7 +23,7 @@ from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
 from flashmem_lab.plan.room import earliest_loads, least_budget, residency
 
-PIN_STEPS = 32
+PIN_STEPS = 64
 """Sizes of W tried in each order of pinning; more make planning slower, not safer."""
 
 
