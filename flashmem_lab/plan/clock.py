@@ -81,19 +81,38 @@ def run_clock(
 
 
 def run_ns(
-    problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool, barrier: bool = False
+    problem: Problem,
+    pinned: Mask,
+    load_at: Ints,
+    *,
+    cold: bool,
+    barrier: bool = False,
+    limit_ns: float = inf,
 ) -> float:
-    """`run_clock(...).total_ns` alone, which is found in a fraction of the time."""
-    delays = _move(problem, _Lanes(problem), pinned, load_at, cold, barrier)[3]
-    return problem.compute_ns + delays[-1]
+    """`run_clock(...).total_ns` alone, which is found in a fraction of the time.
+
+    Once that is sure to exceed `limit_ns` it is no longer worth finding: some time beyond the
+    limit is returned.
+    """
+    compute_ns = problem.compute_ns
+    most = limit_ns - compute_ns
+    delays = _move(problem, _Lanes(problem), pinned, load_at, cold, barrier, most)[3]
+    return compute_ns + delays[-1]
 
 
 def _move(
-    problem: Problem, lanes: _Lanes, pinned: Mask, load_at: Ints, cold: bool, barrier: bool
+    problem: Problem,
+    lanes: _Lanes,
+    pinned: Mask,
+    load_at: Ints,
+    cold: bool,
+    barrier: bool,
+    most: float = inf,
 ) -> tuple[Ints, Ints, list[float], list[float]]:
     """Moves all weights: (order, layer that needs each, gate of each, delays).
 
-    A layer is delayed by delays[i] once i weights of the order have been waited for.
+    A layer is delayed by delays[i] once i weights of the order have been waited for. Nothing
+    moves any more after a delay of more than `most`.
     """
     load_at = np.where(pinned, 0, load_at)
     moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
@@ -114,6 +133,8 @@ def _move(
         gate = max(0.0, delays[waited] + since)
         gates.append(gate)
         delays.append(max(delays[-1], lanes.move(at, gate) - need))
+        if delays[-1] > most:
+            break
     return order, needed, gates, delays
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.lower.join import Joined, join
 from flashmem_lab.lower.layer import LoweredModel
-from flashmem_lab.plan.clock import run_clock
+from flashmem_lab.plan.clock import run_ns
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS
 from flashmem_lab.plan.freedom import freedom
 from flashmem_lab.plan.plan import Objective, Plan
@@ -132,7 +132,7 @@ def _best_kept(problem: Problem, repeats: _Repeats, cap: int) -> Mask:
         free = freedom(merged, NO_CONSTRAINTS)
         if least_budget(merged, free, nothing)[0] <= cap:
             loads = earliest_loads(merged, free, nothing, cap)
-            took = run_clock(merged, nothing, loads, cold=True).total_ns
+            took = run_ns(merged, nothing, loads, cold=True)
             tried.append((took, int(problem.size[kept].sum()), kept))
     fastest = min(took for took, _, _ in tried)  # keeping nothing is always possible
     return max((one for one in tried if one[0] <= fastest * EQUAL), key=lambda one: one[1])[2]
