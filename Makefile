@@ -16,14 +16,17 @@ test:  ## every test, on every OpenCL device found
 	@$(SETUP) venv dev
 	@$(SETUP) opencl
 	@$(SETUP) chromium
+	@$(SETUP) frontend
 	@$(PY) -m pytest
 
-check:  ## format, lint, types, import rules
+check:  ## format, lint, types, import rules; Python and TypeScript
 	@$(SETUP) venv dev
+	@$(SETUP) frontend
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@cd widgets && PATH="$(CURDIR)/.venv/bin:$$PATH" npm run --silent check
 
 OPENCL := $(CURDIR)/.venv/opencl
 
@@ -39,8 +42,9 @@ test-devices:  ## the device tests on Intel's OpenCL too, then every kernel unde
 	@echo "oclgrind found no race and no access out of bounds"
 
 lab:  ## JupyterLab with the workbench
-	@$(SETUP) venv demo,check
+	@$(SETUP) venv build,demo,check
 	@$(SETUP) opencl
+	@$(SETUP) frontend
 	@$(PY) -m flashmem_lab lab
 
 wheel:  ## dist/*.whl

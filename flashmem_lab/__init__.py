@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flashmem_lab.errors import FlashMemError
     from flashmem_lab.units import Budget
-    from flashmem_lab.views import Workbench
+    from flashmem_lab.views import GraphView, Workbench
     from flashmem_lab.workflow import (
         compile_plan,
         load,
@@ -28,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Budget",
     "FlashMemError",
+    "GraphView",
     "Workbench",
     "compile_plan",
     "load",
@@ -41,6 +42,7 @@ __all__ = [
 _HOMES = {
     "Budget": "flashmem_lab.units",
     "FlashMemError": "flashmem_lab.errors",
+    "GraphView": "flashmem_lab.views",
     "Workbench": "flashmem_lab.views",
 }
 

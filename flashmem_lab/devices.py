@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import DeviceError
@@ -33,23 +34,30 @@ def devices() -> list[DeviceState]:
 
 
 def open_device(device_id: str = "auto") -> DeviceSpec:
-    """The device of an id such as "ocl:0" or "sim:adreno750"; "auto" is the first that works.
+    """The device of an id such as "ocl:0" or "sim:adreno750", or of a profile ("device.json").
+
+    "auto" is the first that works. A device that was profiled here has its measured rates; a
+    profile that is named by its file is simulated.
 
     Raises:
-        DeviceError: there is no such device, or for "auto" none that works.
+        DeviceError: there is no such device or profile, or for "auto" none that works.
     """
     from flashmem_lab.device import simulated_devices
+    from flashmem_lab.profiles import as_measured, load_profile
     from flashmem_lab.runtime.opencl import list_devices, working
 
     simulated = simulated_devices()
     if device_id in simulated:
         return simulated[device_id]
+    if device_id.endswith(".json"):
+        path = Path(device_id)
+        return replace(load_profile(path), id=f"{SIMULATED}{path.stem}")
     found = list_devices()
     if device_id == "auto":
         problems = {spec.id: working(spec.id) for spec in found}
         for spec in found:
             if not problems[spec.id]:
-                return spec
+                return as_measured(spec)
         listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         raise DeviceError(
             f"no OpenCL device works here ({listed or 'none found'})",
@@ -57,7 +65,7 @@ def open_device(device_id: str = "auto") -> DeviceSpec:
         )
     for spec in found:
         if spec.id == device_id:
-            return spec
+            return as_measured(spec)
     known = ", ".join([*(spec.id for spec in found), *simulated])
     raise DeviceError(f"there is no device {device_id!r}", hint=f"known: {known}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 from flashmem_lab.units import format_bytes
@@ -42,10 +43,23 @@ class UnsupportedOperators(ModelError):
 
     def __init__(self, operators: list[str]) -> None:
         super().__init__(
-            f"{len(operators)} operator(s) are unknown: {', '.join(operators)}",
-            hint="export the model with standard ONNX operators (opset 11 to 23)",
+            f"{len(operators)} operator(s) cannot be run: {', '.join(operators)}",
+            hint=_hint(operators),
         )
         self.operators = operators
+
+
+def _hint(operators: list[str]) -> str:
+    """Control flow is standard, but must be settled before anything can be planned."""
+    if any(name.split(" ")[0] in _CONTROL for name in operators):
+        return (
+            "If, Loop and Scan run only where their conditions and lengths are known when the "
+            "model is opened: give input shapes, or export by tracing instead of scripting"
+        )
+    return "export the model with standard ONNX operators (opset 11 to 28)"
+
+
+_CONTROL = {"ai.onnx::If", "ai.onnx::Loop", "ai.onnx::Scan"}
 
 
 class InputError(FlashMemError):
@@ -59,17 +73,36 @@ class BudgetTooSmall(FlashMemError):
         budget: bytes asked for.
         needed: least feasible budget, bytes.
         layer: name of the layer that sets it.
+        weights: the heaviest weights that must be there when it runs, with their bytes.
+        fixed: activations and staging at that layer, bytes.
+        relaxations: demands to drop and the least budget without each, the cheapest first.
     """
 
-    def __init__(self, *, budget: int, needed: int, layer: str) -> None:
+    def __init__(
+        self,
+        *,
+        budget: int,
+        needed: int,
+        layer: str,
+        weights: Sequence[tuple[str, int]] = (),
+        fixed: int = 0,
+        relaxations: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        held = [f"{name} {format_bytes(size)}" for name, size in weights]
+        if fixed:
+            held.append(f"activations and staging {format_bytes(fixed)}")
+        ways = [f"drop {text}, then {least} is enough" for text, least in relaxations]
         super().__init__(
             f"a budget of {format_bytes(budget)} is too small: the least feasible one is "
-            f"{format_bytes(needed)} ({needed} bytes), set by layer {layer!r}",
-            hint=f"--budget min, or --budget {needed} or more",
+            f"{format_bytes(needed)} ({needed} bytes), set by layer {layer!r}"
+            + (f", which needs {', '.join(held)}" if held else ""),
+            hint="; ".join([f"--budget min, or --budget {needed} or more", *ways]),
         )
         self.budget = budget
         self.needed = needed
         self.layer = layer
+        self.weights = tuple(weights)
+        self.relaxations = tuple(relaxations)
 
 
 class PlanError(FlashMemError):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from flashmem_lab.devices import SIMULATED, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
+from flashmem_lab.folders import cache_directory
 from flashmem_lab.workflow import (
     Prepared,
     Progress,
     Say,
-    cache_directory,
     compile_plan,
     make_plan,
 )

@@ -6,7 +6,6 @@ function that needs it, so that importing this module costs little.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
+from flashmem_lab.folders import cache_directory
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plans import load_plan, plan_document, save_plan
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec, Transport
     from flashmem_lab.graph import Graph
     from flashmem_lab.lower import LoweredModel, Precision, Storage
-    from flashmem_lab.plan import Objective, Plan, Strategy
+    from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Prices, Strategy
     from flashmem_lab.program import Packed
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
@@ -61,8 +61,6 @@ Progress = Callable[[str, int, int], None]
 
 Say = Callable[[str], None]
 """Told in a sentence of something that people should know, such as a cache that was mended."""
-
-_ENVIRONMENT = "FLASHMEM_LAB_CACHE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +132,16 @@ def make_plan(
     budget: Budget,
     strategy: Strategy | None = None,
     optimize: Objective | None = None,
-    preload: Sequence[str] = (),
+    constraints: Constraints | None = None,
     transport: Transport | None = None,
+    prices: Prices | None = None,
+    effort: Effort | None = None,
 ) -> Plan:
     """A checked plan within a budget; the defaults are the greedy strategy for a cold run.
 
     Raises:
         BudgetTooSmall: with the least feasible budget.
-        UsageError: `preload` names an unknown weight.
+        UsageError: a constraint names an unknown weight, or contradicts another.
     """
     from flashmem_lab import plan as planning
 
@@ -151,23 +151,16 @@ def make_plan(
         budget=budget,
         strategy=strategy or planning.Strategy.GREEDY,
         optimize=optimize or planning.Objective.COLD,
-        preload=preload,
+        constraints=constraints or planning.Constraints(),
         transport=transport,
+        prices=prices or planning.Prices(),
+        effort=effort,
     )
-    planning.check_plan(plan, prepared.model, prepared.device, preload=preload)
+    planning.check_plan(plan, prepared.model, prepared.device)
     return plan
 
 
 # --- program and run -----------------------------------------------------------------------
-
-
-def cache_directory() -> Path:
-    """Where packed weights are kept: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
-    if given := os.environ.get(_ENVIRONMENT):
-        return Path(given)
-    import platformdirs
-
-    return platformdirs.user_cache_path("flashmem-lab") / "weights"
 
 
 def compile_plan(

@@ -22,6 +22,8 @@ __kernel void pad(
 {% if mode == "reflect" %}
   i{{ axis }} = abs(i{{ axis }});
   if (i{{ axis }} >= in{{ axis }}) i{{ axis }} = 2 * (in{{ axis }} - 1) - i{{ axis }};
+{% elif mode == "wrap" %}
+  i{{ axis }} = (i{{ axis }} % in{{ axis }} + in{{ axis }}) % in{{ axis }};
 {% endif %}
   i{{ axis }} = clamp(i{{ axis }}, 0, in{{ axis }} - 1);
 {% endfor %}

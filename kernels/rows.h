@@ -1,6 +1,7 @@
 {# Walking a row. Where a work-group has one item, a row of at most 16 * `vectors` elements is copied
    to vectors of its own: ROW does that, PAD fills what is past the row. Else JOIN makes a function
-   that combines what the items of a group found. #}
+   that combines what the items of a group found, of type `value`. #}
+{% set type = value | default("float") %}
 {% if vectors %}
 #define ROW                                                                        \
   float16 row[{{ vectors }}];                                                      \
@@ -19,26 +20,26 @@ static float max_of(float16 v) {
 }
 {% elif group > 1 %}
 #define JOIN(NAME, COMBINE)                                              \
-  static float NAME(float value, __local float* scratch) {               \
+  static {{ type }} NAME({{ type }} value, __local {{ type }}* scratch) { \
     const int lane = get_local_id(0);                                    \
     scratch[lane] = value;                                               \
     for (int width = {{ group }} / 2; width > 0; width /= 2) {           \
       barrier(CLK_LOCAL_MEM_FENCE);                                      \
       if (lane < width) {                                                \
-        const float acc = scratch[lane], v = scratch[lane + width];      \
+        const {{ type }} acc = scratch[lane], v = scratch[lane + width];      \
         scratch[lane] = COMBINE;                                         \
       }                                                                  \
     }                                                                    \
     barrier(CLK_LOCAL_MEM_FENCE);                                        \
-    const float total = scratch[0];                                      \
+    const {{ type }} total = scratch[0];                                      \
     barrier(CLK_LOCAL_MEM_FENCE);                                        \
     return total;                                                        \
   }
-#define SCRATCH __local float scratch[{{ group }}];
+#define SCRATCH __local {{ type }} scratch[{{ group }}];
 #define FIRST get_local_id(0)
 {% else %}
 #define JOIN(NAME, COMBINE) \
-  static float NAME(float value, __local float* scratch) { return value; }
-#define SCRATCH __local float* const scratch = 0;
+  static {{ type }} NAME({{ type }} value, __local {{ type }}* scratch) { return value; }
+#define SCRATCH __local {{ type }}* const scratch = 0;
 #define FIRST 0
 {% endif %}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a fresh machine ready, one part at a time: setup.sh venv EXTRAS | opencl | chromium | devices
+# Makes a fresh machine ready, one part at a time:
+# setup.sh venv EXTRAS | opencl | chromium | devices | frontend
 # Every part is quick and silent when its work is already done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,6 +72,11 @@ chromium() {
   apt_install "no Chromium for the browser tests" chromium
 }
 
+# frontend : the browser's part, from widgets/; an installed package brings it along.
+frontend() {
+  $PY scripts/frontend.py || fail "the front end could not be built; see above"
+}
+
 # devices : a second OpenCL device (Intel's CPU runtime, from pip wheels) and oclgrind.
 # Makes two folders of .icd files for OCL_ICD_VENDORS: .venv/opencl/vendors, .venv/opencl/oclgrind.
 devices() {
@@ -93,6 +99,6 @@ devices() {
 
 case "${1:-}" in
   venv) venv "$2" ;;
-  opencl | chromium | devices) "$1" ;;
-  *) fail "usage: setup.sh venv EXTRAS | opencl | chromium | devices" ;;
+  opencl | chromium | devices | frontend) "$1" ;;
+  *) fail "usage: setup.sh venv EXTRAS | opencl | chromium | devices | frontend" ;;
 esac

@@ -9,14 +9,8 @@ fast the device computes beside its disk, so only peaks compare between machines
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +18,8 @@ from typing import Any
 from flashmem_lab import zoo
 from flashmem_lab.bench.machine import machine, sentence
 from flashmem_lab.bench.paper import MEASURED
+from flashmem_lab.bench.runs import run_json, zoo_model
 from flashmem_lab.cli.console import print_json, print_table
-from flashmem_lab.errors import FlashMemError
 
 BUDGETS = ("10%", "30%", "60%")
 
@@ -78,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     facts = machine(("pyopencl", "numpy", *(("onnxruntime",) if options.check else ())))
     rows = []
     for name in options.models:
-        with _model(name, options.folder) as (path, cache):
+        with zoo_model(name, options.folder) as (path, cache):
             row = _measure(name, path, cache, options)
         rows.append(row)
         print(f"{name}: done", file=sys.stderr, flush=True)
@@ -109,27 +103,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-@contextmanager
-def _model(name: str, folder: Path | None) -> Iterator[tuple[Path, Path]]:
-    """The model's file and a folder for its packed weights; both go with a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch:
-        home = (folder or Path(scratch)) / name
-        path = home / f"{name}.onnx"
-        if not path.exists():
-            room = shutil.disk_usage(home if home.exists() else Path(scratch)).free
-            needed = zoo.entry(name).data_bytes * 2  # the model, and its packed weights
-            if room < needed:
-                raise FlashMemError(
-                    f"{name} needs {needed >> 30} GiB of disk, {room >> 30} are free",
-                    hint="name another disk with --folder, or fewer models with --models",
-                )
-            zoo.make(name, home)
-        yield path, Path(scratch) / "packed"
-
-
 def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) -> Row:
-    runs = [_run(path, cache, budget, (), options) for budget in options.budgets]
-    whole = _run(path, cache, "100%", ("--strategy", "preload"), options)
+    given = ["--device", options.device, "--precision", options.precision]
+    given += ["--check"] if options.check else []
+    run = ["run", str(path), *given, "--budget"]
+    runs = [run_json(cache, *run, at) for at in options.budgets]
+    whole = run_json(cache, *run, "100%", "--strategy", "preload")
     paper = MEASURED.get(name)
     return Row(
         model=name,
@@ -140,20 +119,6 @@ def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) ->
         preload=_at_budget("100%", whole),
         paper_average_mb=paper.average_mb if paper else None,
     )
-
-
-def _run(
-    path: Path, cache: Path, budget: str, more: Sequence[str], options: argparse.Namespace
-) -> dict[str, Any]:
-    command = [sys.executable, "-m", "flashmem_lab", "run", str(path), "--budget", budget, "--json"]
-    command += ["--device", options.device, "--precision", options.precision, *more]
-    command += ["--check"] if options.check else []
-    environment = {**os.environ, "FLASHMEM_LAB_CACHE": str(cache)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise FlashMemError(f"{path.stem} at {budget}: {done.stderr.strip()[-500:]}")
-    ran: dict[str, Any] = json.loads(done.stdout)
-    return ran
 
 
 def _at_budget(budget: str, ran: dict[str, Any]) -> AtBudget:

@@ -32,3 +32,13 @@ MEASURED = {
     "depth-anything-large": Measured(1382, 246),
 }
 """arXiv 2602.15379, evaluation."""
+
+
+SOLVED = {
+    "gptneo-small": "45 s, OPTIMAL",
+    "gptneo-1.3b": "121 s, FEASIBLE",
+    "gptneo-2.7b": "121 s, FEASIBLE",
+    "llama2-13b": "125 s, FEASIBLE",
+    "llama2-70b": "136 s, FEASIBLE",
+}
+"""The same, solve time of LC-OPG with CP-SAT on 128 threads, limit 150 s."""

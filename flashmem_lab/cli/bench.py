@@ -9,6 +9,8 @@ BENCHES = {
     "kernels": "rates of products from images and buffers, beside NumPy's BLAS",
     "models": "whole models, warm and resident, beside onnxruntime",
     "memory": "what each model holds on the device, at several budgets, beside the paper",
+    "prediction": "peaks and times as predicted from a profile, beside measured ones",
+    "queue": "several models under one cap, beside one after another",
     "planner": "how fast and how good plans are, beside the paper's figures",
 }
 """What there is, by name: `flashmem_lab.bench.NAME` has `main(arguments)`, which reads its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from flashmem_lab.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
+    from flashmem_lab.lower.layer import Layout
 
 _LOOKING = "sim:pocl"  # for `inspect`, which needs no device that works
 
@@ -79,6 +81,7 @@ def inspect(options: Options) -> int:
             "unsupported": [],
             "inputs": {port.name: [port.dtype, list(port.shape)] for port in model.inputs},
             "outputs": {port.name: [port.dtype, list(port.shape)] for port in model.outputs},
+            "layout": asdict(model.layout),
         }
         if options.layers:
             data["layer_list"] = [
@@ -90,6 +93,7 @@ def inspect(options: Options) -> int:
                     "flops": layer.flops,
                     "weights": list(layer.weights),
                     "nodes": list(layer.nodes),
+                    "parts": [asdict(part) for part in layer.parts],
                 }
                 for layer in model.layers
             ]
@@ -111,6 +115,7 @@ def inspect(options: Options) -> int:
             f"{summary.weights}, {format_bytes(summary.weight_bytes)} as {model.precision}",
         ),
         ("largest", largest),
+        *_layout_rows(model.layout),
         ("on the host", ", ".join(summary.host_layers) or "nothing"),
     ]
     print_table(rows, title=model.name)
@@ -130,6 +135,16 @@ def inspect(options: Options) -> int:
             columns=("layer", "name", "kernel", "class", "weights", "MFLOP"),
         )
     return 0
+
+
+def _layout_rows(layout: Layout) -> list[tuple[str, str]]:
+    """How many nodes that only move elements are free, and why copies remain."""
+    remain = f"{len(layout.copies)} copies remain" if layout.copies else "no copy remains"
+    reasons = Counter(copy.reason for copy in layout.copies)
+    return [
+        ("layout", f"{layout.free} of {layout.nodes} nodes that only move cost nothing; {remain}"),
+        *(("copies", f"{count}: {reason}") for reason, count in reasons.most_common()),
+    ]
 
 
 def plan(options: Options) -> int:
@@ -165,20 +180,24 @@ def plan(options: Options) -> int:
 
 
 def zoo_list(options: Options) -> int:
-    """The models of the zoo."""
+    """The models of the zoo, the paper's first, beside what the paper says of them."""
     from flashmem_lab import zoo
 
-    entries = [zoo.entry(name) for name in zoo.names()]
+    entries = sorted(map(zoo.entry, zoo.names()), key=lambda entry: entry.paper is None)
     if options.json:
         listed = [
             {
                 "name": entry.name,
                 "title": entry.title,
+                "note": entry.note,
+                "reference": entry.reference,
                 "params": entry.params,
                 "macs": entry.macs,
                 "nodes": entry.nodes,
+                "paper": asdict(entry.paper) if entry.paper else None,
                 "data_bytes": entry.data_bytes,
                 "inputs": {spec.name: [spec.dtype, list(spec.shape)] for spec in entry.inputs},
+                "outputs": {name: list(shape) for name, shape in entry.outputs.items()},
             }
             for entry in entries
         ]
@@ -188,14 +207,32 @@ def zoo_list(options: Options) -> int:
         (
             (
                 entry.name,
-                entry.title,
-                f"{entry.params / 1e6:.1f} M",
-                f"{entry.macs / 1e9:.1f} G",
+                f"{entry.params / 1e6:.1f}",
+                f"{entry.paper.params_m:g}" if entry.paper else "",
+                f"{entry.macs / 1e9:.1f}",
+                f"{entry.paper.macs_g:g}" if entry.paper else "",
+                f"{entry.nodes}",
+                f"{entry.paper.layers}" if entry.paper else "",
                 format_bytes(entry.data_bytes),
             )
             for entry in entries
         ),
-        columns=("name", "model", "parameters", "MACs", "data"),
+        columns=(
+            "name",
+            "params, M",
+            "paper's",
+            "MACs, G",
+            "paper's",
+            "nodes",
+            "paper's layers",
+            "data, fp32",
+        ),
+        title="nodes: of the exported ONNX graph, before fusion; `inspect` tells a model's layers",
+    )
+    print()
+    print_table(
+        ((entry.name, f"{entry.title}. {entry.note}".rstrip()) for entry in entries),
+        columns=("name", "what it is, and where the public model is not the paper's"),
     )
     return 0
 

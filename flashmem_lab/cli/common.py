@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flashmem_lab.device import DeviceSpec
-    from flashmem_lab.plan import Plan
+    from flashmem_lab.plan import Constraints, Plan
     from flashmem_lab.trace import Trace
 
 
@@ -50,15 +50,29 @@ def prepare(
 def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:
     """The plan that the options ask for."""
     from flashmem_lab.device import Transport
-    from flashmem_lab.plan import Objective, Strategy
+    from flashmem_lab.plan import Effort, Objective, Prices, Strategy
 
+    given = {"lambda_": options.lambda_, "mu": options.mu}
+    tried = {"time_s": options.time_limit, "workers": options.workers}
     return workflow.make_plan(
         prepared,
         budget=options.budget,
         strategy=Strategy(options.strategy) if options.strategy else None,
         optimize=Objective(options.optimize) if options.optimize else None,
-        preload=options.preload,
+        constraints=_constraints(options),
         transport=Transport(options.transport) if options.transport else None,
+        prices=Prices(**{name: value for name, value in given.items() if value is not None}),
+        effort=Effort(**{name: value for name, value in tried.items() if value is not None}),
+    )
+
+
+def _constraints(options: Options) -> Constraints:
+    from flashmem_lab.plan import Constraints, Window
+
+    return Constraints(
+        preload=tuple(options.preload),
+        stream=tuple(options.stream),
+        windows=tuple(Window(*window) for window in options.window),
     )
 
 
@@ -87,6 +101,13 @@ def planned(
             f"--preload {missing[0]} contradicts {options.plan}, which streams it",
             hint="leave --preload out, or give --budget instead of --plan",
         )
+    for option in ("stream", "window", "lambda_", "mu", "time_limit", "workers"):
+        if getattr(options, option) not in (None, []):
+            shown = option.strip("_").replace("_", "-")
+            raise UsageError(
+                f"--{shown} is for making a plan; {options.plan} is made already",
+                hint=f"leave --{shown} out, or give --budget instead of --plan",
+            )
     device = workflow.open_device(options.device or plan.device)
     prepared, inputs = prepare(options, device, precision=plan.precision)
     return prepared, inputs, plan

@@ -11,7 +11,7 @@ from flashmem_lab.cli import bench
 from flashmem_lab.units import Budget
 
 # Spelled out rather than taken from the enums, whose modules import NumPy; a test compares them.
-STRATEGIES = ("greedy", "preload", "always-next", "same-op")
+STRATEGIES = ("lc-opg", "greedy", "preload", "always-next", "same-op")
 OBJECTIVES = ("memory", "cold", "warm")
 PRECISIONS = ("fp32", "fp16")
 TRANSPORTS = ("copy", "map")
@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_run(commands)
     _add_queue(commands)
+    _add_profile(commands)
     _add_bundle(commands)
     _add_zoo(commands)
     _add_lab(commands)
@@ -117,6 +118,15 @@ def _add_queue(commands: Commands) -> None:
     )
 
 
+def _add_profile(commands: Commands) -> None:
+    text = "measure a device, so that plans and predictions are of this one"
+    parser = _command(commands, "profile", text, module="profiling")
+    parser.add_argument("--device", help="id from `flashmem-lab devices`; first working one")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DEVICE.json", help="save it, to plan elsewhere"
+    )
+
+
 def _add_bundle(commands: Commands) -> None:
     text = "a program and its weights in one file that runs without ONNX"
     parser = _command(commands, "bundle", text, module="running")
@@ -166,7 +176,9 @@ def _add_model(
 
 
 def _add_lowering(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="id from `flashmem-lab devices`; first working one")
+    parser.add_argument(
+        "--device", help="id from `flashmem-lab devices`; first working one; or a profile's .json"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, help="of the weights; fp32")
     parser.add_argument("--storage", choices=STORAGES, default="auto", help="of the weights")
     parser.add_argument(
@@ -193,6 +205,36 @@ def _add_planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preload", action="append", default=[], metavar="NAME", help="a weight that stays"
     )
+    parser.add_argument(
+        "--stream", action="append", default=[], metavar="NAME", help="a weight that must not stay"
+    )
+    parser.add_argument(
+        "--window",
+        type=_window,
+        action="append",
+        default=[],
+        metavar="NAME=10:14",
+        help="layers at one of which a weight's load begins",
+    )
+    parser.add_argument(
+        "--lambda",
+        type=_share,
+        dest="lambda_",
+        metavar="SHARE",
+        help="price of pinned bytes against prefetched ones in --optimize memory; 0.9",
+    )
+    parser.add_argument(
+        "--mu",
+        type=_share,
+        metavar="SHARE",
+        help="price of earlier loads in ranking fused layers to split; 0.1",
+    )
+    parser.add_argument(
+        "--time-limit", type=_seconds, metavar="SECONDS", help="for lc-opg to improve a plan; 10"
+    )
+    parser.add_argument(
+        "--workers", type=_count, metavar="N", help="2: lc-opg solves and searches side by side"
+    )
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
 
 
@@ -210,6 +252,34 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time above 0 seconds")
+    return value
+
+
+def _window(text: str) -> tuple[str, int, int]:
+    name, value = _named(text)
+    first, colon, last = value.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is not a range of layers like 10:14")
+    return name, int(first), int(last)
 
 
 def _seed(text: str) -> int:

@@ -1,10 +1,11 @@
 """What is known of devices: DeviceSpec, and the catalogue of those with measured numbers."""
 
 from flashmem_lab.device.catalogue import Rates, default_rates, simulated_devices
-from flashmem_lab.device.spec import DeviceSpec, Limits, Quantity, Transport
+from flashmem_lab.device.spec import DeviceSpec, KindCost, Limits, Quantity, Transport
 
 __all__ = [
     "DeviceSpec",
+    "KindCost",
     "Limits",
     "Quantity",
     "Rates",

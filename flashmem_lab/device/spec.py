@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -46,6 +46,25 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class KindCost:
+    """Time of one kind of kernel on a device, fitted to measured launches.
+
+    Attributes:
+        fixed_ns: of a launch, whatever its size.
+        ns_per_flop: its arithmetic; one of this and the next is 0, by operator class.
+        ns_per_byte: activations and weights read and written.
+        error: mean relative error over the launches that it was fitted to.
+        source: what was measured, and when.
+    """
+
+    fixed_ns: float
+    ns_per_flop: float
+    ns_per_byte: float
+    error: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceSpec:
     """A device as the planner sees it.
 
@@ -62,6 +81,7 @@ class DeviceSpec:
         slack: share of a layer's time that extra loading may add, by operator class value.
         transport: preferred transport.
         work_group: work-items for kernels without tiles of their own (1 suits CPUs).
+        kinds: times by kind of kernel ("conv", "normalise", ...), from a profile of the device.
     """
 
     id: str
@@ -77,3 +97,23 @@ class DeviceSpec:
     slack: Mapping[str, Quantity]
     transport: Transport
     work_group: int
+    kinds: Mapping[str, KindCost] = field(default_factory=dict)
+
+    def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
+        """Time of a layer that nothing disturbs, ns.
+
+        As measured for its kind; where that is not known, the slower of its arithmetic and its
+        memory traffic (roofline), and one launch.
+
+        Args:
+            op_class: operator class value.
+            kind: Layer.kind.
+            flops: floating point operations.
+            traffic: bytes read and written.
+        """
+        cost = self.kinds.get(kind)
+        if cost is None:
+            seconds = max(flops / self.compute[op_class].value, traffic / self.memory.value)
+            return seconds * 1e9 + self.launch_ns.value
+        own = cost.fixed_ns + cost.ns_per_flop * flops + cost.ns_per_byte * traffic
+        return own + self.launch_ns.value

@@ -11,43 +11,28 @@ from __future__ import annotations
 import hashlib
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from math import prod
 
 import numpy as np
 import onnx
-from onnx import defs
 
 from flashmem_lab.errors import ModelError, UnsupportedOperators
-from flashmem_lab.graph.inference import NodeTypes, compute, schema_of, static_type
+from flashmem_lab.graph.compute import Known
+from flashmem_lab.graph.expand import (
+    COMPOSED,
+    UNROLLED_LIMIT,
+    branch_taken,
+    function_body,
+    loop_body,
+    stacked,
+)
+from flashmem_lab.graph.inference import NodeTypes, schema_of
 from flashmem_lab.graph.model import Node, TensorType, WeightRef
-from flashmem_lab.graph.nodes import attribute, attribute_values, scope_of
+from flashmem_lab.graph.nodes import attribute_values, constant_value, scope_of
 from flashmem_lab.graph.order import label, live, ordered, subgraphs
-from flashmem_lab.graph.tensors import TABLE_DTYPES, TensorReader, numpy_dtype, read_weight
-
-FOLD_LIMIT = 8 << 20
-"""Bytes of a folded tensor, and of the constants it is made from (a causal mask of 1024 tokens)."""
-READ_LIMIT = 64 << 10
-"""Bytes of a weight that folding may read: per-channel vectors, never matrices."""
-TABLE_LIMIT = 1 << 20
-"""Bytes that folding may read of a table (masks, relative positions; TABLE_DTYPES)."""
+from flashmem_lab.graph.rules import does_nothing, drop_unread, is_inference_dropout
+from flashmem_lab.graph.tensors import TensorReader
 
 _SHARE_FROM = 1024  # bytes; smaller constants keep their own names, which people know them by
-
-_RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-}
-# The reference implementation runs these in Python loops: seconds for what takes a run no time.
-_SLOW = {"AveragePool", "Conv", "ConvTranspose", "GRU", "GridSample", "LSTM", "MaxPool", "RNN"}
-_SLOW |= {"DeformConv", "LpPool", "Resize", "RoiAlign"}
-# Their shape follows from values, but never exceeds what their inputs hold.
-_BOUNDED = {"Compress", "NonZero", "Unique"}
-# They do nothing when the output has the input's type.
-_RESHAPES = {"Cast", "Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 
 _Scope = MutableMapping[str, str]  # name in the file -> name in the result
 
@@ -81,6 +66,7 @@ class Folder:
         self.constants: dict[str, np.ndarray] = {}
         self.weights: dict[str, WeightRef] = {}
         self.nodes: list[Node] = []
+        self._known = Known(opset, self.types, self.constants, self.weights)
 
     def run(self, graph: onnx.GraphProto) -> dict[str, str]:
         """Folds the main graph.
@@ -129,15 +115,81 @@ class Folder:
 
     def _branch(self, node: onnx.NodeProto, scope: _Scope, condition: np.ndarray) -> None:
         """Replaces an If whose condition is known by the branch taken."""
-        wanted = "then_branch" if condition.item() else "else_branch"
-        branch = next(a.g for a in node.attribute if a.name == wanted)
-        inside: _Scope = ChainMap({}, scope)
-        results = [value.name for value in branch.output]
-        self._graph(branch, inside, results, inner=True)
-        for outer, result in zip(node.output, results, strict=True):
+        branch = branch_taken(node, condition)
+        self._inline(node, branch, ChainMap({}, scope), branch.output, scope)
+
+    def _function(
+        self,
+        node: onnx.NodeProto,
+        body: onnx.FunctionProto,
+        original: onnx.NodeProto,
+        scope: _Scope,
+    ) -> None:
+        """Replaces a node by the function that defines its operator."""
+        inside: _Scope = {k: v for k, v in zip(body.input, node.input, strict=False) if v}
+        results = [onnx.ValueInfoProto(name=name) for name in body.output]
+        self._inline(original, onnx.GraphProto(node=body.node), inside, results, scope)
+
+    def _inline(
+        self,
+        node: onnx.NodeProto,
+        graph: onnx.GraphProto,
+        inside: _Scope,
+        results: Sequence[onnx.ValueInfoProto],
+        scope: _Scope,
+    ) -> None:
+        """Walks a graph in the node's place; its results become the node's outputs."""
+        wanted = {o: r.name for o, r in zip(node.output, results, strict=False) if o}
+        self._graph(graph, inside, wanted.values(), inner=True)
+        for outer, result in wanted.items():
             if result not in inside:
                 raise ModelError(f"a branch of {label(node)!r} does not define {result!r}")
             scope[outer] = inside[result]
+
+    def _loop(self, node: onnx.NodeProto, scope: _Scope) -> bool:
+        """Replaces a Loop of known length by its iterations; False where its length is unknown."""
+        body = loop_body(node)
+        length, going = (
+            self.constants.get(scope[name]) if name else None for name in (*node.input, "", "")[:2]
+        )
+        given = [name != "" for name in (*node.input, "", "")[:2]]
+        if (given[0] and length is None) or (given[1] and going is None):
+            return False
+        most = UNROLLED_LIMIT // max(1, len(body.node))
+        count = most + 1 if length is None else int(length.item())
+        state = [scope[name] for name in node.input[2:]]
+        first, second, *carried = [value.name for value in body.input]
+        gathered: list[list[str]] = [[] for _ in body.output[1 + len(state) :]]
+        done = 0
+        while done < count and (going is None or going.item()):
+            if done == most:
+                raise ModelError(
+                    f"{label(node)!r} (Loop) would become more than {UNROLLED_LIMIT} nodes",
+                    hint="export the model with fewer iterations, or without the loop",
+                )
+            inside: _Scope = ChainMap(dict(zip(carried, state, strict=True)), scope)
+            self._define(first, np.array(done, np.int64), inside, inner=True)
+            self._define(second, np.array(True), inside, inner=True)
+            self._graph(body, inside, [value.name for value in body.output], inner=True)
+            going_on, *results = [inside[value.name] for value in body.output]
+            going = self.constants.get(going_on)
+            if going is None:
+                return False
+            state, parts = results[: len(state)], results[len(state) :]
+            for names, part in zip(gathered, parts, strict=True):
+                names.append(part)
+            done += 1
+        if gathered and not done:
+            return False  # nothing says what the empty stacks would hold
+        for outer, name in zip(node.output, state, strict=False):
+            scope[outer] = name
+        for outer, names in zip(node.output[len(state) :], gathered, strict=True):
+            if outer:
+                inside = ChainMap({name: name for name in names}, scope)
+                graph = onnx.GraphProto(node=stacked(node, names, outer))
+                self._graph(graph, inside, [outer], inner=True)
+                scope[outer] = inside[outer]
+        return True
 
     # --- one node --------------------------------------------------------------------------
 
@@ -152,20 +204,27 @@ class Folder:
             node.input[i] = scope[name] if name else ""
         values = [name for name in node.input if name]
         condition = self.constants.get(node.input[0]) if node.op_type == "If" and values else None
+        known = self._poisoned.isdisjoint(values)
+        if node.op_type == "Loop" and known and self._loop(original, scope):
+            return
         if schema is None or (condition is None and any(True for _ in subgraphs(node))):
             self._refuse(node, scope, original.output, unless=set(values))
-        elif not self._poisoned.isdisjoint(values):
+        elif not known:
             self._poison(original.output, scope)
         elif condition is not None:
             self._branch(original, scope, condition)
+        elif node.op_type in COMPOSED and (
+            body := function_body(node, schema, self.types, self._opset)
+        ):
+            self._function(node, body, original, scope)
         elif node.op_type == "Constant":
-            self._define(node.output[0], self._constant(node), scope, inner=inner)
-        elif node.op_type == "Identity" or _is_inference_dropout(node, self.constants, read):
+            self._define(node.output[0], constant_value(node, self._reader), scope, inner=inner)
+        elif node.op_type == "Identity" or is_inference_dropout(node, self.constants, read):
             if not node.input or not node.input[0]:
                 raise ModelError(f"node {label(node)!r} ({node.op_type}) has no input to pass on")
             scope[node.output[0]] = node.input[0]
         else:
-            _drop_unread(node, schema, read)
+            drop_unread(node, schema, read)
             self._name_outputs(node, original, scope, inner=inner)
             self._standard(node, original, scope)
 
@@ -174,14 +233,14 @@ class Folder:
         values = list(dict.fromkeys(filter(None, node.input)))
         known = {name: self.constants[name] for name in values if name in self.constants}
         types = self._node_types.infer(node, self.types, known)
-        results = self._computed(node, values, types)
+        results = self._known.results(node, values, types)
         if results is not None:
             for outer, array in zip(original.output, results, strict=False):
                 if outer:
                     self._store(scope[outer], array, scope, outer)
             return
         first = node.output[0]
-        if _does_nothing(node, self.types, types, known):
+        if does_nothing(node, self.types, types, known):
             scope[original.output[0]] = node.input[0]
             return
         for outer, name in zip(original.output, node.output, strict=False):
@@ -206,52 +265,6 @@ class Folder:
             )
         )
 
-    def _computed(
-        self, node: onnx.NodeProto, values: Sequence[str], types: Mapping[str, TensorType]
-    ) -> Sequence[np.ndarray] | None:
-        """The outputs of a node whose inputs are all known and small, else None."""
-        if node.op_type == "Shape":
-            shape = self.types[node.input[0]].shape
-            start = int(attribute(node, "start", 0))
-            end = int(attribute(node, "end", len(shape)))
-            return [np.array(shape[start:end], np.int64)]
-        if node.op_type == "Size":
-            return [np.array(prod(self.types[node.input[0]].shape), np.int64)]
-        if not values or node.op_type in _RANDOM or node.op_type in _SLOW:
-            return None
-        if not all(name in self.constants or name in self.weights for name in values):
-            return None
-        outputs = [name for name in node.output if name]
-        static = all(name in types for name in outputs)
-        if not static and node.op_type not in _BOUNDED:
-            return None
-        size = sum(_bytes(types[name]) for name in outputs) if static else 0
-        held = sum(self.constants[name].nbytes for name in values if name in self.constants)
-        if max(size, held) > FOLD_LIMIT or not self._may_read(node, values, size):
-            return None
-        inputs = {
-            name: self.constants[name]
-            if name in self.constants
-            else read_weight(self.weights[name])
-            for name in values
-        }
-        results = compute(node, self._opset, inputs)
-        if results is None or any(
-            name in types and types[name] != TensorType(array.dtype.name, array.shape)
-            for name, array in zip(outputs, results, strict=False)
-        ):
-            return None  # the two sources of truth disagree: leave it to the run
-        return results
-
-    def _may_read(self, node: onnx.NodeProto, values: Sequence[str], size: int) -> bool:
-        """Whether computing a node now would read few enough bytes of weights."""
-        refs = [self.weights[name] for name in values if name in self.weights]
-        limits = [_read_limit(ref) for ref in refs]
-        if all(ref.length <= limit for ref, limit in zip(refs, limits, strict=True)):
-            return True
-        window = node.op_type in ("Slice", "Gather") and node.input[0] in self.weights
-        return window and len(refs) == 1 and size <= limits[0]  # reads what it cuts out
-
     # --- values ----------------------------------------------------------------------------
 
     def _define(
@@ -275,21 +288,6 @@ class Folder:
         self.constants[unique] = array
         self.types[unique] = TensorType(array.dtype.name, array.shape)
         scope[name] = unique
-
-    def _constant(self, node: onnx.NodeProto) -> np.ndarray | WeightRef:
-        """The value of a Constant node."""
-        for item in node.attribute:
-            if item.name == "value":
-                return self._reader.read(item.t, node.output[0])
-            if item.name in ("value_float", "value_floats"):
-                floats = item.f if item.name == "value_float" else list(item.floats)
-                return np.array(floats, np.float32)
-            if item.name in ("value_int", "value_ints"):
-                return np.array(item.i if item.name == "value_int" else list(item.ints), np.int64)
-        raise ModelError(
-            f"constant {label(node)!r} holds strings, a sparse tensor or nothing",
-            hint="only dense numbers are supported",
-        )
 
     def _name_outputs(
         self, node: onnx.NodeProto, original: onnx.NodeProto, scope: _Scope, *, inner: bool
@@ -324,62 +322,6 @@ class Folder:
         for name in filter(None, outputs):
             scope[name] = name
             self._poisoned.add(name)
-
-
-def declared_types(graph: onnx.GraphProto) -> dict[str, TensorType]:
-    """Static types that the file records for its values."""
-    found = {}
-    for value in [*graph.value_info, *graph.output]:
-        static = static_type(value.type, f"value {value.name!r}")
-        if static is not None:
-            found[value.name] = static
-    return found
-
-
-def _drop_unread(node: onnx.NodeProto, schema: defs.OpSchema, read: set[str]) -> None:
-    """Removes optional outputs at the end that nothing reads (masks, indices, statistics)."""
-    optional = defs.OpSchema.FormalParameterOption.Optional
-    while len(node.output) > 1 and node.output[-1] not in read:
-        position = len(node.output) - 1
-        if position >= len(schema.outputs) or schema.outputs[position].option != optional:
-            return
-        del node.output[-1]
-
-
-def _is_inference_dropout(
-    node: onnx.NodeProto, constants: Mapping[str, np.ndarray], read: set[str]
-) -> bool:
-    """Whether a node is a Dropout that passes its input on."""
-    if node.op_type != "Dropout" or any(name in read for name in node.output[1:]):
-        return False
-    training = node.input[2] if len(node.input) > 2 else ""
-    return not training or (training in constants and not constants[training].item())
-
-
-def _does_nothing(
-    node: onnx.NodeProto,
-    inputs: Mapping[str, TensorType],
-    outputs: Mapping[str, TensorType],
-    constants: Mapping[str, np.ndarray],
-) -> bool:
-    """Whether the node's only output equals its first input."""
-    if len(node.output) != 1 or outputs.get(node.output[0]) != inputs.get(node.input[0]):
-        return False
-    if node.op_type == "Concat":
-        return len(node.input) == 1
-    if node.op_type == "Slice":  # the whole, unless it runs backwards
-        steps = node.input[4] if len(node.input) > 4 else ""
-        return not steps or (steps in constants and bool((constants[steps] > 0).all()))
-    return node.op_type in _RESHAPES
-
-
-def _read_limit(ref: WeightRef) -> int:
-    """Bytes that folding may read of a weight."""
-    return TABLE_LIMIT if ref.dtype in TABLE_DTYPES else READ_LIMIT
-
-
-def _bytes(value: TensorType) -> int:
-    return prod(value.shape) * numpy_dtype(value.dtype).itemsize
 
 
 def _some(names: Sequence[str], count: int = 3) -> str:

@@ -20,6 +20,9 @@ _DATA_LIMIT = 8192  # bytes of a constant that shape inference may look at: shap
 
 # ONNX has no inference function for these, and their bodies do not always show the shape.
 _SHAPED_LIKE_INPUT = ("GroupNormalization", "MeanVarianceNormalization")
+# Before version 22, inference counts windows that begin in the padding behind the data
+# (ceil_mode); runtimes and torch always left them out.
+_POOLS, _POOLS_RIGHT = ("AveragePool", "MaxPool"), 22
 # Withdrawn at opset 18, as version 21 scales channels, not groups; runtimes still have it.
 _STILL_RUN = ("GroupNormalization",)
 
@@ -35,13 +38,14 @@ def schema_of(op_type: str, opset: int) -> defs.OpSchema | None:
 
 
 @cache
-def _type_proto(value: TensorType) -> onnx.TypeProto:
+def type_proto(value: TensorType) -> onnx.TypeProto:
+    """A static type as ONNX writes it."""
     return helper.make_tensor_type_proto(element_type(value.dtype), value.shape)
 
 
 def value_info(name: str, value: TensorType) -> onnx.ValueInfoProto:
     """A graph input or output of a static type."""
-    return onnx.ValueInfoProto(name=name, type=_type_proto(value))
+    return onnx.ValueInfoProto(name=name, type=type_proto(value))
 
 
 class NodeTypes:
@@ -82,16 +86,14 @@ class NodeTypes:
             for name, array in constants.items()
             if array.nbytes <= _DATA_LIMIT
         }
-        inputs = {name: _type_proto(types[name]) for name in node.input if name}
+        inputs = {name: type_proto(types[name]) for name in node.input if name}
         try:
             if schema.deprecated:  # the checker refuses every one
                 _check_arity(node, schema)
             else:
                 checker.check_node(node, self._context)
             if schema.has_type_and_shape_inference_function:
-                inferred = shape_inference.infer_node_outputs(
-                    schema, node, inputs, data, opset_imports=self._imports, ir_version=IR_VERSION
-                )
+                inferred = self._inferred(node, schema, inputs, data)
             elif node.op_type in _SHAPED_LIKE_INPUT:
                 inferred = {node.output[0]: inputs[node.input[0]]}
             else:
@@ -112,6 +114,23 @@ class NodeTypes:
             if value is not None:
                 static[name] = value
         return static
+
+    def _inferred(
+        self,
+        node: onnx.NodeProto,
+        schema: defs.OpSchema,
+        inputs: dict[str, onnx.TypeProto],
+        data: dict[str, onnx.TensorProto],
+    ) -> dict[str, onnx.TypeProto]:
+        """Types by the operator's own inference function."""
+        imports = self._imports
+        if node.op_type in _POOLS and self._opset < _POOLS_RIGHT:
+            newer = schema_of(node.op_type, _POOLS_RIGHT)
+            assert newer is not None, "both pools are still in version 22"
+            schema, imports = newer, [helper.make_opsetid("", _POOLS_RIGHT)]
+        return shape_inference.infer_node_outputs(
+            schema, node, inputs, data, opset_imports=imports, ir_version=IR_VERSION
+        )
 
     def _through_function(
         self, node: onnx.NodeProto, types: Mapping[str, TensorType]
@@ -145,6 +164,16 @@ def static_type(proto: onnx.TypeProto, what: str) -> TensorType | None:
         return None
     shape = tuple(dim.dim_value for dim in tensor.shape.dim)
     return TensorType(dtype_name(tensor.elem_type, what), shape)
+
+
+def declared_types(graph: onnx.GraphProto) -> dict[str, TensorType]:
+    """Static types that the file records for its values."""
+    found = {}
+    for value in [*graph.value_info, *graph.output]:
+        static = static_type(value.type, f"value {value.name!r}")
+        if static is not None:
+            found[value.name] = static
+    return found
 
 
 def compute(

@@ -51,6 +51,26 @@ def attribute_values(node: onnx.NodeProto, reader: TensorReader) -> dict[str, At
     return values
 
 
+def constant_value(node: onnx.NodeProto, reader: TensorReader) -> np.ndarray | WeightRef:
+    """The value of a Constant node.
+
+    Raises:
+        ModelError: it holds no dense numbers.
+    """
+    for item in node.attribute:
+        if item.name == "value":
+            return reader.read(item.t, node.output[0])
+        if item.name in ("value_float", "value_floats"):
+            floats = item.f if item.name == "value_float" else list(item.floats)
+            return np.array(floats, np.float32)
+        if item.name in ("value_int", "value_ints"):
+            return np.array(item.i if item.name == "value_int" else list(item.ints), np.int64)
+    raise ModelError(
+        f"constant {label(node)!r} holds strings, a sparse tensor or nothing",
+        hint="only dense numbers are supported",
+    )
+
+
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 

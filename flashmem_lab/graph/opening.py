@@ -16,14 +16,15 @@ from onnx import inliner
 
 from flashmem_lab.errors import ModelError
 from flashmem_lab.graph.dimensions import bind_inputs
-from flashmem_lab.graph.fold import Folder, declared_types
+from flashmem_lab.graph.fold import Folder
+from flashmem_lab.graph.inference import declared_types
 from flashmem_lab.graph.model import AttributeValue, Graph, Node
 from flashmem_lab.graph.order import check_functions
 from flashmem_lab.graph.scan import skeleton
 from flashmem_lab.graph.tensors import TensorReader
 
-OPSETS = range(11, 24)
-"""Versions of the default domain that can be opened."""
+OPSETS = range(11, 29)
+"""Versions of the default domain that can be opened: to the newest that onnx 1.23 knows."""
 
 _NOTHING: Mapping[str, int] = {}
 _NO_SHAPES: Mapping[str, tuple[int, ...]] = {}
@@ -40,7 +41,7 @@ def open_graph(
     Every shape is static afterwards, so symbolic dimensions need values.
 
     Args:
-        path: the .onnx file, opset 11 to 23, weights inline or in external files beside it.
+        path: the .onnx file, opset 11 to 28, weights inline or in external files beside it.
         dims: value of each symbolic dimension, by name.
         shapes: shape of inputs whose dimensions have no name, by input name.
 

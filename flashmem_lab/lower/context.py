@@ -26,6 +26,7 @@ DEVICE_DTYPES = {
     "uint16": "int32",
     "uint8": "int32",
     "uint32": "int64",
+    "uint64": "int64",
     "bool": "bool",
 }
 """Element type on the device of each ONNX element type that kernels can work with."""
@@ -37,20 +38,20 @@ Handler = Callable[["Context", Node], bool]
 
 HANDLERS: dict[str, Handler] = {}
 
-MOVES: set[str] = set()
-"""Operators that move elements and compute nothing: safe for types wider on the device."""
+NARROW_SAFE: set[str] = set()
+"""Operators whose kernels are right for integers held in a wider type: they move, or wrap."""
 
-NARROW = frozenset({"int8", "int16", "uint8", "uint16", "uint32"})
-"""Integers that wrap around sooner than the type that holds them on the device."""
+NARROW = frozenset({"int8", "int16", "uint8", "uint16", "uint32", "uint64"})
+"""Integers that wrap around elsewhere than the type that holds them on the device."""
 
 
-def handles(*op_types: str, moves: bool = False) -> Callable[[Handler], Handler]:
-    """Registers a handler for operators of the default domain; `moves` as in MOVES."""
+def handles(*op_types: str, narrow: bool = False) -> Callable[[Handler], Handler]:
+    """Registers a handler for operators of the default domain; `narrow` as in NARROW_SAFE."""
 
     def register(handler: Handler) -> Handler:
         for op_type in op_types:
             HANDLERS[op_type] = handler
-        MOVES.update(op_types if moves else ())
+        NARROW_SAFE.update(op_types if narrow else ())
         return handler
 
     return register
@@ -123,6 +124,10 @@ class Context:
         """Name of input `index`, or "" if it is left out."""
         return node.inputs[index] if index < len(node.inputs) else ""
 
+    def optional_output(self, node: Node, index: int) -> str:
+        """Name of output `index`, or "" if nothing reads it."""
+        return node.outputs[index] if index < len(node.outputs) else ""
+
     def device(self, name: str) -> Ref:
         """The value as a view of device memory; constants and weights get a buffer."""
         value = self.values[name]
@@ -178,10 +183,17 @@ class Context:
         tensor = Tensor(self.unique(name), self.device_dtype(kind), prod(kind.shape))
         return Ref.whole(tensor, kind.shape)
 
-    def output(self, node: Node, index: int = 0) -> Ref:
-        """A new dense activation for output `index`, bound to its name."""
+    def output(self, node: Node, index: int = 0, like: Ref | None = None) -> Ref:
+        """A new dense activation for output `index`, bound to its name.
+
+        With `like`, a view of the same shape, its dimensions lie in memory in that one's order.
+        """
         name = node.outputs[index]
         ref = self.tensor(name, self.type_of(name))
+        if like is not None and like.shape == ref.shape and like.touched == ref.touched:
+            order = sorted(range(len(like.shape)), key=lambda axis: -like.strides[axis])
+            whole = Ref.whole(ref.tensor, tuple(ref.shape[axis] for axis in order))
+            ref = whole.permute(tuple(order.index(axis) for axis in range(len(order))))
         self.values[name] = ref
         return ref
 

@@ -1,9 +1,10 @@
-"""Fusion: element-wise work moves into the operation that produces its operand.
+"""Fusion: element-wise work and copies move into the operations around them.
 
 Needs: every tensor is written before it is read, and never overwritten.
-Guarantees: the same, with fewer operations; a copy whose source has no other reader is gone, since
-its producer writes straight through the copy's strides (this is what makes Concat, and Transpose
-followed by Reshape, cost nothing).
+Guarantees: the same, with fewer operations. A map joins what computes its operand; a copy is gone
+where its producer can write through the copy's view, or every reader can read through it (this is
+what makes Concat, window partition, and Transpose followed by Reshape cost nothing); the products
+and the softmax of attention are one operation. Tensors to keep are written as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from flashmem_lab.lower.body import MAX_STATEMENTS, inline, merge_inputs
+from flashmem_lab.lower.attention import Pattern, is_factor
+from flashmem_lab.lower.body import MAX_STATEMENTS, Body, inline, merge_inputs
 from flashmem_lab.lower.concat import spread_concats
 from flashmem_lab.lower.coordinates import transfer
 from flashmem_lab.lower.ir import Op, Ref, Tensor
@@ -28,6 +30,9 @@ READ_SPLIT = {
     ("normalise", "x"): (0, 1, 2, 3),
     ("softmax", "x"): (0, 1, 2, 3),
     ("reduce", "x"): (0, 1, 2, 3),
+    ("attention", "query"): (0, 1, 2),
+    ("attention", "key"): (0, 1, 3),
+    ("attention", "value"): (0, 1, 2),
 }
 """Dimensions of an operand that may be split: a division for each step of a product costs much."""
 
@@ -50,6 +55,9 @@ def fuse(ops: list[Op], kept: Iterable[Tensor]) -> list[Op]:
     for op in ops:
         if op.kind == "map":
             state.absorb(op)
+    for op in state.in_order():
+        if op.kind == "matmul":
+            state.join_attention(op)
     for op in state.in_order():
         if op.is_copy:
             state.read_through(op)
@@ -136,6 +144,62 @@ class _State:
             op.kind, op.op_class, op.flops = producer.kind, producer.op_class, producer.flops
             op.operands, op.weight, op.attrs = producer.operands, producer.weight, producer.attrs
         return True
+
+    def join_attention(self, product: Op) -> None:
+        """Pulls the softmax and the scores that it was made of into a product, if they fit."""
+        softmax = self._private_producer(product, "a", "softmax")
+        scores = softmax and self._private_producer(softmax, "x", "matmul")
+        if not softmax or not scores:
+            return
+        pattern = Pattern(scores, softmax, product)
+        if not pattern.fits:
+            return
+        joined = pattern.joined()
+        self.place[joined] = self.place.pop(product)
+        self.pieces[joined] = [
+            piece for op in (scores, softmax, product) for piece in self.pieces[op]
+        ]
+        self._take_over(joined, scores, softmax, product)
+        for name in ("query", "key"):
+            self._fold_factor(joined, name)
+
+    def _private_producer(self, op: Op, operand: str, kind: str) -> Op | None:
+        """The one operation of `kind` that computes this operand for `op` alone."""
+        tensor = op.operands[operand].tensor
+        writers = self.writers[tensor]
+        if len(writers) != 1 or self.readers[tensor] != {op} or tensor in self.kept:
+            return None
+        (producer,) = writers
+        return producer if producer.kind == kind and producer in self.place else None
+
+    def _fold_factor(self, attention: Op, operand: str) -> None:
+        """A query or key that is only multiplied by a number: the scores are multiplied instead."""
+        factor = self._private_producer(attention, operand, "map")
+        if factor is None or not is_factor(factor):
+            return
+        moved = transfer(attention.operands[operand], factor.out, factor.extras)
+        if moved is None or not _readable(attention, operand, source := moved.together()[0]):
+            return
+        attention.operands[operand] = source
+        scores = attention.attrs["scores"]
+        assert isinstance(scores, Body), "set when the pattern was joined"
+        attention.attrs["scores"] = inline(scores, 0, factor.body)
+        attention.nodes += factor.nodes
+        self.pieces[attention] = self.pieces[factor] + self.pieces[attention]
+        self._take_over(attention, factor)
+
+    def _take_over(self, op: Op, *gone: Op) -> None:
+        """`op` now does what the operations that go away did."""
+        for old in gone:
+            self.place.pop(old, None)
+            for ref in old.reads():
+                self.readers[ref.tensor].discard(old)
+            for ref in old.writes():
+                self.writers[ref.tensor].discard(old)
+        for ref in op.reads():
+            self.readers[ref.tensor].add(op)
+        for ref in op.writes():
+            self.writers[ref.tensor].add(op)
 
     def read_through(self, copy: Op) -> None:
         """Lets the readers of a copy read what it copies, if index maps allow that for each."""

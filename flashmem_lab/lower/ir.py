@@ -260,9 +260,14 @@ class Op:
     parts: tuple[Part, ...] = ()
 
     @property
+    def is_plain(self) -> bool:
+        """True if the anchor's value is stored as it is."""
+        return not self.body.statements and len(self.body.inputs) == 1
+
+    @property
     def is_copy(self) -> bool:
         """True if it only moves elements, one operand's to where the output wants them."""
-        return self.kind == "map" and len(self.extras) == 1 and not self.body.statements
+        return self.kind == "map" and self.is_plain
 
     def writes(self) -> list[Ref]:
         """Every view that it writes."""

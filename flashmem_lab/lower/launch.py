@@ -8,7 +8,7 @@ from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.lower import strides as st
-from flashmem_lab.lower.body import literal
+from flashmem_lab.lower.body import Body, literal
 from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import KernelCall
 from flashmem_lab.lower.signature import Signature
@@ -79,6 +79,33 @@ class Launcher:
         size = (up(columns, local), up(m, tile) // tile, b0 * b1)
         return Geometry(f"{op.kind}.cl", {"rows": tile}, size, (local, 1, 1))
 
+    def attention(self, op: Op, s: Signature) -> Geometry:
+        """Rows of queries against all keys, scores in private memory."""
+        masks = dict(op.operands)
+        query, key, value = (masks.pop(name) for name in ("query", "key", "value"))
+        s.view("query", query)
+        s.view("key", key)
+        s.view("value", value)
+        body = op.attrs["scores"]
+        assert isinstance(body, Body), "set when the pattern was joined"
+        s.score(body, masks)
+        s.store(op)
+        b0, b1, m, _ = op.out.shape
+        s.integers(m_size=m, n_size=key.shape[3], batch=b1)
+        # On a CPU a lane of a vector is a row; on a GPU a work-item is.
+        lanes = power_of_two(m, 16) if self.cpu else 1
+        params: dict[str, object] = {
+            "lanes": lanes,
+            "keys": 8 if self.cpu else 4,
+            "block": 64 if self.cpu else 16,
+            "head": query.shape[3],
+            "depth": value.shape[3],
+            "guarded": _int(op, "guarded"),
+        }
+        rows = up(m, lanes) // lanes
+        local = 1 if self.cpu else self._local(rows, 64)
+        return Geometry("attention.cl", params, (up(rows, local), b0 * b1), (local, 1))
+
     def conv(self, op: Op, s: Signature) -> Geometry:
         """Direct convolution: a run of pixels of four output channels a work-item."""
         if by_panels(op, self.cpu):
@@ -148,6 +175,16 @@ class Launcher:
         size = (self.group, r2, r0 * r1)
         return Geometry(f"{op.kind}.cl", params, size, (self.group, 1, 1))
 
+    def scan(self, op: Op, s: Signature) -> Geometry:
+        """Running sums: one work-item a row."""
+        x = op.operands["x"]
+        s.view("x", x)
+        s.store(op)
+        r0, r1, r2, count = x.shape
+        s.integers(count=count, rows=r2)
+        local = self._local(r2, 32)
+        return Geometry(f"{op.kind}.cl", dict(op.attrs), (up(r2, local), r1, r0), (local, 1, 1))
+
     def gather(self, op: Op, s: Signature) -> Geometry:
         """Rows chosen by indices on the device."""
         s.view("x", op.operands["x"])
@@ -203,12 +240,14 @@ _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
     "map": Launcher.map,
     "gemm": Launcher.product,
     "matmul": Launcher.product,
+    "attention": Launcher.attention,
     "conv": Launcher.conv,
     "depthwise": Launcher.depthwise,
     "deconv": Launcher.deconv,
     "softmax": Launcher.by_row,
     "normalise": Launcher.by_row,
     "reduce": Launcher.by_row,
+    "scan": Launcher.scan,
     "gather": Launcher.gather,
     "pool": Launcher.by_element,
     "resize": Launcher.by_element,

@@ -291,6 +291,38 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """A layer that only moves elements.
+
+    Attributes:
+        layer: its index.
+        name: its first source node.
+        bytes: written.
+        reason: why it could not be folded into what is before or after it.
+    """
+
+    layer: int
+    name: str
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What became of the nodes that only move elements (Reshape, Transpose, Slice, Concat, ...).
+
+    Attributes:
+        nodes: how many the graph has.
+        free: how many of them cost nothing: views, index maps, weights packed in another order.
+        copies: kernels that remain of the others.
+    """
+
+    nodes: int = 0
+    free: int = 0
+    copies: tuple[Copy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LoweredModel:
     """Everything the planner and the program builder need; plain values only.
 
@@ -303,6 +335,7 @@ class LoweredModel:
         constants: folded constants that recipes refer to: dtype, shape and raw bytes.
         inputs, outputs: the model's ports.
         eliminated: ONNX nodes that cost nothing (views, folds), by operator.
+        layout: what became of nodes that only move elements.
         unfused: values kept in memory on request, sorted; fusions across them were not made.
     """
 
@@ -316,6 +349,7 @@ class LoweredModel:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     eliminated: Mapping[str, int] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
     unfused: tuple[str, ...] = ()
 
     def lifetimes(self) -> dict[str, tuple[int, int]]:

@@ -13,11 +13,12 @@ from flashmem_lab.graph.evaluate import single_node_model
 from flashmem_lab.graph.model import Graph, Node
 from flashmem_lab.lower import ops as _handlers  # noqa: F401  (registers every handler)
 from flashmem_lab.lower.body import identity
-from flashmem_lab.lower.context import HANDLERS, MOVES, NARROW, Context
+from flashmem_lab.lower.context import HANDLERS, NARROW, NARROW_SAFE, Context
 from flashmem_lab.lower.emit import Emitter
 from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
+from flashmem_lab.lower.layout import layout_of
 from flashmem_lab.lower.split import split_large
 from flashmem_lab.lower.textures import default_storage
 
@@ -87,6 +88,7 @@ def lower(
             for name, ref in outputs.items()
         ),
         eliminated=dict(sorted(gone.items())),
+        layout=layout_of(graph, planned, outputs.values()),
         unfused=tuple(unfused),
     )
 
@@ -106,7 +108,7 @@ def _named(ops: list[Op], values: Iterable[str]) -> set[Tensor]:
 def _on_device(ctx: Context, node: Node) -> bool:
     """Lowers the node to kernels or views, if there are any for it."""
     handler = HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    wraps = node.op_type not in MOVES and any(
+    wraps = node.op_type not in NARROW_SAFE and any(
         ctx.type_of(name).dtype in NARROW for name in node.outputs if name
     )
     return handler is not None and not wraps and handler(ctx, node)

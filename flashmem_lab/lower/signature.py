@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import prod
 
-from flashmem_lab.lower.body import CTYPES, to_c
+from flashmem_lab.lower.body import CTYPES, Body, to_c
 from flashmem_lab.lower.ir import Digits, Op, Ref
 from flashmem_lab.lower.layer import Arg, Storage
 from flashmem_lab.lower.textures import Panels, Texture
@@ -132,6 +132,18 @@ class Signature:
         parameters = f"{coordinates}, value" if anchored else coordinates
         body = " \\\n  ".join(lines)
         self.defines.append(f"#define STORE({parameters}) do {{ \\\n  {body} \\\n}} while (0)")
+
+    def score(self, body: Body, operands: dict[str, Ref]) -> None:
+        """A program on one value and operands, as SCORE(e0, e1, e2, e3, value) in place."""
+        lines, names = [f"const {CTYPES[body.inputs[0]]} v = (value);"], ["v"]
+        for name, ref in operands.items():
+            self.view(name, ref)
+            lines.append(f"const {CTYPES[ref.dtype]} {name}_v = {name.upper()}_AT(e0, e1, e2, e3);")
+            names.append(f"{name}_v")
+        statements, result = to_c(body, names)
+        text = " \\\n  ".join([*lines, *statements, f"(value) = {result};"])
+        macro = f"#define SCORE(e0, e1, e2, e3, value) do {{ \\\n  {text} \\\n}} while (0)"
+        self.defines.append(macro)
 
     def params(self) -> dict[str, object]:
         """What the template needs of it."""

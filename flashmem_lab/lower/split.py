@@ -14,7 +14,7 @@ from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import Precision, Storage
 from flashmem_lab.lower.parts import part_of
-from flashmem_lab.lower.textures import most_channels
+from flashmem_lab.lower.textures import in_texels, most_channels, panel_columns, panel_folds
 from flashmem_lab.lower.tiles import by_panels
 
 # Output axis (of `out`), weight axis, and the operand axis that is cut along with them.
@@ -43,9 +43,11 @@ def split_large(
     cap = min(cap, device.limits.max_alloc)
     result: list[Op] = []
     for op in ops:
-        result.extend(
-            _tiles(op, _columns(op, sizes[op], cap, device, storage)) if op in sizes else [op]
-        )
+        for part in _bundles(op, cap, device, precision, storage) if op in sizes else ():
+            size = _texture_bytes(part, precision)
+            result += _tiles(part, _columns(part, size, cap, device, storage))
+        if op not in sizes:
+            result.append(op)
     return result
 
 
@@ -74,44 +76,92 @@ def _columns(op: Op, size: int, cap: int, device: DeviceSpec, storage: Storage) 
     return min(widest, max(ALIGN, -(-channels // count // ALIGN) * ALIGN))
 
 
+def _bundles(
+    op: Op, cap: int, device: DeviceSpec, precision: Precision, storage: Storage
+) -> list[Op]:
+    """A convolution in groups as several with fewer groups each, if its weight is too large."""
+    groups = op.attrs.get("groups", 1)
+    assert isinstance(groups, int), "a number of groups"
+    if op.kind == "depthwise" or groups == 1:
+        return [op]
+    rows, channels = in_texels(op).shape  # each group's channels are padded to whole texels
+    width = channels // groups
+    most = cap // (rows * width // 4 * texel_bytes(precision))
+    if storage is Storage.IMAGE2D:
+        limits = device.limits
+        if by_panels(op, device.kind == "cpu"):
+            columns = panel_columns(width)
+            high = -(-width // columns) * panel_folds(rows, columns, limits)
+            most = min(most, limits.image_height // high)
+        else:
+            folds = -(-rows // limits.image_height)
+            most = min(most, limits.image_width // folds * 4 // width)
+    most = max(1, most)
+    if most >= groups:
+        return [op]
+    assert op.weight is not None
+    per_group = {"out": op.out.shape[1] // groups, "x": op.operands["x"].shape[1] // groups}
+    rows_of_weight = op.weight.shape[0] // groups
+    starts = range(0, groups, most)
+    return [
+        replace(
+            _cut(op, 1, start * per_group["out"], count * per_group["out"]),
+            operands={
+                "x": op.operands["x"].slice(1, start * per_group["x"], count * per_group["x"])
+            },
+            attrs={**op.attrs, "groups": count},
+            weight=op.weight.slice(0, start * rows_of_weight, count * rows_of_weight),
+            tile=f"{number + 1}/{len(starts)}",
+        )
+        for number, start in enumerate(starts)
+        for count in (min(most, groups - start),)
+    ]
+
+
 def _tiles(op: Op, columns: int) -> list[Op]:
     assert op.weight is not None
     out_axis, weight_axis, operand_axis = AXES[op.kind]
     channels = op.weight.shape[weight_axis]
-    groups = op.attrs.get("groups", 1)
-    if columns >= channels or (op.kind != "depthwise" and groups != 1):
+    if columns >= channels or (op.kind != "depthwise" and op.attrs.get("groups", 1) != 1):
         return [op]
     starts = range(0, channels, columns)
     tiles = []
     for number, start in enumerate(starts):
         count = min(columns, channels - start)
-
-        def cut(ref: Ref, start: int = start, count: int = count) -> Ref:
-            if ref.shape[out_axis] == 1:
-                return ref
-            return ref.slice(out_axis, start, count)
-
         operands = dict(op.operands)
         attrs = dict(op.attrs)
         if operand_axis is not None:
             operands["x"] = operands["x"].slice(operand_axis, start, count)
             attrs["groups"] = count
         weight: WeightExpr = op.weight.slice(weight_axis, start, count)
+        tile = f"{number + 1}/{len(starts)}"
         tiles.append(
             replace(
-                op,
-                nodes=list(op.nodes),
-                out=cut(op.out),
-                extras=[cut(e) for e in op.extras],
+                _cut(op, out_axis, start, count),
                 operands=operands,
                 attrs=attrs,
                 weight=weight,
-                flops=op.flops * count // channels,
-                parts=tuple(part_of(part, count, channels) for part in op.parts),
-                tile=f"{number + 1}/{len(starts)}",
+                tile=f"{op.tile}, {tile}" if op.tile else tile,
             )
         )
     return tiles
+
+
+def _cut(op: Op, axis: int, start: int, count: int) -> Op:
+    """The operation for a range of its output channels; its weight and operands stay whole."""
+    channels = op.out.shape[axis]
+
+    def cut(ref: Ref) -> Ref:
+        return ref if ref.shape[axis] == 1 else ref.slice(axis, start, count)
+
+    return replace(
+        op,
+        nodes=list(op.nodes),
+        out=cut(op.out),
+        extras=[cut(e) for e in op.extras],
+        flops=op.flops * count // channels,
+        parts=tuple(part_of(part, count, channels) for part in op.parts),
+    )
 
 
 def _busiest(ops: list[Op]) -> int:

@@ -2,10 +2,12 @@
 
 from flashmem_lab.plan.check import check_plan
 from flashmem_lab.plan.codec import plan_from_json, plan_to_json
+from flashmem_lab.plan.constraints import Constraints, Window
 from flashmem_lab.plan.lanes import Span, Task, run_lanes
 from flashmem_lab.plan.plan import (
     Move,
     Objective,
+    OverCapacity,
     Plan,
     Prediction,
     Status,
@@ -13,18 +15,25 @@ from flashmem_lab.plan.plan import (
     StreamedWeight,
 )
 from flashmem_lab.plan.planner import bounds, make_plan
+from flashmem_lab.plan.score import Prices
+from flashmem_lab.plan.search import Effort
 from flashmem_lab.plan.simulate import simulate
 
 __all__ = [
+    "Constraints",
+    "Effort",
     "Move",
     "Objective",
+    "OverCapacity",
     "Plan",
     "Prediction",
+    "Prices",
     "Span",
     "Status",
     "Strategy",
     "StreamedWeight",
     "Task",
+    "Window",
     "bounds",
     "check_plan",
     "make_plan",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.greedy import Schedule
-from flashmem_lab.plan.problem import Ints, Mask, Problem
+from flashmem_lab.plan.problem import Ints, Problem
 from flashmem_lab.plan.room import residency
 
 
@@ -20,12 +21,12 @@ def preload_all(problem: Problem) -> Schedule:
     return Schedule(everything, np.zeros(count, dtype=np.int64), barrier=True)
 
 
-def always_next(problem: Problem, pinned: Mask, budget: int) -> Schedule:
+def always_next(problem: Problem, free: Freedom, budget: int) -> Schedule:
     """While a layer runs, the weights of the next one load."""
-    return _prefetch_once(problem, pinned, budget, problem.first - 1)
+    return _prefetch_once(problem, free, budget, problem.first - 1)
 
 
-def same_op(problem: Problem, pinned: Mask, budget: int) -> Schedule:
+def same_op(problem: Problem, free: Freedom, budget: int) -> Schedule:
     """Loads begin only while layers of one operator class run: the nearest one before the use.
 
     The class is the one whose layers can hide most: time, stretched by the class's slack.
@@ -36,20 +37,22 @@ def same_op(problem: Problem, pinned: Mask, budget: int) -> Schedule:
     hosts = np.flatnonzero(classes == chosen)
     nearest = np.searchsorted(hosts, problem.first) - 1
     at = np.where(nearest >= 0, hosts[np.maximum(nearest, 0)], problem.first)
-    return _prefetch_once(problem, pinned, budget, at)
+    return _prefetch_once(problem, free, budget, at)
 
 
-def _prefetch_once(problem: Problem, pinned: Mask, budget: int, wish: Ints) -> Schedule:
-    """Each weight at its wished step if it fits from there to its use, else at its use."""
-    load_at = np.where(pinned, 0, problem.first)
-    room = budget - residency(problem, pinned, problem.first)
+def _prefetch_once(problem: Problem, free: Freedom, budget: int, wish: Ints) -> Schedule:
+    """Each weight at its wished step if it fits from there to its use, else at the latest."""
+    pinned = free.forced
+    load_at = np.where(pinned, 0, free.latest)
+    room = budget - residency(problem, pinned, free.latest)
     misfits = False
     for weight in np.flatnonzero(~pinned).tolist():
-        begin, use, size = int(wish[weight]), int(problem.first[weight]), problem.size[weight]
-        if not 0 <= begin < use:
+        begin = max(int(wish[weight]), int(free.earliest[weight]))
+        latest, size = int(free.latest[weight]), problem.size[weight]
+        if not 0 <= wish[weight] < latest or begin >= latest:
             continue
-        if room[begin:use].min() >= size:
-            room[begin:use] -= size
+        if room[begin:latest].min() >= size:
+            room[begin:latest] -= size
             load_at[weight] = begin
         else:
             misfits = True

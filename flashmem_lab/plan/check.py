@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
 from dataclasses import dataclass
 
 from flashmem_lab.device.spec import DeviceSpec, Transport
@@ -14,27 +14,31 @@ from flashmem_lab.units import format_bytes
 _ANEW = "make the plan anew: flashmem-lab plan MODEL --device D --budget ..."
 
 
-def check_plan(
-    plan: Plan, model: LoweredModel, device: DeviceSpec, *, preload: Sequence[str] = ()
-) -> None:
+TIERS = ("", "stall-loads", "soft-capacity", "preload", "greedy")
+"""What a plan may have fallen back to."""
+
+
+def check_plan(plan: Plan, model: LoweredModel, device: DeviceSpec) -> None:
     """Verifies that `plan` is for `model` on `device`, moves every weight in time, fits its budget.
 
     Checked: identity; W and the streamed weights are a partition of the weights; first and last
     uses; C0, every chunk moves exactly once; C1, none before its object exists or after its use;
     the staging ring; residency at every layer (the paper's C2, exactly) against the budget; the
-    stated peak and the ends of the budget scale; `preload` is in W. Load capacity (C3) is not: a
-    plan that asks for more stalls, and its prediction says so.
+    stated peak and the ends of the budget scale; the plan's constraints; and that it states every
+    layer at which it asks for more than the load capacity (C3), to the byte.
 
     Raises:
         PlanError: a rule is broken; the message has the layer or weight and the figures.
     """
     _check_identity(plan, model, device)
     uses = _uses(model)
-    _check_partition(plan, uses, preload)
+    _check_partition(plan, uses)
+    _check_constraints(plan)
     for weight in plan.streamed:
         _check_life(weight, uses[weight.weight], plan, model)
     _check_staging(plan, model, uses)
     _check_memory(plan, model, uses)
+    _check_capacity(plan, model, device, uses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def _uses(model: LoweredModel) -> dict[str, _Use]:
     }
 
 
-def _check_partition(plan: Plan, uses: dict[str, _Use], preload: Iterable[str]) -> None:
+def _check_partition(plan: Plan, uses: dict[str, _Use]) -> None:
     seen: set[str] = set()
     for name in [*plan.preloaded, *(weight.weight for weight in plan.streamed)]:
         if name not in uses:
@@ -93,10 +97,27 @@ def _check_partition(plan: Plan, uses: dict[str, _Use], preload: Iterable[str]) 
             f"the plan never loads {forgotten[0]!r}, used by layer {uses[forgotten[0]].first}"
             f" ({len(forgotten)} weights in all)"
         )
+
+
+def _check_constraints(plan: Plan) -> None:
+    if plan.tier not in TIERS:
+        raise _fail(f"the plan says that it fell back to {plan.tier!r}, which is no tier")
     pinned = set(plan.preloaded)
-    for name in preload:
+    for name in plan.constraints.preload:
         if name not in pinned:
             raise _fail(f"{name!r} must be preloaded, but the plan streams it")
+    for name in plan.constraints.stream:
+        if name in pinned:
+            raise _fail(f"{name!r} must be streamed, but the plan preloads it")
+    loads = {weight.weight: weight.load_at for weight in plan.streamed}
+    for window in plan.constraints.windows:
+        begin = loads.get(window.weight)
+        if begin is None or not window.first <= begin <= window.last:
+            where = "before layer 0" if begin is None else f"at layer {begin}"
+            raise _fail(
+                f"the load of {window.weight!r} must begin at layers {window.first} to "
+                f"{window.last}; the plan begins it {where}"
+            )
 
 
 def _check_life(weight: StreamedWeight, use: _Use, plan: Plan, model: LoweredModel) -> None:
@@ -184,3 +205,50 @@ def _check_memory(plan: Plan, model: LoweredModel, uses: dict[str, _Use]) -> Non
             f"the plan states a least budget of {plan.min_budget_bytes} bytes, above its own "
             f"budget of {plan.budget_bytes} or above full preload ({everything})"
         )
+
+
+def _check_capacity(
+    plan: Plan, model: LoweredModel, device: DeviceSpec, uses: dict[str, _Use]
+) -> None:
+    """Moves every byte as early as the plan allows, in order of use, and looks what is left.
+
+    While layer l runs, and as much longer as its class lets loading stretch it, the slower lane
+    moves C_l bytes.
+    """
+    rate = device.disk.value
+    if plan.transport is not Transport.MAP:
+        rate = min(rate, device.upload.value)
+    order = sorted(plan.streamed, key=lambda weight: weight.first_use)
+    if list(plan.streamed) != order:
+        raise _fail("the streamed weights are not in order of use")
+    left = {weight.weight: float(uses[weight.weight].bytes) for weight in order}
+    stated = {over.layer: over for over in plan.over_capacity}
+    waiting, moving = deque(order), deque(order)
+    for index, layer in enumerate(model.layers):
+        late = 0.0
+        while waiting and waiting[0].first_use == index:
+            late += left[waiting.popleft().weight]
+        claim = stated.pop(index, None)
+        claimed = claim.bytes if claim else 0
+        if abs(late - claimed) > 2 + 1e-9 * late:  # rounding
+            raise _fail(
+                f"the plan states that {claimed} bytes exceed the load capacity before layer "
+                f"{index} ({layer.name!r}); it is {late:.0f}"
+            )
+        if claim and abs(claim.ms - late / rate * 1e3) > 1e-6 + 1e-6 * claim.ms:
+            raise _fail(f"the plan states a wait of {claim.ms} ms before layer {index}")
+        seconds = max(
+            layer.flops / device.compute[layer.op_class.value].value,
+            (layer.bytes_read + layer.bytes_written) / device.memory.value,
+        )
+        seconds += device.launch_ns.value / 1e9
+        capacity = seconds * (1 + device.slack[layer.op_class.value].value) * rate
+        while moving and moving[0].load_at <= index and capacity > 0:
+            name = moving[0].weight
+            moved = 0.0 if moving[0].first_use <= index else min(capacity, left[name])
+            left[name] -= moved
+            capacity -= moved
+            if moving[0].first_use <= index or left[name] <= 0:
+                moving.popleft()
+    if stated:
+        raise _fail(f"the plan states a wait before layer {min(stated)}, which does not exist")

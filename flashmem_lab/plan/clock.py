@@ -9,6 +9,7 @@ anything else later.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from math import inf, isinf
 
@@ -60,26 +61,9 @@ def run_clock(
         cold: True for the first run.
         barrier: True if layer 0 waits for all pinned weights, which are read before all others.
     """
-    load_at = np.where(pinned, 0, load_at)
-    moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
-    needed = np.where(pinned, 0, problem.first) if barrier else problem.first
-    behind = ~pinned if barrier else np.zeros_like(pinned)
-    # In order of use; what is used first by one layer, in order of creation, pinned weights first.
-    keys = (moving, ~pinned[moving], load_at[moving], needed[moving], behind[moving])
-    order = moving[np.lexsort(keys)]
-    needed, load_at = needed[order], load_at[order]
+    lanes = _Lanes(problem)
+    order, needed, gates, delays = _move(problem, lanes, pinned, load_at, cold, barrier)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
-    # A layer is delayed by delays[i] once i weights of the order have been waited for.
-    waited_for = np.searchsorted(needed, load_at - 1, side="right").tolist()
-    since_start = np.where(load_at > 0, elapsed[load_at], -inf).tolist()
-    lanes = _Lanes(problem, order)
-    delays, gates = [0.0], []
-    for at, (waited, since, need) in enumerate(
-        zip(waited_for, since_start, elapsed[needed].tolist(), strict=True)
-    ):
-        gate = max(0.0, delays[waited] + since)
-        gates.append(gate)
-        delays.append(max(delays[-1], lanes.move(at, gate) - need))
     steps = np.arange(len(problem.layers))
     delay = np.array(delays)[np.searchsorted(needed, steps, side="right")]
     read, upload = lanes.chunk_times()
@@ -96,26 +80,92 @@ def run_clock(
     )
 
 
+def run_ns(
+    problem: Problem,
+    pinned: Mask,
+    load_at: Ints,
+    *,
+    cold: bool,
+    barrier: bool = False,
+    limit_ns: float = inf,
+) -> float:
+    """`run_clock(...).total_ns` alone, which is found in a fraction of the time.
+
+    Once that is sure to exceed `limit_ns` it is no longer worth finding: some time beyond the
+    limit is returned.
+    """
+    compute_ns = problem.compute_ns
+    most = limit_ns - compute_ns
+    delays = _move(problem, _Lanes(problem), pinned, load_at, cold, barrier, most)[3]
+    return compute_ns + delays[-1]
+
+
+def _move(
+    problem: Problem,
+    lanes: _Lanes,
+    pinned: Mask,
+    load_at: Ints,
+    cold: bool,
+    barrier: bool,
+    most: float = inf,
+) -> tuple[Ints, Ints, list[float], list[float]]:
+    """Moves all weights: (order, layer that needs each, gate of each, delays).
+
+    A layer is delayed by delays[i] once i weights of the order have been waited for. Nothing
+    moves any more after a delay of more than `most`.
+    """
+    load_at = np.where(pinned, 0, load_at)
+    moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
+    needed = np.where(pinned, 0, problem.first) if barrier else problem.first
+    behind = ~pinned if barrier else np.zeros_like(pinned)
+    # In order of use; what is used first by one layer, in order of creation, pinned weights first.
+    keys = (moving, ~pinned[moving], load_at[moving], needed[moving], behind[moving])
+    order = moving[np.lexsort(keys)]
+    needed, load_at = needed[order], load_at[order]
+    elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
+    waited_for = np.searchsorted(needed, load_at - 1, side="right").tolist()
+    since_start = np.where(load_at > 0, elapsed[load_at], -inf).tolist()
+    lanes.line_up(order)
+    delays, gates = [0.0], []
+    for at, (waited, since, need) in enumerate(
+        zip(waited_for, since_start, elapsed[needed].tolist(), strict=True)
+    ):
+        gate = max(0.0, delays[waited] + since)
+        gates.append(gate)
+        delays.append(max(delays[-1], lanes.move(at, gate) - need))
+        if delays[-1] > most:
+            break
+    return order, needed, gates, delays
+
+
 class _Lanes:
     """Disk and transfer lane, weight by weight: `move` has one form for each transport."""
 
-    def __init__(self, problem: Problem, order: Ints) -> None:
+    def __init__(self, problem: Problem) -> None:
         self.free: list[float] = []
         self.begin: list[float] = []
         self.arrival: list[float] = []
-        self._counts = problem.chunks[order]
+        self._problem = problem
+        self._slots = problem.staging.slots
+        self._disk = 0.0
+        self._uploaded = 0.0
+        # Ends of the latest uploads, one for each slot of the ring.
+        self._emptied: deque[float] = deque(maxlen=self._slots or 1)
+        # (first read's start, read, first upload's start, upload, chunks): chunks alike, in a row.
+        self._runs: list[tuple[float, float, float, float, int]] = []
+        self.move = self._in_place if isinf(problem.upload) else self._through_ring
+
+    def line_up(self, order: Ints) -> None:
+        """Takes the weights that will move, in order."""
+        problem = self._problem
         whole, tail = problem.chunk[order], problem.tail[order]
+        self._counts = problem.chunks[order]
+        self._chunks = self._counts.tolist()
         self._read_ns = (whole / problem.disk * 1e9).tolist()
         self._read_tail_ns = (tail / problem.disk * 1e9).tolist()
         self._weight_ns = (problem.size[order] / problem.disk * 1e9).tolist()
         self._upload_ns = (whole / problem.upload * 1e9).tolist()
         self._upload_tail_ns = (tail / problem.upload * 1e9).tolist()
-        self._chunks = self._counts.tolist()
-        self._slots = problem.staging.slots
-        self._disk = 0.0
-        self._uploads: list[tuple[float, float]] = []
-        self._reads: list[tuple[float, float]] = []
-        self.move = self._in_place if isinf(problem.upload) else self._through_ring
 
     def _in_place(self, at: int, gate: float) -> float:
         """Reads weight `at` of the order into its mapped object; returns when it is there."""
@@ -127,37 +177,59 @@ class _Lanes:
         return self._disk
 
     def _through_ring(self, at: int, gate: float) -> float:
-        """Reads weight `at` chunk by chunk into free slots and uploads each."""
-        reads, uploads, slots = self._reads, self._uploads, self._slots
-        disk, uploaded = self._disk, uploads[-1][1] if uploads else 0.0
+        """Reads weight `at` chunk by chunk into free slots and uploads each.
+
+        Where uploads are no slower than reads and there are two slots, no chunk waits any more
+        once one was uploaded without waiting: the rest of them follow at once.
+        """
+        emptied, slots = self._emptied, self._slots
+        disk, uploaded = self._disk, self._uploaded
         last = self._chunks[at] - 1
         read_ns, upload_ns = self._read_ns[at], self._upload_ns[at]
-        for chunk in range(last + 1):
+        steady = slots > 1 and upload_ns <= read_ns
+        chunk = 0
+        while chunk <= last:
             if chunk == last:
                 read_ns, upload_ns = self._read_tail_ns[at], self._upload_tail_ns[at]
-            start = max(disk, uploads[-slots][1]) if len(uploads) >= slots else disk
+            start = max(disk, emptied[0]) if len(emptied) == slots else disk
             if chunk == 0:
                 self.free.append(start)
                 start = max(start, gate)
                 self.begin.append(start)
             disk = start + read_ns
             begin = max(uploaded, disk)
-            uploaded = begin + upload_ns
-            reads.append((start, disk))
-            uploads.append((begin, uploaded))
-        self._disk = disk
+            count = 1
+            if steady and begin == disk and chunk < last - 1:
+                count = last - chunk
+                disk += (count - 1) * read_ns
+            uploaded = begin + (count - 1) * read_ns + upload_ns
+            self._runs.append((start, read_ns, begin, upload_ns, count))
+            for back in range(min(count, slots) - 1, -1, -1):
+                emptied.append(uploaded - back * read_ns)
+            chunk += count
+        self._disk, self._uploaded = disk, uploaded
         self.arrival.append(uploaded)
         return uploaded
 
     def chunk_times(self) -> tuple[Floats, Floats]:
         """(chunks, 2) start and end of every read, and of every upload."""
-        if self._reads:
-            return np.array(self._reads), np.array(self._uploads)
+        if self._runs:
+            table = np.array([run[:4] for run in self._runs])
+            counts = np.array([run[4] for run in self._runs])
+            start, read_ns, begin, upload_ns = np.repeat(table, counts, axis=0).T
+            since = _ordinals(counts) * read_ns
+            reads = np.stack((start + since, start + since + read_ns), axis=1)
+            uploads = np.stack((begin + since, begin + since + upload_ns), axis=1)
+            return reads, uploads
         # In place a weight's chunks follow one another without a gap.
         counts = self._counts
-        ordinal = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        start = np.repeat(self.begin, counts) + ordinal * np.repeat(self._read_ns, counts)
+        start = np.repeat(self.begin, counts) + _ordinals(counts) * np.repeat(self._read_ns, counts)
         end = np.concatenate((start[1:], [0.0]))[: len(start)]
         if len(start):
             end[np.cumsum(counts) - 1] = self.arrival
         return np.stack((start, end), axis=1), np.stack((end, end), axis=1)
+
+
+def _ordinals(counts: Ints) -> Ints:
+    """0, 1, ... counts[i] - 1 for each i in turn."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

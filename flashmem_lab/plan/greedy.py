@@ -10,17 +10,20 @@ What is guaranteed, on the clock of `clock.py` (hypothesis tests hold each of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isclose
+from typing import TypeAlias
 
 import numpy as np
 
-from flashmem_lab.plan.clock import Run, run_clock
+from flashmem_lab.plan.clock import Run, run_clock, run_ns
+from flashmem_lab.plan.freedom import Freedom
+from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
 from flashmem_lab.plan.room import earliest_loads, least_budget, residency
 
-PIN_STEPS = 128
+PIN_STEPS = 64
 """Sizes of W tried in each order of pinning; more make planning slower, not safer."""
 
 
@@ -41,6 +44,19 @@ class Schedule:
     tier: str = ""
 
 
+Planner: TypeAlias = "Callable[[Problem, Freedom, int], Schedule]"
+
+
+def plan_for(optimize: Objective) -> Planner:
+    """The greedy planner of an objective."""
+    planners: dict[Objective, Planner] = {
+        Objective.MEMORY: least_memory,
+        Objective.COLD: least_cold,
+        Objective.WARM: least_warm,
+    }
+    return planners[optimize]
+
+
 # --- memory --------------------------------------------------------------------------------
 
 
@@ -59,17 +75,21 @@ class LatestLoads:
     softened: bool
 
 
-def latest_loads(problem: Problem) -> LatestLoads:
+def latest_loads(problem: Problem, moving: Mask) -> LatestLoads:
     """Moves every byte as late as load capacity allows: the least residency at every step at once.
 
     Load capacity C_l: while layer l runs, and for as long as its class lets loading stretch it,
     the slower lane moves C_l = duration x (1 + slack) x rate bytes (lanes of their own overlap
     all of a layer, so slack comes on top). Where the layers up to l cannot hide what they need,
     the missing bytes move in a stall right before l: capacity is softened there and only there.
+
+    Args:
+        problem: the model on a device.
+        moving: (n,) weights that pass the lane; the others take none of its capacity.
     """
-    capacity = problem.duration_ns * (1 + problem.slack) * problem.rate / 1e9
-    before = np.concatenate(([0.0], np.cumsum(capacity)))  # capacity of layers before l
-    moved = np.concatenate(([0.0], np.cumsum(problem.size.astype(np.float64))))
+    before = np.concatenate(([0.0], np.cumsum(problem.capacity)))  # capacity of layers before l
+    size = np.where(moving, problem.size, 0)
+    moved = np.concatenate(([0.0], np.cumsum(size.astype(np.float64))))
     steps = np.arange(len(problem.layers))
     due = moved[np.searchsorted(problem.first, steps, side="right")]  # bytes due when l starts
     stalled = np.maximum.accumulate(np.maximum(0.0, due - before[:-1]))  # in stalls up to l
@@ -80,7 +100,7 @@ def latest_loads(problem: Problem) -> LatestLoads:
     slackless = (deadline - moved[1:])[::-1]
     start = np.minimum.accumulate(slackless)[::-1] + moved[:-1]
     load_at = np.searchsorted(opens, start, side="right") - 1
-    end = start + problem.size
+    end = start + size
     axis = np.stack((start, end), axis=1).ravel()
     done = np.stack((moved[:-1], moved[1:]), axis=1).ravel()
     closed = np.interp(opens[1:], axis, done) if len(axis) else np.zeros(len(steps))
@@ -91,11 +111,21 @@ def latest_loads(problem: Problem) -> LatestLoads:
     )
 
 
-def least_memory(problem: Problem, pinned: Mask, budget: int) -> Schedule:
+def least_memory(problem: Problem, free: Freedom, budget: int) -> Schedule:
+    """Pins nothing unasked and loads as late as load capacity allows.
+
+    Pinned weights count in the capacity: they pass the lane in the first run.
+    """
+    return latest_within(problem, free, free.forced, budget, np.ones_like(free.forced))
+
+
+def latest_within(
+    problem: Problem, free: Freedom, pinned: Mask, budget: int, moving: Mask
+) -> Schedule:
     """As late as load capacity allows, and later still where the budget has no room (a stall)."""
-    latest = latest_loads(problem)
-    fits = earliest_loads(problem, pinned, budget)
-    load_at = np.where(pinned, 0, np.maximum(latest.load_at, fits))
+    latest = latest_loads(problem, moving)
+    wish = np.clip(latest.load_at, free.earliest, free.latest)
+    load_at = np.where(pinned, 0, np.maximum(wish, earliest_loads(problem, free, pinned, budget)))
     softened = latest.softened or bool((load_at > latest.load_at)[~pinned].any())
     return Schedule(pinned, load_at, tier="soft-capacity" if softened else "")
 
@@ -103,13 +133,13 @@ def least_memory(problem: Problem, pinned: Mask, budget: int) -> Schedule:
 # --- cold ----------------------------------------------------------------------------------
 
 
-def least_cold(problem: Problem, forced: Mask, budget: int) -> Schedule:
+def least_cold(problem: Problem, free: Freedom, budget: int) -> Schedule:
     """In order of use, as early as there is room; then pins what costs the first run nothing."""
-    plain = Schedule(forced, earliest_loads(problem, forced, budget))
-    run = run_clock(problem, forced, plain.load_at, cold=True)
-    pinned = _free_pins(problem, plain, run, budget)
-    candidates = [Schedule(some, earliest_loads(problem, some, budget)) for some in pinned]
-    candidates.append(least_warm(problem, forced, budget))
+    plain = Schedule(free.forced, earliest_loads(problem, free, free.forced, budget))
+    run = run_clock(problem, plain.pinned, plain.load_at, cold=True)
+    pinned = _free_pins(problem, free, plain, run, budget)
+    candidates = [Schedule(some, earliest_loads(problem, free, some, budget)) for some in pinned]
+    candidates.append(least_warm(problem, free, budget))
     # Not even a faster one: a plan with a larger budget might not be able to follow.
     equal = [
         plan
@@ -122,7 +152,9 @@ def least_cold(problem: Problem, forced: Mask, budget: int) -> Schedule:
     )
 
 
-def _free_pins(problem: Problem, plain: Schedule, run: Run, budget: int) -> Iterator[Mask]:
+def _free_pins(
+    problem: Problem, free: Freedom, plain: Schedule, run: Run, budget: int
+) -> Iterator[Mask]:
     """Sets of weights that can be pinned with every event of the first run where it was.
 
     An object made at step z could be made as late as the last step that begins before its first
@@ -131,12 +163,10 @@ def _free_pins(problem: Problem, plain: Schedule, run: Run, budget: int) -> Iter
     """
     begun = np.searchsorted(run.end, run.begin, side="right")  # the step of each first read
     latest = plain.load_at.copy()
-    latest[run.order] = np.maximum(latest[run.order], np.minimum(begun, problem.first[run.order]))
+    latest[run.order] = np.maximum(latest[run.order], np.minimum(begun, free.latest[run.order]))
     waited = set(problem.first[run.order[run.gate > run.free]].tolist())
     groups = [
-        group
-        for group in _groups(problem, plain.pinned)
-        if int(problem.first[group[0]]) not in waited
+        group for group in _groups(problem, free) if int(problem.first[group[0]]) not in waited
     ]
     by_size = sorted(groups, key=lambda group: -int(problem.size[group].sum()))
     spare = budget - residency(problem, plain.pinned, latest)
@@ -153,16 +183,16 @@ def _free_pins(problem: Problem, plain: Schedule, run: Run, budget: int) -> Iter
         yield pinned
 
 
-def _groups(problem: Problem, pinned: Mask) -> list[Ints]:
-    """Unpinned weights, those first used by one layer together: pinning all keeps their order."""
-    free = np.flatnonzero(~pinned)
-    return np.split(free, np.flatnonzero(np.diff(problem.first[free])) + 1) if len(free) else []
+def _groups(problem: Problem, free: Freedom) -> list[Ints]:
+    """Weights that may be pinned, those first used by one layer together: they keep their order."""
+    open_ = np.flatnonzero(~free.forced & ~free.never)
+    return np.split(open_, np.flatnonzero(np.diff(problem.first[open_])) + 1) if len(open_) else []
 
 
 # --- warm ----------------------------------------------------------------------------------
 
 
-def least_warm(problem: Problem, forced: Mask, budget: int) -> Schedule:
+def least_warm(problem: Problem, free: Freedom, budget: int) -> Schedule:
     """Chooses W among nested families, and streams the rest as early as there is room.
 
     Each family pins what the first k layers of a fixed order use; what fits one budget fits a
@@ -172,26 +202,26 @@ def least_warm(problem: Problem, forced: Mask, budget: int) -> Schedule:
     """
     room = budget - problem.staging.bytes - int(problem.activation.max())
     candidates = []
-    for at, pinned in enumerate(_families(problem, forced)):
+    for at, pinned in enumerate(_families(problem, free)):
         size = int(problem.size[pinned].sum())
-        if size <= room and least_budget(problem, pinned)[0] <= budget:
-            candidates.append((_warm_bound(problem, pinned), -size, at, pinned))
+        if size <= room and least_budget(problem, free, pinned)[0] <= budget:
+            candidates.append((_warm_limit(problem, pinned), -size, at, pinned))
     candidates.sort(key=lambda candidate: candidate[:3])
     best, best_ns = None, np.inf
     for bound, _, _, pinned in candidates:
         if best is not None and bound >= best_ns:
             break
-        plan = Schedule(pinned, earliest_loads(problem, pinned, budget))
-        time = _time(problem, plan, cold=False)
+        plan = Schedule(pinned, earliest_loads(problem, free, pinned, budget))
+        time = run_ns(problem, plan.pinned, plan.load_at, cold=False, limit_ns=best_ns)
         if time < best_ns:
             best, best_ns = plan, time
     assert best is not None, "W = forced fits every budget that is not too small"
     return best
 
 
-def _families(problem: Problem, forced: Mask) -> Iterator[Mask]:
+def _families(problem: Problem, free: Freedom) -> Iterator[Mask]:
     """W of growing size: by use (stalls at the start cost most), by size, and evenly spread."""
-    groups = _groups(problem, forced)
+    groups = _groups(problem, free)
     count = len(groups)
     sizes = np.array([problem.size[group].sum() for group in groups], dtype=np.int64)
     golden = (np.arange(count) * 0.6180339887498949) % 1  # low discrepancy: even at every k
@@ -202,37 +232,18 @@ def _families(problem: Problem, forced: Mask) -> Iterator[Mask]:
         weights = np.concatenate([np.zeros(0, dtype=np.int64), *members])
         ends = np.cumsum([0, *map(len, members)]).tolist()
         for pins in [*range(0, count, stride), count]:
-            pinned = forced.copy()
+            pinned = free.forced.copy()
             pinned[weights[: ends[pins]]] = True
             yield pinned
 
 
-def _warm_bound(problem: Problem, pinned: Mask) -> float:
+def _warm_limit(problem: Problem, pinned: Mask) -> float:
     """Time of a warm run with room for everything, ns: disk from the start, then what is left."""
-    return _unlimited(problem, np.where(pinned, 0, problem.size))
-
-
-def _unlimited(problem: Problem, size: Ints) -> float:
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
     left = elapsed[-1] - elapsed[problem.first]
-    arrived = np.cumsum(size) / problem.disk * 1e9
-    return float(np.where(size > 0, arrived + left, 0.0).max(initial=elapsed[-1]))
+    arrived = np.cumsum(np.where(pinned, 0, problem.size)) / problem.disk * 1e9
+    return float(np.where(pinned, 0.0, arrived + left).max(initial=elapsed[-1]))
 
 
 def _time(problem: Problem, plan: Schedule, *, cold: bool) -> float:
-    return run_clock(problem, plan.pinned, plan.load_at, cold=cold).total_ns
-
-
-# --- bounds --------------------------------------------------------------------------------
-
-
-def cold_bound(problem: Problem) -> float:
-    """No plan's first run is shorter, ns: every weight is read once, each before its use."""
-    return _unlimited(problem, problem.size)
-
-
-def warm_bound(problem: Problem, budget: int) -> float:
-    """No plan's later runs are shorter, ns: what cannot be pinned is read in every run."""
-    room = budget - problem.staging.bytes - int(problem.activation.max())
-    streamed = max(0, int(problem.size.sum()) - room)
-    return max(problem.compute_ns, streamed / problem.disk * 1e9)
+    return run_ns(problem, plan.pinned, plan.load_at, cold=cold)

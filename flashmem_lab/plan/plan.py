@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flashmem_lab.device.spec import Transport
+from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 
 
 class Strategy(StrEnum):
     """Who made the plan."""
 
+    LC_OPG = "lc-opg"
     GREEDY = "greedy"
     PRELOAD = "preload"
     ALWAYS_NEXT = "always-next"
@@ -61,6 +63,15 @@ class StreamedWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class OverCapacity:
+    """Bytes that no layer hides, and the milliseconds for which layer `layer` waits for them."""
+
+    layer: int
+    bytes: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What the simulator expects.
 
@@ -95,7 +106,12 @@ class Plan:
         status, tier, objective, bound, gap: solver's statement; tier names the fallback taken.
         solve_ms, first_plan_ms: time to this plan and to the first valid one.
         predicted: from the simulator.
-        undone_fusions: fused layers that were split to gain capacity.
+        constraints: what was demanded of it.
+        over_capacity: where a run with W resident asks for more than the load capacities.
+        lambda_, mu: prices of pinned bytes and of prefetch distance.
+        undone_fusions: values that fusion would not have stored; their layers were split for
+            load capacity.
+        fusion_gain: what undoing them took off the objective, in its unit.
     """
 
     model: str
@@ -121,4 +137,9 @@ class Plan:
     solve_ms: float
     first_plan_ms: float
     predicted: Prediction
+    constraints: Constraints = NO_CONSTRAINTS
+    over_capacity: tuple[OverCapacity, ...] = ()
+    lambda_: float = 0.9
+    mu: float = 0.1
     undone_fusions: tuple[str, ...] = ()
+    fusion_gain: float = 0.0

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
 from flashmem_lab.device.spec import DeviceSpec, Transport
-from flashmem_lab.errors import BudgetTooSmall
+from flashmem_lab.errors import BudgetTooSmall, UsageError
 from flashmem_lab.lower.layer import LoweredModel
 from flashmem_lab.plan import baselines, greedy
 from flashmem_lab.plan.chunks import CHUNK_BYTES
 from flashmem_lab.plan.clock import Run, run_clock
+from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
+from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
+from flashmem_lab.plan.infeasible import too_small
 from flashmem_lab.plan.plan import (
     Move,
     Objective,
+    OverCapacity,
     Plan,
     Prediction,
     Status,
     Strategy,
     StreamedWeight,
 )
-from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem, build_problem
+from flashmem_lab.plan.problem import Floats, Mask, Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
+from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, cost, quick_bound, unhidden
+from flashmem_lab.plan.search import Effort, search
 from flashmem_lab.units import Budget
-
-MEMORY_LAMBDA = 0.9
-"""Weight of pinned bytes against prefetched ones in the memory objective (PAPER: memory-first)."""
 
 
 def make_plan(
@@ -39,60 +41,116 @@ def make_plan(
     budget: Budget,
     strategy: Strategy = Strategy.GREEDY,
     optimize: Objective = Objective.COLD,
-    preload: Sequence[str] = (),
+    constraints: Constraints = NO_CONSTRAINTS,
     transport: Transport | None = None,
+    prices: Prices = PAPERS_PRICES,
+    effort: Effort | None = None,
 ) -> Plan:
     """Plans which weight of `model` is where and when on `device`.
 
     Args:
         model: what is to run.
         device: where.
-        budget: cap on everything held at once; a share runs from the least feasible budget (with
-            `preload` resident) to full preload.
+        budget: cap on everything held at once; a share runs from the least feasible budget (under
+            the constraints) to full preload.
         strategy: who decides.
-        optimize: what the greedy strategy makes least; the other strategies are only measured
-            by it.
-        preload: weights that must be pinned.
+        optimize: what greedy and lc-opg make least; the other strategies are only measured by it.
+        constraints: weights to pin, to stream, or to load at certain layers.
         transport: how bytes move; the device's preference by default.
+        prices: of the memory objective and of undoing fusions.
+        effort: how hard lc-opg tries.
 
     Raises:
         BudgetTooSmall: the budget cannot hold the least plan, or for `preload` every weight.
-        UsageError: `preload` names an unknown weight, or the transport is not available.
+        UsageError: a constraint names an unknown weight or contradicts another or the strategy,
+            or the transport is not available.
     """
-    began = perf_counter()
     transport = transport or device.transport
     problem = build_problem(model, device, transport)
-    forced = problem.mask(preload)
-    least, tightest = least_budget(problem, forced)
+    return plan_problem(
+        problem,
+        Request(
+            model=model.name,
+            fingerprint=model.fingerprint,
+            precision=model.precision.value,
+            device=device.id,
+            transport=transport,
+            budget=budget,
+            strategy=strategy,
+            optimize=optimize,
+            constraints=constraints,
+            prices=prices,
+        ),
+        effort=effort,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a plan is asked for: identity, and the arguments of `make_plan`."""
+
+    model: str
+    fingerprint: str
+    precision: str
+    device: str
+    transport: Transport
+    budget: Budget
+    strategy: Strategy = Strategy.GREEDY
+    optimize: Objective = Objective.COLD
+    constraints: Constraints = NO_CONSTRAINTS
+    prices: Prices = PAPERS_PRICES
+
+
+def plan_problem(
+    problem: Problem, request: Request, *, effort: Effort | None = None, hint: Mask | None = None
+) -> Plan:
+    """A plan for a problem that is built already.
+
+    Args:
+        problem: the model on a device.
+        request: what is wanted.
+        effort: how hard lc-opg tries.
+        hint: (n,) a W for lc-opg to try first.
+
+    Raises:
+        BudgetTooSmall, UsageError: as `make_plan`.
+    """
+    began = perf_counter()
+    strategy, optimize = request.strategy, request.optimize
+    price = request.prices.lambda_
+    free = freedom(problem, request.constraints)
+    least, _ = least_budget(problem, free, free.forced)
     full = preload_peak(problem)
-    cap = budget.resolve(least, full)
-    needed, layer = least, problem.layers[tightest]
-    if strategy is Strategy.PRELOAD:
-        needed, layer = full, problem.layers[int(problem.activation.argmax())]
-    if cap < needed:
-        error = BudgetTooSmall(budget=cap, needed=needed, layer=layer)
-        if strategy is Strategy.PRELOAD:
-            error.hint = f"--budget 100% (full preload), --budget {needed}, or --strategy greedy"
-        raise error
-    schedule = _decide(problem, strategy, optimize, forced, cap)
+    cap = request.budget.resolve(least, full)
+    _refuse_misfits(problem, request, free, cap)
+    first_ms = None
+    if strategy is Strategy.LC_OPG:
+        found = search(problem, free, cap, optimize, price=price, effort=effort, hint=hint)
+        schedule, first_ms = found.schedule, found.first_ms
+        bound = found.bound
+    else:
+        schedule = _decide(problem, strategy, optimize, free, cap)
+        bound = quick_bound(problem, free, optimize, cap, price)
     cold = run_clock(
         problem, schedule.pinned, schedule.load_at, cold=True, barrier=schedule.barrier
     )
     warm = run_clock(problem, schedule.pinned, schedule.load_at, cold=False)
     prediction = _predict(problem, schedule, cold, warm)
-    score = _score(problem, schedule, optimize, prediction, forced, cap)
+    objective = cost(problem, schedule, optimize, price)
+    unit = 1.0 if optimize is Objective.MEMORY else 1e6  # bytes, or ns told in ms
+    score = Score(objective / unit, bound / unit)
     solve_ms = (perf_counter() - began) * 1e3
     return Plan(
-        model=model.name,
-        fingerprint=model.fingerprint,
-        precision=model.precision.value,
-        device=device.id,
+        model=request.model,
+        fingerprint=request.fingerprint,
+        precision=request.precision,
+        device=request.device,
         strategy=strategy,
         optimize=optimize,
         budget_bytes=cap,
         min_budget_bytes=least,
         preload_peak_bytes=full,
-        transport=transport,
+        transport=request.transport,
         staging_bytes=problem.staging.bytes,
         chunk_bytes=CHUNK_BYTES,
         preloaded=tuple(problem.weights[at] for at in np.flatnonzero(schedule.pinned)),
@@ -104,8 +162,12 @@ def make_plan(
         bound=score.bound,
         gap=score.gap,
         solve_ms=solve_ms,
-        first_plan_ms=solve_ms,
+        first_plan_ms=solve_ms if first_ms is None else first_ms,
         predicted=prediction,
+        constraints=request.constraints,
+        over_capacity=_over_capacity(problem, schedule),
+        lambda_=price,
+        mu=request.prices.mu,
     )
 
 
@@ -114,7 +176,7 @@ def bounds(
     device: DeviceSpec,
     transport: Transport | None = None,
     *,
-    preload: Sequence[str] = (),
+    constraints: Constraints = NO_CONSTRAINTS,
 ) -> tuple[int, int, str]:
     """(least feasible budget, peak of full preload, name of the layer that sets the least one).
 
@@ -122,25 +184,51 @@ def bounds(
         UsageError: as `make_plan`.
     """
     problem = build_problem(model, device, transport or device.transport)
-    least, layer = least_budget(problem, problem.mask(preload))
+    free = freedom(problem, constraints)
+    least, layer = least_budget(problem, free, free.forced)
     return least, preload_peak(problem), problem.layers[layer]
 
 
+def _refuse_misfits(problem: Problem, request: Request, free: Freedom, cap: int) -> None:
+    if request.strategy is not Strategy.PRELOAD:
+        if cap < least_budget(problem, free, free.forced)[0]:
+            raise too_small(problem, request.constraints, cap)
+        return
+    if free.never.any():
+        raise UsageError(
+            f"{problem.weights[int(free.never.argmax())]!r} is to be streamed, and preload pins it",
+            hint="drop --stream and --window, or choose another strategy",
+        )
+    full = preload_peak(problem)
+    if cap < full:
+        error = BudgetTooSmall(
+            budget=cap, needed=full, layer=problem.layers[int(problem.activation.argmax())]
+        )
+        error.hint = f"--budget 100% (full preload), --budget {full}, or --strategy greedy"
+        raise error
+
+
 def _decide(
-    problem: Problem, strategy: Strategy, optimize: Objective, forced: Mask, cap: int
+    problem: Problem, strategy: Strategy, optimize: Objective, free: Freedom, cap: int
 ) -> Schedule:
     if strategy is Strategy.PRELOAD:
         return baselines.preload_all(problem)
     if strategy is Strategy.ALWAYS_NEXT:
-        return baselines.always_next(problem, forced, cap)
+        return baselines.always_next(problem, free, cap)
     if strategy is Strategy.SAME_OP:
-        return baselines.same_op(problem, forced, cap)
-    planner = {
-        Objective.MEMORY: greedy.least_memory,
-        Objective.COLD: greedy.least_cold,
-        Objective.WARM: greedy.least_warm,
-    }
-    return planner[optimize](problem, forced, cap)
+        return baselines.same_op(problem, free, cap)
+    return greedy.plan_for(optimize)(problem, free, cap)
+
+
+def _over_capacity(problem: Problem, schedule: Schedule) -> tuple[OverCapacity, ...]:
+    """Per layer; whole bytes, since layers hide fractions of them."""
+    late = np.zeros(len(problem.layers))
+    np.add.at(late, problem.first, unhidden(problem, schedule))
+    layers = np.flatnonzero(late >= 1).tolist()
+    return tuple(
+        OverCapacity(layer, round(late[layer]), late[layer] / problem.rate * 1e3)
+        for layer in layers
+    )
 
 
 def _predict(problem: Problem, schedule: Schedule, cold: Run, warm: Run) -> Prediction:
@@ -181,67 +269,7 @@ def _streamed(problem: Problem, schedule: Schedule, cold: Run) -> tuple[Streamed
     )
 
 
-# --- quality -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Score:
-    """The objective's value and a bound that no plan beats: bytes for memory, ms for the others."""
-
-    objective: float
-    bound: float
-
-    @property
-    def gap(self) -> float:
-        """Share of the objective that might still be saved; 0 is proof of the best."""
-        spare = self.objective - self.bound
-        return max(0.0, spare / self.objective) if self.objective > 0 else 0.0
-
-
-def _score(
-    problem: Problem,
-    schedule: Schedule,
-    optimize: Objective,
-    prediction: Prediction,
-    forced: Mask,
-    cap: int,
-) -> _Score:
-    if optimize is Objective.COLD:
-        return _Score(prediction.cold_ms, greedy.cold_bound(problem) / 1e6)
-    if optimize is Objective.WARM:
-        return _Score(prediction.warm_ms, greedy.warm_bound(problem, cap) / 1e6)
-    # PAPER's lambda |W| + (1 - lambda) sum (i_w - z_w), in bytes held a step: a pinned weight
-    # counts at every step, a streamed one at the steps between its load and its use.
-    steps = len(problem.layers)
-    distance: Ints = np.where(schedule.pinned, 0, problem.first - schedule.load_at)
-    pinned = float(problem.size[schedule.pinned].sum())
-    ahead = float((distance * problem.size).sum() / steps)
-    return _Score(
-        MEMORY_LAMBDA * pinned + (1 - MEMORY_LAMBDA) * ahead,
-        MEMORY_LAMBDA * float(problem.size[forced].sum())
-        + (1 - MEMORY_LAMBDA) * _least_ahead(problem, schedule),
-    )
-
-
-def _least_ahead(problem: Problem, schedule: Schedule) -> float:
-    """Prefetched bytes a step that a plan needs to keep to the load capacities.
-
-    That is what lies ready at each step in the latest possible schedule, whose capacities are
-    softened where no schedule could keep to them, less what pinned weights hold of it. A plan
-    that loads later softens them further, and by that rule no prefetch is needed at all.
-    """
-    latest = greedy.latest_loads(problem)
-    streamed = ~schedule.pinned
-    if (schedule.load_at > latest.load_at)[streamed].any():
-        return 0.0
-    steps = np.arange(len(problem.layers))
-    pinned = np.cumsum(np.where(streamed, 0, problem.size))
-    due = np.concatenate(([0], pinned))[np.searchsorted(problem.first, steps, side="right")]
-    to_come = due.max(initial=0) - due
-    return float(np.maximum(0.0, latest.ahead - to_come).mean())
-
-
-def _status(strategy: Strategy, score: _Score) -> Status:
+def _status(strategy: Strategy, score: Score) -> Status:
     if score.gap <= 1e-9:  # of the objective: rounding of sums over some thousand terms
         return Status.OPTIMAL
     return Status.GREEDY if strategy is Strategy.GREEDY else Status.FEASIBLE

@@ -65,6 +65,11 @@ class Problem:
         return min(self.disk, self.upload)
 
     @property
+    def capacity(self) -> Floats:
+        """(N,) C_l, bytes that can move while each layer runs, stretched as far as it may be."""
+        return self.duration_ns * (1 + self.slack) * self.rate / 1e9
+
+    @property
     def compute_ns(self) -> float:
         """Time of one run when no weight has to move."""
         return float(self.duration_ns.sum())
@@ -95,8 +100,7 @@ def build_problem(
 ) -> Problem:
     """Reduces `model` on `device` to arrays.
 
-    A layer lasts as long as the slower of its arithmetic and its memory traffic (roofline), and
-    one launch.
+    A layer lasts as long as `DeviceSpec.layer_ns` says.
 
     Raises:
         UsageError: the model has no layers, or no runtime moves bytes by this transport.
@@ -120,10 +124,12 @@ def build_problem(
     layout = np.array(layouts, dtype=np.int64).reshape(-1, 3)
     spans = np.array([(use[0], use[2]) for use in uses], dtype=np.int64).reshape(-1, 2)
     classes = tuple(layer.op_class.value for layer in model.layers)
-    rates = np.array([device.compute[name].value for name in classes])
-    flops = np.array([layer.flops for layer in model.layers], dtype=np.float64)
-    traffic = np.array([layer.bytes_read + layer.bytes_written for layer in model.layers])
-    seconds = np.maximum(flops / rates, traffic / device.memory.value)
+    duration = [
+        device.layer_ns(
+            layer.op_class.value, layer.kind, layer.flops, layer.bytes_read + layer.bytes_written
+        )
+        for layer in model.layers
+    ]
     lifetimes = model.lifetimes()
     alive = np.array([lifetimes[name] for name in lifetimes], dtype=np.int64).reshape(-1, 2)
     held = np.array([model.buffers[name] for name in lifetimes], dtype=np.int64)
@@ -131,7 +137,7 @@ def build_problem(
         layers=tuple(layer.name for layer in model.layers),
         classes=classes,
         activation=held_between(alive[:, 0], alive[:, 1] + 1, held, count),
-        duration_ns=seconds * 1e9 + device.launch_ns.value,
+        duration_ns=np.array(duration, dtype=np.float64),
         slack=np.array([device.slack[name].value for name in classes]),
         weights=names,
         size=(layout[:, 0] - 1) * layout[:, 1] + layout[:, 2],

@@ -18,7 +18,9 @@ import numpy as np
 from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.lower.join import Joined, join
 from flashmem_lab.lower.layer import LoweredModel
-from flashmem_lab.plan.clock import run_clock
+from flashmem_lab.plan.clock import run_ns
+from flashmem_lab.plan.constraints import NO_CONSTRAINTS
+from flashmem_lab.plan.freedom import freedom
 from flashmem_lab.plan.plan import Objective, Plan
 from flashmem_lab.plan.planner import make_plan
 from flashmem_lab.plan.problem import Ints, Mask, Problem, build_problem
@@ -74,7 +76,7 @@ def plan_queue(
     apart = join(models)
     problem = build_problem(apart.model, device, transport or device.transport)
     none = np.zeros(len(problem.weights), dtype=bool)
-    least, _ = least_budget(problem, none)
+    least, _ = least_budget(problem, freedom(problem, NO_CONSTRAINTS), none)
     repeats = _repeats(apart, models, problem)
     distinct = int(problem.size[np.setdiff1d(np.arange(len(none)), repeats.values)].sum())
     full = problem.staging.bytes + distinct + int(problem.activation.max())
@@ -127,9 +129,10 @@ def _best_kept(problem: Problem, repeats: _Repeats, cap: int) -> Mask:
         kept = _keep(problem, repeats, cap, share)
         merged = _merged(problem, repeats, kept)
         nothing = np.zeros(len(merged.weights), dtype=bool)
-        if least_budget(merged, nothing)[0] <= cap:
-            loads = earliest_loads(merged, nothing, cap)
-            took = run_clock(merged, nothing, loads, cold=True).total_ns
+        free = freedom(merged, NO_CONSTRAINTS)
+        if least_budget(merged, free, nothing)[0] <= cap:
+            loads = earliest_loads(merged, free, nothing, cap)
+            took = run_ns(merged, nothing, loads, cold=True)
             tried.append((took, int(problem.size[kept].sum()), kept))
     fastest = min(took for took, _, _ in tried)  # keeping nothing is always possible
     return max((one for one in tried if one[0] <= fastest * EQUAL), key=lambda one: one[1])[2]

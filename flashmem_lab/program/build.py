@@ -123,7 +123,12 @@ def build_program(
         outputs=model.outputs,
         predicted_peak_bytes=plan.staging_bytes + _highest(memory, objects),
         costs=tuple(
-            LayerCost(layer.op_class.value, layer.flops, layer.bytes_read + layer.bytes_written)
+            LayerCost(
+                op_class=layer.op_class.value,
+                flops=layer.flops,
+                bytes=layer.bytes_read + layer.bytes_written,
+                kind=layer.kind,
+            )
             for layer in model.layers
         ),
     )

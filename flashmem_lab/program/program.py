@@ -185,11 +185,13 @@ class LayerCost:
         op_class: elemental, reusable or hierarchical.
         flops: floating point operations.
         bytes: read and written by it.
+        kind: what runs (`Layer.kind`).
     """
 
     op_class: str
     flops: int
     bytes: int
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ Spans = Mapping[int, Span]
 class SimulatedRuntime:
     """Runs programs on paper: the same lanes, order and ledger as a device, and no bytes.
 
-    A layer lasts as long as the slower of its arithmetic and its memory traffic, and one launch;
+    A layer lasts as long as `DeviceSpec.layer_ns` says;
     moving a chunk lasts as long as its bytes at the lane's rate. What is given to the model and
     what it gives back take no time.
 
@@ -202,8 +202,7 @@ def _working_ns(command: ComputeCommand, program: Program, device: DeviceSpec) -
     if not program.costs:
         return device.launch_ns.value
     cost = program.costs[command.layer]
-    rate = device.compute[cost.op_class].value
-    return max(cost.flops / rate, cost.bytes / device.memory.value) * 1e9 + device.launch_ns.value
+    return device.layer_ns(cost.op_class, cost.kind, cost.flops, cost.bytes)
 
 
 # --- events --------------------------------------------------------------------------------

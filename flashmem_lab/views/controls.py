@@ -10,7 +10,6 @@ import ipywidgets as widgets
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.views import markup
-from flashmem_lab.views.fit import fit
 
 _LABEL = {"description_width": "64px"}
 
@@ -22,14 +21,14 @@ class Controls:
         devices: id and name of each device to choose from.
         device: the id to start with.
         precision: the precision to start with.
-        figure: the memory timeline.
+        pages: the pictures below the controls.
 
     Attributes:
         box: the widget to show.
     """
 
     def __init__(
-        self, devices: Sequence[tuple[str, str]], device: str, precision: Precision, figure: Any
+        self, devices: Sequence[tuple[str, str]], device: str, precision: Precision, pages: Any
     ) -> None:
         self._summary = widgets.HTML(layout=_wide())
         self._device = widgets.Dropdown(
@@ -76,10 +75,9 @@ class Controls:
                 self._prediction,
                 _row(self._button, self._progress, self._status),
                 self._error,
-                figure,
+                pages,
                 self._result,
                 self._history,
-                fit(),
             ],
             layout=_wide(),
         )

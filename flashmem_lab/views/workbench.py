@@ -12,27 +12,27 @@ from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.trace import RunRow, Trace, memory_figure, summarize
-from flashmem_lab.trace.figures import memory_series
+from flashmem_lab.trace import RunRow, summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.throttle import Throttle
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
+    from flashmem_lab.views.graph import GraphView
     from flashmem_lab.workflow import Prepared
 
 _DRAW_SECONDS = 0.05  # a redraw takes a browser about as long
 _PROGRESS_SECONDS = 0.1
-_LIVE = ("x", "y", "customdata", "text", "name", "showlegend", "hovertemplate")  # of a trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,6 @@ class Workbench:
         self._repeat = repeat
         self._prepared: dict[tuple[str, Precision], Prepared] = {}
         self._plan: Plan | None = None
-        self._predicted: Trace | None = None
         self._outcome: Outcome | None = None
         self._rows: list[RunRow] = []
         self._job: Future[Outcome] | None = None
@@ -100,15 +99,13 @@ class Workbench:
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         states = self._engine.devices()
-        self._figure = go.FigureWidget(memory_figure(None, None, 0))
-        self._figure.set_trait("_config", {"responsive": True, "displaylogo": False})
+        self._pages = Pages(self._load(first))
         self._controls = Controls(
             devices=[(state.spec.id, state.spec.name) for state in states if not state.problem],
             device=spec.id,
             precision=first.precision,
-            figure=self._figure,
+            pages=self._pages.box,
         )
-        self._load(first)
         self._controls.percent = self._percent(first, wanted)
         self._refresh()
         self._controls.listen(self._throttle.request, self._pressed)
@@ -123,7 +120,12 @@ class Workbench:
     @property
     def figure(self) -> go.FigureWidget:
         """The memory timeline; updated in place."""
-        return self._figure
+        return self._pages.figure
+
+    @property
+    def graph(self) -> GraphView:
+        """The model's graph; `graph.selected` is the node that is selected."""
+        return self._pages.graph
 
     @property
     def plan(self) -> Plan | None:
@@ -183,8 +185,8 @@ class Workbench:
         """Detaches every listener and removes the widgets; a run under way ends unseen."""
         self._throttle.cancel()
         self._job = None
+        self._pages.close()
         self._controls.close()
-        self._figure.close()
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
         return self._controls.box._repr_mimebundle_(**keywords)
@@ -195,7 +197,6 @@ class Workbench:
         """The model lowered for the device and precision of `choice`; once for each pair."""
         key = (choice.device, choice.precision)
         if key not in self._prepared:
-            self._controls.say("opening the model …")
             self._prepared[key] = self._engine.load(
                 self._model,
                 device=self._engine.open_device(choice.device),
@@ -229,28 +230,17 @@ class Workbench:
             )
             predicted = preview(prepared, plan)
         except FlashMemError as error:
-            self._plan = self._predicted = self._outcome = None
+            self._plan = self._outcome = None
             self._controls.fail(error)
             return
-        self._plan, self._predicted, self._outcome = plan, predicted, None
+        self._plan, self._outcome = plan, None
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
             budget=markup.budget(plan),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        self._draw(None)
-
-    def _draw(self, measured: Trace | None) -> None:
-        """Brings the figure up to date in place: the browser keeps zoom and the chosen x axis."""
-        budget = self._plan.budget_bytes if self._plan is not None else 0
-        series = memory_series(self._predicted, measured, budget)
-        # Every trace is given every value: where a message leaves one out because it stayed the
-        # same, as `batch_update` does, the browser takes it for one that went away.
-        self._figure.plotly_update(
-            restyle_data={key: [one[key] for one in series] for key in _LIVE},
-            trace_indexes=list(range(len(series))),
-        )
+        self._pages.show(Scene(prepared, plan, predicted))
 
     # --- running ---------------------------------------------------------------------------
 
@@ -304,10 +294,13 @@ class Workbench:
         row = RunRow.of(label, outcome.to_json())
         self._rows.append(row)
         self._controls.report(markup.result(row), markup.history(self._rows))
-        if plan == self._plan:  # else the controls were moved meanwhile: the picture is another's
+        if (
+            plan is not None and plan == self._plan
+        ):  # else the controls were moved meanwhile: the picture is another's
             self._outcome = outcome
-            self._predicted = outcome.predicted
-            self._draw(outcome.result.trace)
+            self._pages.show(
+                Scene(self._load(self.choice), plan, outcome.predicted, outcome.result.trace)
+            )
 
 
 class _Telling:

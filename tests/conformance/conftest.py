@@ -1,1 +1,1 @@
-from tests.device.conftest import device_id  # noqa: F401
+from tests.device.conftest import device_id, runtime  # noqa: F401

@@ -145,3 +145,19 @@ def test_a_damaged_cache_of_a_queue_is_made_anew(
     ran, said = run(capsys, *argv, "--check")
     assert ran["models"][0]["check"]["ok"]
     assert "made anew" in said
+
+
+def test_a_profile_is_measured_kept_and_used(
+    device_id: str, tmp_path: Path, capsys: Capture
+) -> None:
+    model = str(small_model(tmp_path / "models"))
+    plan = ["plan", model, "--device", device_id, "--dim", "batch=4", "--budget", "100%"]
+    before, _ = run(capsys, *plan)
+    measured, _ = run(capsys, "profile", "--device", device_id, "-o", "device.json")
+    assert {"gemm", "conv", "normalise", "map"} <= measured["kinds"].keys()
+    assert all("measured" in cost["source"] for cost in measured["kinds"].values())
+    after, _ = run(capsys, *plan)
+    assert after["predicted"]["warm_ms"] != before["predicted"]["warm_ms"]
+    elsewhere, _ = run(capsys, *plan[:3], "device.json", *plan[4:])
+    assert elsewhere["device"] == "sim:device"
+    assert elsewhere["predicted"]["warm_ms"] == pytest.approx(after["predicted"]["warm_ms"])

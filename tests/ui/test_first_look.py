@@ -140,3 +140,12 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     assert visible[:7] == [False] * 7
     assert visible[7:13] == [True] * 6
     page.screenshot(path=shots / "3_by_layer.png")
+
+    bench.get_by_role("tab", name="Graph").click()
+    bench.get_by_label("Colour by").select_option("time")
+    expect(bench.locator(".fml-legend")).to_contain_text("measured")
+    graph = bench.get_by_role("application")
+    graph.focus()
+    page.keyboard.press("Home")
+    expect(bench.locator(".fml-panel")).to_contain_text("RGBA texels")
+    page.screenshot(path=shots / "4_graph.png")

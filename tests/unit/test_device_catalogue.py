@@ -19,7 +19,7 @@ def test_every_number_is_positive_and_names_its_source(device: DeviceSpec) -> No
     quantities += device.compute.values()
     assert all(quantity.value > 0 for quantity in quantities)
     assert all(
-        any(word in quantity.source for word in ("measured", "paper", "datasheet"))
+        any(word in quantity.source for word in ("measured", "paper", "datasheet", "estimate"))
         for quantity in [*quantities, *device.slack.values()]
     )
 

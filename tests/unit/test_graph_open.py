@@ -97,6 +97,93 @@ def test_known_branch_is_inlined(tmp_path: Path) -> None:
     assert taken.nodes[0].outputs == ("y",)
 
 
+def _unrolled(
+    tmp_path: Path, body: str, *, last: str = "total, steps = Loop (many, yes, x)"
+) -> Graph:
+    return open_graph(
+        save(
+            tmp_path,
+            model(f"""g (float[2] x) => (float[2] total, float[K, 2] steps) {{
+                many = Constant <value_int = 3> ()
+                yes = Constant <value = bool {{1}}> ()
+                {last} <
+                    body = b (int64 i, bool on, float[2] v) => (bool more, float[2] w, float[2] s)
+                    {{ {body} }}
+                >
+            }}"""),
+        )
+    )
+
+
+def test_a_loop_of_known_length_is_unrolled(tmp_path: Path) -> None:
+    graph = _unrolled(
+        tmp_path, "more = Identity (on) f = Cast <to = 1> (i) w = Add (v, f) s = Neg (w)"
+    )
+    assert ops(graph) == {"Add": 3, "Neg": 3, "Unsqueeze": 3, "Concat": 1}
+    assert graph.types["steps"].shape == (3, 2)
+
+
+def test_a_loop_stops_when_its_condition_says_so(tmp_path: Path) -> None:
+    body = "one = Constant <value_int = 1> () more = Less (i, one) w = Neg (v) s = Exp (v)"
+    graph = _unrolled(tmp_path, body)
+    assert (ops(graph)["Neg"], graph.types["steps"].shape) == (2, (2, 2))
+
+
+def test_a_loop_that_data_steers_is_refused_by_name(tmp_path: Path) -> None:
+    body = """zero = Constant <value_float = 0.0> () t = ReduceSum <keepdims = 0> (v)
+              more = Greater (t, zero) w = Neg (v) s = Exp (v)"""
+    with pytest.raises(UnsupportedOperators, match=r"ai\.onnx::Loop \(total\)") as caught:
+        _unrolled(tmp_path, body)
+    assert "known when the model is opened" in caught.value.hint
+
+
+def test_a_loop_without_end_is_refused(tmp_path: Path) -> None:
+    body = "more = Identity (on) w = Neg (v) s = Exp (v)"
+    with pytest.raises(ModelError, match="more than 20000 nodes"):
+        _unrolled(tmp_path, body, last='total, steps = Loop ("", yes, x)')
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [("else_branch", "has no else_branch"), ("output", "gives 0 values for 1 output")],
+)
+def test_a_malformed_branch_is_refused_by_name(tmp_path: Path, drop: str, message: str) -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["r"])],
+        "b",
+        [],
+        [] if drop == "output" else [helper.make_empty_tensor_value_info("r")],
+    )
+    names = ("then_branch", "else_branch")
+    branches = {name: branch for name in names if name != drop}
+    graph = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], name="choice", **branches)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+        [numpy_helper.from_array(np.array(False), "c")],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    with pytest.raises(ModelError, match=message):
+        open_graph(path)
+
+
+def test_attention_opens_as_its_function(tmp_path: Path) -> None:
+    text = model(
+        """g (float[1, 4, T, 8] q, float[1, 2, T, 8] k) => (float[1, 4, T, 8] y) {
+            y = Attention <is_causal = 1> (q, k, k)
+        }""",
+        23,
+    )
+    graph = open_graph(save(tmp_path, text), dims={"T": 5})
+    found = ops(graph)
+    assert (found["Attention"], found["MatMul"], found["Softmax"]) == (0, 2, 1)
+    assert found["Shape"] == found["Range"] == 0
+    assert graph.types["y"].shape == (1, 4, 5, 8)
+    assert all(node.name.startswith("y/") for node in graph.nodes)
+
+
 def test_branches_may_reuse_names(tmp_path: Path) -> None:
     branch = """(yes) < then_branch = t () => (float[2] r) { h = Neg ({x}) r = Relu (h) },
                         else_branch = e () => (float[2] r) { r = Exp ({x}) } >"""
@@ -263,14 +350,14 @@ def test_nodes_that_onnx_does_not_infer_are_checked(
         open_graph(save(tmp_path, model(text, opset)))
 
 
-@pytest.mark.parametrize("opset", [10, 24])
+@pytest.mark.parametrize("opset", [10, 29])
 def test_opsets_out_of_range_are_refused(tmp_path: Path, opset: int) -> None:
     path = save(tmp_path, model("g (float[2] x) => (float[2] y) { y = Relu (x) }", opset))
-    with pytest.raises(ModelError, match=f"opset {opset}; opsets 11 to 23"):
+    with pytest.raises(ModelError, match=f"opset {opset}; opsets 11 to 28"):
         open_graph(path)
 
 
-@pytest.mark.parametrize("opset", range(11, 24))
+@pytest.mark.parametrize("opset", range(11, 29))
 def test_opsets_in_range_open(tmp_path: Path, opset: int) -> None:
     path = save(tmp_path, model("g (float[2] x) => (float[2] y) { y = Relu (x) }", opset))
     assert open_graph(path).opset == opset

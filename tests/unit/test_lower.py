@@ -105,8 +105,41 @@ def test_attention_needs_no_copy(tmp_path: Path) -> None:
         {"y": (1, 7, 32)},
         {**{f"w{n}": random(32, 32) for n in "qkvo"}, **shape},
     )
-    assert kinds(model) == ["gemm"] * 3 + ["matmul", "softmax", "matmul", "gemm"]
+    assert kinds(model) == ["gemm"] * 3 + ["attention", "gemm"]
     assert model.eliminated == {"Reshape": 3, "Transpose": 4}
+
+
+@pytest.mark.parametrize(
+    ("softmax", "also", "head", "joined"),
+    [
+        ("Softmax", "", 64, True),
+        ("Softmax", "", 256, True),
+        ("Softmax", "", 257, False),  # rows would outgrow private memory
+        ("LogSoftmax", "", 64, False),
+        ("Softmax", "scores", 64, False),  # another reader wants what would not be written
+        ("Softmax", "weights", 64, False),
+    ],
+)
+def test_attention_is_joined_where_nothing_else_needs_its_scores(
+    softmax: str, also: str, head: int, joined: bool, tmp_path: Path
+) -> None:
+    nodes = [
+        node("MatMul", "q k", "scores"),
+        node(softmax, "scores", "weights", axis=-1),
+        node("MatMul", "weights v", "y"),
+    ]
+    outputs = {"y": (2, 3, 5, 8)}
+    if also:
+        nodes.append(node("Relu", also, "z"))
+        outputs["z"] = (2, 3, 5, 7)
+    inputs = {"q": (2, 3, 5, head), "k": (2, 3, head, 7), "v": (2, 3, 7, 8)}
+    model = lowered(tmp_path, nodes, inputs, outputs, {})
+    assert ("attention" in kinds(model)) == joined
+    if joined:
+        assert model.buffers.keys() == {"q", "k", "v", "y"}
+        assert [part.kind for part in model.layers[0].parts] == ["matmul", "softmax", "matmul"]
+    else:
+        assert kinds(model).count("matmul") == 2
 
 
 def test_concat_is_written_by_its_producers(tmp_path: Path) -> None:
@@ -176,10 +209,10 @@ def test_rows_of_an_embedding_are_fetched_not_held(tmp_path: Path) -> None:
 def test_an_operator_without_kernel_runs_on_the_host(tmp_path: Path) -> None:
     model = lowered(
         tmp_path,
-        [node("Relu", "x", "r"), node("CumSum", "r axis", "c"), node("Relu", "c", "y")],
+        [node("Relu", "x", "r"), node("Hardmax", "r", "c"), node("Relu", "c", "y")],
         {"x": (3, 4)},
         {"y": (3, 4)},
-        {"axis": np.array(1)},
+        {},
     )
     assert kinds(model) == ["map", "host", "map"]
     assert isinstance(model.layers[1].work, HostCall)
@@ -216,6 +249,30 @@ def test_no_image_passes_the_limits_of_the_device(tmp_path: Path, storage: Stora
     images = [w for w in model.weights.values() if w.storage is Storage.IMAGE2D]
     assert bool(images) == (storage is Storage.IMAGE2D)
     assert all(w.width <= 256 and w.height <= 64 for w in images)
+
+
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("width", [8, 24, 256])
+def test_groups_are_shared_out_where_an_image_is_too_narrow(
+    operator: str, width: int, tmp_path: Path
+) -> None:
+    """12 groups of 18 channels: 5 texels each, so 1 group is too wide for 8 texels in 2 folds."""
+    small = replace(CPU, limits=replace(CPU.limits, image_width=width, image_height=64))
+    per_group = (216, 12) if operator == "Conv" else (144, 18)
+    model = lowered(
+        tmp_path,
+        [node(operator, "x w", "y", group=12)],
+        {"x": (1, 144, 8, 8)},
+        {"y": (1, 216, 6, 6) if operator == "Conv" else (1, 216, 10, 10)},
+        {"w": random(*per_group, 3, 3)},
+        device=small,
+        storage=Storage.IMAGE2D,
+    )
+    assert all(w.width <= width and w.height <= 64 for w in model.weights.values())
+    assert len(model.layers) == {8: 24, 24: 6, 256: 1}[width]
+    assert sum(layer.flops for layer in model.layers) == 2 * 12 * 18 * 9 * 12 * (
+        36 if operator == "Conv" else 64
+    )
 
 
 def test_half_precision_halves_textures_and_leaves_vectors(tmp_path: Path) -> None:

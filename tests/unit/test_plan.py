@@ -20,6 +20,7 @@ from flashmem_lab.lower.layer import (
     Weight,
 )
 from flashmem_lab.plan import (
+    Constraints,
     Objective,
     Plan,
     Status,
@@ -59,6 +60,7 @@ def held_at(plan: Plan, model: LoweredModel) -> list[int]:
 # --- every plan ----------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # lc-opg takes its time
 @given(models(), devices, shares, st.sampled_from(Strategy), st.sampled_from(Objective), st.data())
 def test_every_plan_passes_the_check_and_predicts_its_peak(
     model: LoweredModel,
@@ -71,9 +73,14 @@ def test_every_plan_passes_the_check_and_predicts_its_peak(
     forced = data.draw(st.sets(st.sampled_from(sorted(model.weight_uses())), max_size=3))
     budget = Budget(share=1.0 if strategy is Strategy.PRELOAD else share)
     plan = make_plan(
-        model, device, budget=budget, strategy=strategy, optimize=optimize, preload=sorted(forced)
+        model,
+        device,
+        budget=budget,
+        strategy=strategy,
+        optimize=optimize,
+        constraints=Constraints(preload=tuple(sorted(forced))),
     )
-    check_plan(plan, model, device, preload=sorted(forced))
+    check_plan(plan, model, device)
     assert plan.predicted.peak_bytes == max(held_at(plan, model)) <= plan.budget_bytes
     assert plan.min_budget_bytes <= plan.budget_bytes <= plan.preload_peak_bytes
     assert plan.bound <= plan.objective * (1 + 1e-9)
@@ -201,15 +208,21 @@ def test_baselines_fall_back_to_stalls_under_the_least_budget() -> None:
 
 
 def test_forced_weights_are_pinned_and_raise_the_least_budget() -> None:
-    plan = make_plan(SAMPLE, PHONE, budget=Budget(share=0.0), preload=["w1"])
+    plan = make_plan(
+        SAMPLE, PHONE, budget=Budget(share=0.0), constraints=Constraints(preload=("w1",))
+    )
     assert "w1" in plan.preloaded
     assert plan.min_budget_bytes > bounds(SAMPLE, PHONE)[0]
-    assert plan.min_budget_bytes == bounds(SAMPLE, PHONE, preload=["w1"])[0]
+    assert (
+        plan.min_budget_bytes == bounds(SAMPLE, PHONE, constraints=Constraints(preload=("w1",)))[0]
+    )
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing"):
-        make_plan(SAMPLE, PHONE, budget=Budget(share=0.0), preload=["nothing"])
+        make_plan(
+            SAMPLE, PHONE, budget=Budget(share=0.0), constraints=Constraints(preload=("nothing",))
+        )
     with pytest.raises(UsageError, match="inline"):
         make_plan(SAMPLE, PHONE, budget=Budget(share=0.0), transport=Transport.INLINE)
     with pytest.raises(BudgetTooSmall, match="too small") as caught:
@@ -228,6 +241,7 @@ def test_a_model_without_weights_on_the_device_is_planned() -> None:
 # --- the simulator -------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(models(), devices, shares, st.sampled_from(Strategy))
 def test_the_timeline_says_what_the_plan_predicts(
     model: LoweredModel, device: DeviceSpec, share: float, strategy: Strategy
@@ -255,6 +269,7 @@ def test_the_timeline_says_what_the_plan_predicts(
         assert all(a.end_ns <= b.start_ns for a, b in pairwise(mine))
 
 
+@settings(deadline=None)
 @given(models(), devices, shares, st.sampled_from(Strategy))
 def test_the_clock_agrees_with_the_lane_engine(
     model: LoweredModel, device: DeviceSpec, share: float, strategy: Strategy

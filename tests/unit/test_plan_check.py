@@ -10,9 +10,12 @@ import pytest
 from flashmem_lab.device import Transport
 from flashmem_lab.errors import PlanError
 from flashmem_lab.plan import (
+    Constraints,
     Move,
     Objective,
+    OverCapacity,
     Plan,
+    Window,
     check_plan,
     make_plan,
     plan_from_json,
@@ -24,9 +27,12 @@ from tests.unit.plan_samples import PHONE, SAMPLE
 # --- corrupted plans -----------------------------------------------------------------------
 
 
+DEMANDS = Constraints(preload=("w4",), stream=("w1",), windows=(Window("w3", 1, 2),))
+
+
 def _plan() -> Plan:
     return make_plan(
-        SAMPLE, PHONE, budget=Budget(share=0.3), optimize=Objective.MEMORY, preload=["w4"]
+        SAMPLE, PHONE, budget=Budget(share=0.3), optimize=Objective.MEMORY, constraints=DEMANDS
     )
 
 
@@ -48,7 +54,24 @@ CORRUPTIONS = {
     "never loads": lambda p: replace(p, streamed=p.streamed[1:]),
     "twice": lambda p: replace(p, preloaded=(*p.preloaded, p.streamed[0].weight)),
     "no layer uses": lambda p: replace(p, preloaded=(*p.preloaded, "ghost")),
-    "must be preloaded": lambda p: make_plan(SAMPLE, PHONE, budget=Budget(share=0.0)),
+    "must be preloaded": lambda p: replace(
+        make_plan(SAMPLE, PHONE, budget=Budget(share=0.0)), constraints=DEMANDS
+    ),
+    "must be streamed": lambda p: replace(
+        p, constraints=replace(DEMANDS, stream=("w4",), preload=())
+    ),
+    "must begin at layers 0 to 0": lambda p: replace(
+        p, constraints=Constraints(windows=(Window("w3", 0, 0),))
+    ),
+    "no tier": lambda p: replace(p, tier="magic"),
+    "exceed the load capacity": lambda p: replace(p, over_capacity=()),
+    "states a wait of 0": lambda p: replace(
+        p, over_capacity=tuple(replace(over, ms=0.0) for over in p.over_capacity)
+    ),
+    "does not exist": lambda p: replace(
+        p, over_capacity=(*p.over_capacity, OverCapacity(99, 1, 1.0))
+    ),
+    "not in order of use": lambda p: replace(p, streamed=p.streamed[::-1]),
     "the model says": lambda p: _streamed(p, 0, last_use=5),
     "outside 0 to its use": lambda p: _streamed(p, 0, load_at=p.streamed[0].first_use + 1),
     "chunks of 'w1' move": lambda p: (
@@ -62,7 +85,7 @@ CORRUPTIONS = {
     "though map needs none": lambda p: replace(p, transport=Transport.MAP),
     "inline": lambda p: replace(p, transport=Transport.INLINE),
     "chunks of 0 bytes": lambda p: replace(
-        p, streamed=(), preloaded=tuple(SAMPLE.weights), chunk_bytes=0
+        p, streamed=(), preloaded=tuple(SAMPLE.weights), chunk_bytes=0, constraints=Constraints()
     ),
     "at layer": lambda p: replace(p, budget_bytes=p.predicted.peak_bytes - 1),
     "states a peak": lambda p: replace(
@@ -76,9 +99,9 @@ CORRUPTIONS = {
 @pytest.mark.parametrize("message", CORRUPTIONS)
 def test_a_broken_plan_is_refused(message: str) -> None:
     plan = _plan()
-    check_plan(plan, SAMPLE, PHONE, preload=["w4"])
+    check_plan(plan, SAMPLE, PHONE)
     with pytest.raises(PlanError, match=message):
-        check_plan(CORRUPTIONS[message](plan), SAMPLE, PHONE, preload=["w4"])
+        check_plan(CORRUPTIONS[message](plan), SAMPLE, PHONE)
 
 
 def test_json_that_is_no_plan_is_refused() -> None:

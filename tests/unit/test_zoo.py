@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import json
 import math
 import shutil
 import tarfile
+import tracemalloc
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +24,25 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flashmem_lab import zoo
+from flashmem_lab.cli import main
 from flashmem_lab.errors import DiskFull, FlashMemError, UsageError
 from flashmem_lab.zoo import recipe, weights, writer
 
-REQUIRED = ("gptneo-small", "resnet50", "vit")
+PAPER = {
+    "deepvit",
+    "depth-anything-large",
+    "depth-anything-small",
+    "gptneo-1.3b",
+    "gptneo-2.7b",
+    "gptneo-small",
+    "resnet50",
+    "sam2",
+    "sd-unet",
+    "vit",
+    "whisper-medium",
+}
+SMALL_BYTES = 32 * 2**20  # models of no more weights are made and run here
+SMALL = [name for name in zoo.names() if zoo.entry(name).data_bytes <= SMALL_BYTES]
 
 
 @pytest.fixture
@@ -99,8 +116,11 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def test_the_required_models_are_in_the_zoo() -> None:
-    assert set(REQUIRED) <= set(zoo.names())
+def test_the_papers_models_are_in_the_zoo_and_say_how_they_differ() -> None:
+    entries = {name: zoo.entry(name) for name in zoo.names()}
+    assert {name for name, entry in entries.items() if entry.paper is not None} == PAPER
+    for name in PAPER:
+        assert entries[name].note
 
 
 def test_every_recipe_has_its_export() -> None:
@@ -108,11 +128,29 @@ def test_every_recipe_has_its_export() -> None:
     assert {name.removesuffix(".tar") for name in recipes} == set(zoo.names())
 
 
+def test_the_list_shows_the_papers_figures_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["models"]
+    assert {model["name"] for model in listed[: len(PAPER)]} == PAPER
+    assert all(model["paper"] is None for model in listed[len(PAPER) :])
+    whisper = next(model for model in listed if model["name"] == "whisper-medium")
+    assert whisper["paper"] == {
+        "name": "Whisper-M",
+        "params_m": 356,
+        "macs_g": 55,
+        "layers": 2026,
+    }
+    assert main(["zoo", "list"]) == 0
+    figures, notes = capsys.readouterr().out.split("\n\n")
+    row = next(line.split() for line in figures.splitlines() if line.startswith("whisper-medium"))
+    assert row == ["whisper-medium", "763.9", "356", "652.2", "55", "2222", "2026", "3.1", "GB"]
+    assert "without its cross attention" in " ".join(notes.split())
+
+
 @pytest.mark.parametrize("name", zoo.names())
 def test_entry_is_consistent(name: str) -> None:
     entry = zoo.entry(name)
     assert entry.title
-    assert entry.paper is not None
     assert entry.opset == 20
     assert sum(entry.operators.values()) == entry.nodes
     end = 0
@@ -124,7 +162,8 @@ def test_entry_is_consistent(name: str) -> None:
         end = tensor.offset + tensor.length
     assert end == entry.data_bytes
     drawn = sum(math.prod(t.shape) for t in entry.tensors if t.distribution is not None)
-    assert drawn == pytest.approx(entry.params, rel=0.01)  # folded norms are the difference
+    # Folded norms are the difference, and Swin's position tables, which are gathered beforehand.
+    assert drawn == pytest.approx(entry.params, rel=0.012)
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -206,6 +245,51 @@ def test_what_a_model_holds_is_right(tiny: zoo.ZooEntry, tmp_path: Path) -> None
     assert np.array_equal(arrays["mask"].ravel(), np.arange(256) % 2 == 0)
     metadata = {item.key: item.value for item in onnx.load(path).metadata_props}
     assert metadata["flashmem_lab.zoo.seed"] == "0"
+
+
+def test_a_write_holds_no_more_than_some_blocks(tiny: zoo.ZooEntry, tmp_path: Path) -> None:
+    """So that a model of 10 GB, whose largest tensor is 0.5 GB, is written in much less memory."""
+    size = 48 * 2**20
+    held = tmp_path / "held.tar.xz"
+    with (
+        tarfile.open(held, "w:xz", preset=0) as archive,
+        tarfile.open(tmp_path / "tiny.tar.xz") as old,
+    ):
+        graph = recipe.read_member(old, "model.onnx")
+        for name, content in (("model.onnx", graph), ("constants.bin", bytes(size))):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    shape = (size // 4 // 1024, 1024)
+    tensors = (
+        zoo.TensorSpec("drawn", "float32", shape, 0, size, weights.Normal(0.0, 1.0), None),
+        zoo.TensorSpec(
+            "centred", "float32", shape, size, size, weights.Normal(0.0, 1.0, 1024), None
+        ),
+        zoo.TensorSpec("constant", "float32", shape, 2 * size, size, None, 0),
+    )
+    entry = dataclasses.replace(tiny, tensors=tensors, data_bytes=3 * size, archive=held)
+    tracemalloc.start()
+    try:
+        path = writer.write(entry, tmp_path / "out", seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert path.with_name("tiny.onnx.data").stat().st_size == 3 * size
+    assert peak < 32 * 2**20 < size
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_a_model_answers_depends_on_what_it_is_given(name: str, tmp_path: Path) -> None:
+    """At wrong scales, weights answer the same to every picture, or no numbers at all."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(zoo.make(name, tmp_path))
+    for first, second in zip(
+        *(session.run(None, zoo.sample_inputs(name, seed=seed)) for seed in (0, 1)), strict=True
+    ):
+        assert np.isfinite(first).all()
+        assert np.linalg.norm(first - second) > 0.01 * np.linalg.norm(first)
 
 
 def test_same_seed_same_bytes_other_seed_other_weights(tiny: zoo.ZooEntry, tmp_path: Path) -> None:

@@ -1,5 +1,29 @@
 """Operator handlers; importing this package registers all of them."""
 
-from flashmem_lab.lower.ops import conv, elementwise, linear, norm, pool, shape
+from flashmem_lab.lower.ops import (
+    conv,
+    einsum,
+    elementwise,
+    index,
+    linear,
+    norm,
+    pad,
+    pool,
+    reduce,
+    resize,
+    shape,
+)
 
-__all__ = ["conv", "elementwise", "linear", "norm", "pool", "shape"]
+__all__ = [
+    "conv",
+    "einsum",
+    "elementwise",
+    "index",
+    "linear",
+    "norm",
+    "pad",
+    "pool",
+    "reduce",
+    "resize",
+    "shape",
+]

@@ -1,4 +1,4 @@
-"""Convolutions in one and two dimensions, and batch normalisation folded into them."""
+"""Convolutions in one to three dimensions, and batch normalisation folded into them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from math import prod
 import numpy as np
 
 from flashmem_lab.errors import ModelError
-from flashmem_lab.graph.model import Node
+from flashmem_lab.graph.model import Node, TensorType
 from flashmem_lab.lower.body import Body, Statement
 from flashmem_lab.lower.context import Context, handles, integer, integers, number, text
 from flashmem_lab.lower.ir import Op, Ref, WeightExpr
 from flashmem_lab.lower.layer import OperatorClass
+from flashmem_lab.lower.ops.pad import padded
 
 ADD = Body(("float32", "float32"), (Statement("float32", "{0} + {1}", (0, 1)),), 2)
 SCALE_SHIFT = Body(
@@ -57,39 +58,48 @@ def conv(ctx: Context, node: Node) -> bool:
     weight = ctx.weight(node.inputs[1])
     shape = ctx.shape(node.inputs[0])
     rank = len(shape) - 2
-    if weight is None or rank not in (1, 2):
+    if weight is None or rank not in (1, 2, 3):
         return False
     kernel = weight.shape[2:]
     groups = integer(node, "group", 1)
     _refuse_misfit(ctx, node, weight.shape, shape, groups)
     strides = integers(node, "strides", (1,) * rank)
     dilations = integers(node, "dilations", (1,) * rank)
-    out_kind = ctx.type_of(node.outputs[0])
-    if transposed:
-        before = _transposed_padding(
-            node, kernel, strides, dilations, shape[2:], out_kind.shape[2:]
-        )
-    else:
-        before = padding(node, kernel, strides, dilations, shape[2:], out_kind.shape[2:])
-    bias = ctx.optional(node, 2)
-    out = ctx.tensor(f"{node.outputs[0]}.conv", out_kind) if bias else ctx.output(node)
-    kh, kw = two_d(kernel, 1)
-    sh, sw = two_d(strides, 1)
-    dh, dw = two_d(dilations, 1)
+    window = (kernel, strides, dilations)
+    out_shape = ctx.shape(node.outputs[0])
+    find = _transposed_padding if transposed else padding
+    before = find(node, *window, shape[2:], out_shape[2:])
+    x = ctx.device(node.inputs[0])
+    if rank == 3:
+        taps, step, apart, lead = kernel[0], strides[0], dilations[0], before[0]
+        outer, inner = weight.shape[:2]
+        if transposed:  # the convolution of the spread input by the mirrored window
+            x, step, lead = _spread(ctx, node, x, step), 1, (taps - 1) * apart - lead
+            mirrored = weight.permute((0, 2, 1, 3, 4)).take(1, tuple(range(taps))[::-1])
+            weight = mirrored.reshape((outer * taps, inner, *kernel[1:]))
+        else:
+            weight = weight.reshape((outer, inner * taps, *kernel[1:]))
+        x = _depth_in_channels(ctx, node, x, out_shape[2], taps, step, apart, lead)
+        kernel, strides, dilations, before = (v[1:] for v in (*window, before))
+    elif rank == 1:
+        x = planes(ctx, node, x)
+        weight = weight.reshape((*weight.shape[:2], 1, *kernel))
+    (kh, kw), (sh, sw), (dh, dw) = two_d(kernel, 1), two_d(strides, 1), two_d(dilations, 1)
     ph, pw = two_d(before, 0)
-    if len(weight.shape) == 3:
-        weight = weight.reshape((*weight.shape[:2], 1, weight.shape[2]))
-    channels = out_kind.shape[1]
-    depthwise = not transposed and groups == shape[1] == channels
-    macs = prod(out_kind.shape) * kh * kw * (weight.shape[1] if not transposed else 1)
-    if transposed:
-        macs = prod(shape) * kh * kw * weight.shape[1]
+    channels = out_shape[1]
+    flat = _without_depth(out_shape)
+    depthwise = not transposed and rank < 3 and groups == shape[1] == channels
+    per_group = weight.shape[1]
+    macs = (prod(x.shape) if transposed else prod(flat)) * kh * kw * per_group
+    bias = ctx.optional(node, 2)
+    suffix = ".conv" if bias else ""
+    out = ctx.tensor(node.outputs[0] + suffix, TensorType("float32", flat))
     ctx.add(
         node,
         "depthwise" if depthwise else "deconv" if transposed else "conv",
         OperatorClass.REUSABLE,
-        planes(ctx, node, out),
-        {"x": planes(ctx, node, ctx.device(node.inputs[0]))},
+        out,
+        {"x": x},
         weight=weight,
         attrs={
             "kh": kh, "kw": kw, "sh": sh, "sw": sw, "dh": dh, "dw": dw, "ph": ph, "pw": pw,
@@ -98,8 +108,60 @@ def conv(ctx: Context, node: Node) -> bool:
         flops=2 * macs,
     )  # fmt: skip
     if bias:
-        ctx.map([node.name], ctx.output(node), [out, _per_channel(ctx, bias, rank)], ADD)
+        plain, out = out, ctx.tensor(node.outputs[0], TensorType("float32", flat))
+        ctx.map([node.name], out, [plain, _per_channel(ctx, bias, 2)], ADD)
+    ctx.values[node.outputs[0]] = _with_depth(out, out_shape)
     return True
+
+
+def _spread(ctx: Context, node: Node, x: Ref, step: int) -> Ref:
+    """(n, c, d, h, w) with step - 1 empty depths between two."""
+    if step == 1:
+        return x
+    n, c, depth, h, w = x.shape
+    kind = TensorType("float32", (n, c, (depth - 1) * step + 1, h, w))
+    wide = ctx.tensor(f"{node.outputs[0]}.spread", kind)
+    ctx.map([node.name], wide, [], Body((), (Statement("float32", "0.0f", ()),), 0))
+    ctx.copy(node, x, wide.slice(2, 0, depth, step))
+    return wide
+
+
+def _depth_in_channels(
+    ctx: Context, node: Node, x: Ref, out: int, taps: int, step: int, apart: int, before: int
+) -> Ref:
+    """(n, c, d, h, w) as (n * out, c * taps, h, w): the depths under each output depth's window.
+
+    `taps`, `step`, `apart` and `before` are the window's extent, stride, dilation and padding.
+    A convolution over depth is then one of planes with more channels. Overlapping windows cost a
+    copy that is taps / step times the input.
+    """
+    reach = (out - 1) * step + (taps - 1) * apart + 1
+    if before < 0:
+        x, before = x.slice(2, -before, x.shape[2] + before), 0
+    x = padded(ctx, node, x, {2: (before, max(0, reach - before - x.shape[2]))})
+    n, c, _, h, w = x.shape
+    by_n, by_c, by_d, by_h, by_w = x.strides
+    strides = (by_n, step * by_d, by_c, apart * by_d, by_h, by_w)
+    windows = Ref(x.tensor, x.offset, (n, out, c, taps, h, w), strides)
+    return ctx.dense(node, windows, (n * out, c * taps, h, w))
+
+
+def _without_depth(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The output's shape as planes: (n, c, 1, w), (n, c, h, w) or (n * d, c, h, w)."""
+    if len(shape) == 5:
+        return (shape[0] * shape[2], shape[1], *shape[3:])
+    return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
+
+
+def _with_depth(out: Ref, shape: tuple[int, ...]) -> Ref:
+    """The inverse of `_without_depth`, on the tensor itself."""
+    if len(shape) == 5:
+        apart = out.reshape((shape[0], shape[2], shape[1], *shape[3:]))
+        assert apart is not None, "a new tensor takes every shape"
+        return apart.permute((0, 2, 1, 3, 4))
+    view = out.reshape(shape)
+    assert view is not None, "a new tensor takes every shape"
+    return view
 
 
 def _refuse_misfit(

@@ -9,7 +9,7 @@ import numpy as np
 
 from flashmem_lab.graph.model import Node
 from flashmem_lab.lower.body import CTYPES, Body, Statement, literal
-from flashmem_lab.lower.context import Context, handles, number, text
+from flashmem_lab.lower.context import Context, handles, integer, number, text
 from flashmem_lab.lower.fuse import MAX_OPERANDS
 from flashmem_lab.lower.ir import Ref
 
@@ -60,9 +60,17 @@ class Writer:
 
 
 def _finish(ctx: Context, node: Node, w: Writer, result: str) -> bool:
-    out = ctx.output(node)
-    ctx.map([node.name], out, w.operands, w.body(result))
+    """Adds the map; a result narrower than what holds it wraps around as its own type would."""
+    wrap = _WRAPS.get(ctx.type_of(node.outputs[0]).dtype)
+    if wrap:
+        result = w.emit(w.dtype(result), f"({wrap}){{0}}", result)
+    alone = w.operands[0] if len(w.operands) == 1 else None  # keeps its order: that needs no copy
+    ctx.map([node.name], ctx.output(node, like=alone), w.operands, w.body(result))
     return True
+
+
+# OpenCL's integers have the same widths on every device.
+_WRAPS = {"int8": "char", "int16": "short", "uint8": "uchar", "uint16": "ushort", "uint32": "uint"}
 
 
 # Float functions of one value. erf, tanh and exp are OpenCL's own, within 4 to 16 ulp.
@@ -104,7 +112,7 @@ def unary(ctx: Context, node: Node) -> bool:
     return _finish(ctx, node, w, w.emit(FLOAT, _UNARY[node.op_type], x))
 
 
-@handles("Relu")
+@handles("Relu", narrow=True)
 def relu(ctx: Context, node: Node) -> bool:
     w = Writer(ctx)
     x = w.operand(node.inputs[0])
@@ -159,55 +167,101 @@ def gelu(ctx: Context, node: Node) -> bool:
     return _finish(ctx, node, w, w.emit(FLOAT, code, x))
 
 
-@handles("Neg", "Abs", "Sign", "Not", "IsNaN", "IsInf")
+@handles("Neg", "Abs", "Sign", "Not", "IsNaN", "IsInf", "BitwiseNot", narrow=True)
 def sign_like(ctx: Context, node: Node) -> bool:
-    if node.op_type == "IsInf" and node.attributes:
+    if _unsigned_64(ctx, node):
         return False
     w = Writer(ctx)
     x = w.operand(node.inputs[0])
     kind = w.dtype(x)
     real = kind == FLOAT
+    signs = [integer(node, f"detect_{sign}", 1) for sign in ("negative", "positive")]
     dtype, code = {
         "Neg": (kind, "-{0}"),
         "Abs": (kind, "fabs({0})" if real else "({0} < 0 ? -{0} : {0})"),
         "Sign": (kind, "(isnan({0}) ? {0} : sign({0}))" if real else "(({0} > 0) - ({0} < 0))"),
         "Not": ("bool", "!{0}"),
         "IsNaN": ("bool", "isnan({0}) ? 1 : 0"),
-        "IsInf": ("bool", "isinf({0}) ? 1 : 0"),
+        "IsInf": ("bool", _INFINITE[signs[0], signs[1]]),
+        "BitwiseNot": (kind, "~{0}"),
     }[node.op_type]
     return _finish(ctx, node, w, w.emit(dtype, code, x))
+
+
+_INFINITE = {
+    (1, 1): "isinf({0}) ? 1 : 0",
+    (1, 0): "{0} == -INFINITY",
+    (0, 1): "{0} == INFINITY",
+    (0, 0): "0",
+}
+"""By detect_negative and detect_positive."""
+
+
+def _unsigned_64(ctx: Context, node: Node) -> bool:
+    """True where signs matter and the device has none to spare: uint64 lives in its int64."""
+    return any(name and ctx.type_of(name).dtype == "uint64" for name in node.inputs)
 
 
 _ARITHMETIC = {"Add": "{0} + {1}", "Sub": "{0} - {1}", "Mul": "{0} * {1}", "Div": "{0} / {1}"}
 _VARIADIC = {"Max": ("fmax({0}, {1})", "max({0}, {1})"), "Min": ("fmin({0}, {1})", "min({0}, {1})")}
 
 
-@handles(*_ARITHMETIC)
+_BITWISE = {"BitwiseAnd": "{0} & {1}", "BitwiseOr": "{0} | {1}", "BitwiseXor": "{0} ^ {1}"}
+# What ONNX leaves open must not be a fault: x / 0 is 0, and INT_MIN / -1 wraps.
+_WHOLE_DIV = "{1} == 0 ? 0 : ({1} == -1 ? -{0} : {0} / {1})"
+_WHOLE_REST = "{1} == 0 || {1} == -1 ? 0 : {0} % {1}"
+
+
+@handles(*_ARITHMETIC, *_BITWISE, narrow=True)
 def arithmetic(ctx: Context, node: Node) -> bool:
     w = Writer(ctx)
     a, b = (w.operand(n) for n in node.inputs)
+    code = (_ARITHMETIC | _BITWISE)[node.op_type]
     if node.op_type == "Div" and w.dtype(a) != FLOAT:
-        divisor = ctx.numbers(node.inputs[1])
-        if divisor is None or np.isin(divisor, (0, -1)).any():
-            return False  # x / 0 and INT_MIN / -1 are faults on some devices
-    return _finish(ctx, node, w, w.emit(w.dtype(a), _ARITHMETIC[node.op_type], a, b))
+        if _unsigned_64(ctx, node):
+            return False
+        code = _WHOLE_DIV
+    return _finish(ctx, node, w, w.emit(w.dtype(a), code, a, b))
 
 
-@handles("Max", "Min", "Sum", "Mean")
-def variadic(ctx: Context, node: Node) -> bool:
-    if len(node.inputs) > MAX_OPERANDS:
+@handles("Mod", narrow=True)
+def modulo(ctx: Context, node: Node) -> bool:
+    """The rest has the dividend's sign (fmod) or the divisor's, as Python's has."""
+    if _unsigned_64(ctx, node):
         return False
     w = Writer(ctx)
-    total, *others = (w.operand(n) for n in node.inputs)
-    dtype = w.dtype(total)
-    if node.op_type in _VARIADIC:
-        # fmax drops a NaN that ONNX keeps.
-        real, whole = _VARIADIC[node.op_type]
-        code = f"isnan({{0}}) || isnan({{1}}) ? NAN : {real}" if dtype == FLOAT else whole
-    else:
-        code = "{0} + {1}"
-    for other in others:
-        total = w.emit(dtype, code, total, other)
+    a, b = (w.operand(n) for n in node.inputs)
+    dtype = w.dtype(a)
+    rest = w.emit(dtype, "fmod({0}, {1})" if dtype == FLOAT else _WHOLE_REST, a, b)
+    if not integer(node, "fmod", 0):
+        zero = literal(0, dtype)
+        turned = f"{{0}} != {zero} && ({{0}} < {zero}) != ({{1}} < {zero}) ? {{0}} + {{1}} : {{0}}"
+        rest = w.emit(dtype, turned, rest, b)
+    return _finish(ctx, node, w, rest)
+
+
+@handles("Max", "Min", "Sum", "Mean", narrow=True)
+def variadic(ctx: Context, node: Node) -> bool:
+    """Any number of operands: a kernel takes MAX_OPERANDS, more are joined in several passes."""
+    if _unsigned_64(ctx, node):
+        return False
+    kind = ctx.type_of(node.outputs[0])
+    dtype = ctx.device_dtype(kind)
+    code = _joined(node.op_type, dtype)
+    sofar: list[Ref] = []
+    left = list(node.inputs)
+    while True:
+        w = Writer(ctx, sofar)
+        parts = [f"x{at}" for at in range(len(sofar))]
+        while left and len(w.operands) < MAX_OPERANDS:
+            parts.append(w.operand(left.pop(0)))
+        total, *others = parts
+        for other in others:
+            total = w.emit(dtype, code, total, other)
+        if not left:
+            break
+        sofar = [ctx.tensor(f"{node.outputs[0]}.part", kind)]
+        ctx.map([node.name], sofar[0], w.operands, w.body(total))
     if node.op_type == "Mean":
         total = w.emit(dtype, "{0} / " + literal(len(node.inputs), dtype), total)
     if not w.operands or total[0] == "x":
@@ -215,29 +269,49 @@ def variadic(ctx: Context, node: Node) -> bool:
     return _finish(ctx, node, w, total)
 
 
-@handles("Pow")
+def _joined(op_type: str, dtype: str) -> str:
+    """How a variadic operator takes in one more operand."""
+    if op_type not in _VARIADIC:
+        return "{0} + {1}"
+    real, whole = _VARIADIC[op_type]
+    # fmax drops a NaN that ONNX keeps.
+    return f"isnan({{0}}) || isnan({{1}}) ? NAN : {real}" if dtype == FLOAT else whole
+
+
+_POWERS = {2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", 1.0: "{0}"}
+"""Exponents that a product serves exactly, integers' too."""
+
+
+@handles("Pow", narrow=True)
 def power(ctx: Context, node: Node) -> bool:
     w = Writer(ctx)
-    exponent = ctx.numbers(node.inputs[1])
-    if ctx.device_dtype(ctx.type_of(node.inputs[0])) != FLOAT:
-        return False
+    known = ctx.numbers(node.inputs[1])
+    exponent = float(known.ravel()[0]) if known is not None and known.size == 1 else None
     base = w.operand(node.inputs[0])
-    plain = {2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", 0.5: "sqrt({0})", 1.0: "{0}"}
-    if exponent is not None and exponent.size == 1 and float(exponent.ravel()[0]) in plain:
-        return _finish(ctx, node, w, w.emit(FLOAT, plain[float(exponent.ravel()[0])], base))
+    dtype = w.dtype(base)
+    if exponent is not None and exponent in _POWERS:
+        return _finish(ctx, node, w, w.emit(dtype, _POWERS[exponent], base))
+    if dtype != FLOAT:
+        return False  # a float's power would round what must be exact
+    if exponent == 0.5:
+        return _finish(ctx, node, w, w.emit(FLOAT, "sqrt({0})", base))
     other = w.operand(node.inputs[1])
     return _finish(ctx, node, w, w.emit(FLOAT, "pow({0}, (float){1})", base, other))
 
 
-@handles("PRelu")
+@handles("PRelu", narrow=True)
 def prelu(ctx: Context, node: Node) -> bool:
     w = Writer(ctx)
     x, slope = (w.operand(n) for n in node.inputs)
-    return _finish(ctx, node, w, w.emit(FLOAT, "{0} < 0.0f ? {1} * {0} : {0}", x, slope))
+    kind = w.dtype(x)
+    code = f"{{0}} < {literal(0, kind)} ? {{1}} * {{0}} : {{0}}"
+    return _finish(ctx, node, w, w.emit(kind, code, x, slope))
 
 
-@handles("Clip")
+@handles("Clip", narrow=True)
 def clip(ctx: Context, node: Node) -> bool:
+    if _unsigned_64(ctx, node):
+        return False
     w = Writer(ctx)
     value = w.operand(node.inputs[0])
     kind = w.dtype(value)
@@ -262,24 +336,29 @@ _COMPARE = {
 
 @handles(*_COMPARE)
 def compare(ctx: Context, node: Node) -> bool:
+    if _unsigned_64(ctx, node) and node.op_type != "Equal":
+        return False
     w = Writer(ctx)
     a, b = (w.operand(n) for n in node.inputs)
     return _finish(ctx, node, w, w.emit("bool", f"{{0}} {_COMPARE[node.op_type]} {{1}}", a, b))
 
 
-@handles("Where")
+@handles("Where", narrow=True)
 def where(ctx: Context, node: Node) -> bool:
     w = Writer(ctx)
     condition, a, b = (w.operand(n) for n in node.inputs)
     return _finish(ctx, node, w, w.emit(w.dtype(a), "{0} ? {1} : {2}", condition, a, b))
 
 
-@handles("Cast", "CastLike")
+@handles("Cast", "CastLike", narrow=True)
 def cast(ctx: Context, node: Node) -> bool:
     source, target = ctx.type_of(node.inputs[0]), ctx.type_of(node.outputs[0])
+    if "uint64" in (source.dtype, target.dtype):
+        return False
     old, new = ctx.device_dtype(source), ctx.device_dtype(target)
     value = ctx.value(node.inputs[0])
-    if old == new and isinstance(value, Ref) and source.dtype != "float64":
+    same = old == new and target.dtype not in _WRAPS and source.dtype != "float64"
+    if same and isinstance(value, Ref):
         ctx.values[node.outputs[0]] = value
         return True
     w = Writer(ctx)

@@ -6,24 +6,37 @@ from math import prod
 
 from flashmem_lab.graph.model import Node, TensorType
 from flashmem_lab.lower.body import Body, Statement, literal
-from flashmem_lab.lower.context import Context, handles, integer, number, text
+from flashmem_lab.lower.context import Context, handles, integer, number
 from flashmem_lab.lower.ir import Ref, WeightExpr
 from flashmem_lab.lower.layer import OperatorClass
 
 
 @handles("MatMul")
 def matmul(ctx: Context, node: Node) -> bool:
-    left, right = node.inputs
-    if len(ctx.shape(left)) < 2 or len(ctx.shape(right)) < 2 or not _real(ctx, node):
+    if not real_product(ctx, node):
         return False
-    out = ctx.output(node)
-    _product(ctx, node, _operand(ctx, left), _operand(ctx, right), out)
+    left, right = (_operand(ctx, name) for name in node.inputs)
+    shape = ctx.shape(node.outputs[0])
+    # A vector is a row on the left and a column on the right; the result has no such axis.
+    if len(right.shape) == 1:
+        right, shape = _shaped(ctx, node, right, (*right.shape, 1)), (*shape, 1)
+    if len(left.shape) == 1:
+        left, shape = _shaped(ctx, node, left, (1, *left.shape)), (*shape[:-1], 1, shape[-1])
+    out = ctx.output(node).reshape(shape)
+    assert out is not None, "a new tensor takes every shape"
+    _product(ctx, node, left, right, out)
     return True
+
+
+def _shaped(
+    ctx: Context, node: Node, value: Ref | WeightExpr, shape: tuple[int, ...]
+) -> Ref | WeightExpr:
+    return value.reshape(shape) if isinstance(value, WeightExpr) else ctx.dense(node, value, shape)
 
 
 @handles("Gemm")
 def gemm(ctx: Context, node: Node) -> bool:
-    if not _real(ctx, node):
+    if not real_product(ctx, node):
         return False
     left, right = (_operand(ctx, name) for name in node.inputs[:2])
     if integer(node, "transA", 0):
@@ -49,60 +62,12 @@ def gemm(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Einsum")
-def einsum(ctx: Context, node: Node) -> bool:
-    """Two operands with plain letters: a batched product between permuted views."""
-    terms = text(node, "equation", "").replace(" ", "").split("->")
-    if len(node.inputs) != 2 or len(terms) != 2 or "..." in terms[0] or not _real(ctx, node):
-        return False
-    (left, right), out = terms[0].split(","), terms[1]
-    if any(len(set(term)) != len(term) for term in (left, right, out)):
-        return False  # a repeated letter takes a diagonal
-    shared = [c for c in left if c in right]
-    batch, summed = [c for c in shared if c in out], [c for c in shared if c not in out]
-    rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
-    if not set(rows + columns) <= set(out):
-        return False  # a letter of one operand alone is summed before the product
-    pairs = [
-        *zip(left, ctx.shape(node.inputs[0]), strict=True),
-        *zip(right, ctx.shape(node.inputs[1]), strict=True),
-    ]
-    extent = dict(pairs)
-    if any(extent[letter] != size for letter, size in pairs):
-        return False  # extents of 1 that broadcast
-
-    def sizes(*parts: list[str]) -> tuple[int, ...]:
-        return tuple(prod(extent[c] for c in part) for part in parts)
-
-    def arranged(ref: Ref, term: str, *parts: list[str]) -> Ref:
-        order = [c for part in parts for c in part]
-        moved = ref.permute(tuple(term.index(c) for c in order))
-        return ctx.dense(node, moved, tuple(extent[c] for c in batch) + sizes(*parts[1:]))
-
-    a = arranged(ctx.device(node.inputs[0]), left, batch, rows, summed)
-    b = arranged(ctx.device(node.inputs[1]), right, batch, summed, columns)
-    order = [*batch, *rows, *columns]
-    target = ctx.output(node).permute(tuple(out.index(c) for c in order))
-    shape = tuple(extent[c] for c in batch) + sizes(rows, columns)
-    written = target.reshape(shape)
-    if written is None:
-        kind = TensorType("float32", tuple(extent[c] for c in order))
-        scratch = ctx.tensor(f"{node.outputs[0]}.product", kind)
-        written = scratch.reshape(shape)
-        assert written is not None, "a new tensor is dense"
-        between_activations(ctx, node, a, b, written)
-        ctx.copy(node, scratch, target)
-    else:
-        between_activations(ctx, node, a, b, written)
-    return True
-
-
-def _real(ctx: Context, node: Node) -> bool:
+def real_product(ctx: Context, node: Node) -> bool:
     """True for a product of floats with something to sum.
 
     Sums of integers must be exact, sums of nothing are zeros: both go to the host.
     """
-    empty = any(0 in ctx.shape(name) for name in node.inputs[:2])
+    empty = any(0 in ctx.shape(name) for name in node.inputs)
     return ctx.device_dtype(ctx.type_of(node.outputs[0])) == "float32" and not empty
 
 

@@ -1,29 +1,13 @@
-"""Operators that walk whole rows: softmax, normalisations and reductions."""
+"""Softmax and normalisations: operators that walk whole rows and keep the shape."""
 
 from __future__ import annotations
 
-from math import prod
-
 from flashmem_lab.graph.model import Node, TensorType
-from flashmem_lab.lower.body import Body, Statement
-from flashmem_lab.lower.context import Context, handles, integer, integers, number
+from flashmem_lab.lower.body import Body, Statement, literal
+from flashmem_lab.lower.context import Context, handles, integer, number
 from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import OperatorClass
-
-
-def _as_rows(ref: Ref, axes: tuple[int, ...]) -> Ref:
-    return ref.permute((*(a for a in range(len(ref.shape)) if a not in axes), *axes))
-
-
-def _row_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """(r0, r1, r2, i): the rows' extents, merged or with leading ones, and a row's elements."""
-    outer = (1, 1, 1, *(extent for a, extent in enumerate(shape) if a not in axes))
-    return prod(outer[:-2]), outer[-2], outer[-1], prod(shape[a] for a in axes)
-
-
-def rows(ctx: Context, node: Node, ref: Ref, axes: tuple[int, ...]) -> Ref:
-    """`ref` as (r0, r1, r2, i): `axes` gathered in the last dimension, copied if they must be."""
-    return ctx.dense(node, _as_rows(ref, axes), _row_shape(ref.shape, axes))
+from flashmem_lab.lower.ops.reduce import REDUCTIONS, Reduction, as_rows, reduced, row_shape, rows
 
 
 def _row_op(
@@ -37,7 +21,7 @@ def _row_op(
     flops_per_element: int,
 ) -> Op | None:
     """A row operation whose output has the input's shape."""
-    shaped = _as_rows(out, axes).reshape(_row_shape(source.shape, axes))
+    shaped = as_rows(out, axes).reshape(row_shape(source.shape, axes))
     if shaped is None:
         return None
     x = rows(ctx, node, source, axes)
@@ -119,8 +103,6 @@ def normalised(
 
 @handles("LayerNormalization", "RMSNormalization")
 def layer_norm(ctx: Context, node: Node) -> bool:
-    if len([o for o in node.outputs if o]) > 1:
-        return False
     source = ctx.device(node.inputs[0])
     rank = len(source.shape)
     axes = tuple(range(integer(node, "axis", -1) % rank, rank))
@@ -130,7 +112,27 @@ def layer_norm(ctx: Context, node: Node) -> bool:
         ctx, node, source, axes, number(node, "epsilon", 1e-5), scale,
         ctx.device(bias) if bias else None, centred=node.op_type == "LayerNormalization",
     )  # fmt: skip
+    if any(node.outputs[1:]):
+        _moments(ctx, node, source, axes)
     return True
+
+
+def _moments(ctx: Context, node: Node, source: Ref, axes: tuple[int, ...]) -> None:
+    """The mean and 1 / standard deviation that LayerNormalization can give besides."""
+    kind = TensorType("float32", tuple(1 if a in axes else e for a, e in enumerate(source.shape)))
+    mean, inverse = (
+        ctx.output(node, at)
+        if ctx.optional_output(node, at)
+        else ctx.tensor(f"{node.name}.{at}", kind)
+        for at in (1, 2)
+    )
+    reduced(ctx, node, source, axes, REDUCTIONS["ReduceMean"], mean)
+    apart = ctx.tensor(f"{node.name}.centred", TensorType("float32", source.shape))
+    body = Body(("float32", "float32"), (Statement("float32", "{0} - {1}", (0, 1)),), 2)
+    ctx.map([node.name], apart, [source, mean], body)
+    epsilon = literal(number(node, "epsilon", 1e-5), "float32")
+    step = Reduction("0.0f", "acc + v * v", f"1.0f / sqrt(acc / n + {epsilon})")
+    reduced(ctx, node, apart, axes, step, inverse)
 
 
 @handles("InstanceNormalization")
@@ -148,8 +150,6 @@ def instance_norm(ctx: Context, node: Node) -> bool:
 
 @handles("GroupNormalization")
 def group_norm(ctx: Context, node: Node) -> bool:
-    if ctx.graph.opset < 21:  # scale and bias were per group, and few exporters wrote it
-        return False
     source = ctx.device(node.inputs[0])
     batch, channels, *space = source.shape
     groups = integer(node, "num_groups", 1)
@@ -158,71 +158,17 @@ def group_norm(ctx: Context, node: Node) -> bool:
     plain = ctx.tensor(f"{node.outputs[0]}.unit", TensorType("float32", grouped.shape))
     attrs: dict[str, object] = {"epsilon": number(node, "epsilon", 1e-5), "centred": 1}
     _with_copy(ctx, node, "normalise", grouped, plain, tuple(range(2, rank)), attrs, 8)
-    unit = plain.reshape(source.shape)
-    shape = (1, channels, *(1,) * len(space))
-    scale, bias = (ctx.device(n).reshape(shape) for n in node.inputs[1:3])
-    assert unit is not None, "a new tensor takes every shape"
-    assert scale is not None, "a vector takes trailing ones"
-    assert bias is not None, "a vector takes trailing ones"
+    # Before opset 21, scale and bias are one number a group, not a channel.
+    shape, parts = source.shape, channels
+    if ctx.graph.opset < 21:
+        shape, parts = grouped.shape, groups
+    vectors = [
+        ctx.device(n).reshape((1, parts, *(1,) * (len(shape) - 2))) for n in node.inputs[1:3]
+    ]
+    operands = [ref for ref in (plain.reshape(shape), *vectors) if ref is not None]
+    assert len(operands) == 3, "a new tensor and vectors take every shape"
+    target = ctx.output(node).reshape(shape)
+    assert target is not None, "a new tensor takes every shape"
     body = Body(("float32",) * 3, (Statement("float32", "{0} * {1} + {2}", (0, 1, 2)),), 3)
-    ctx.map([node.name], ctx.output(node), [unit, scale, bias], body)
+    ctx.map([node.name], target, operands, body)
     return True
-
-
-# How each reduction starts, takes in one element and ends; `n` is the number of elements.
-REDUCTIONS = {
-    "ReduceSum": ("0.0f", "acc + v", "acc"),
-    "ReduceMean": ("0.0f", "acc + v", "acc / n"),
-    "ReduceMax": ("-INFINITY", "isnan(acc) || isnan(v) ? NAN : fmax(acc, v)", "acc"),
-    "ReduceMin": ("INFINITY", "isnan(acc) || isnan(v) ? NAN : fmin(acc, v)", "acc"),
-    "ReduceProd": ("1.0f", "acc * v", "acc"),
-    "ReduceSumSquare": ("0.0f", "acc + v * v", "acc"),
-    "ReduceL1": ("0.0f", "acc + fabs(v)", "acc"),
-    "ReduceL2": ("0.0f", "acc + v * v", "sqrt(acc)"),
-    "ReduceLogSum": ("0.0f", "acc + v", "log(acc)"),
-}
-
-
-@handles(*REDUCTIONS)
-def reduce(ctx: Context, node: Node) -> bool:
-    source = ctx.device(node.inputs[0])
-    if source.dtype != "float32":
-        return False
-    rank = len(source.shape)
-    axes = integers(node, "axes", ())
-    named = ctx.optional(node, 1)
-    if named:
-        found = ctx.numbers(named)
-        if found is None:
-            return False
-        axes = tuple(int(a) for a in found)
-    if not axes:
-        if integer(node, "noop_with_empty_axes", 0):
-            return False
-        axes = tuple(range(rank))
-    _reduced(ctx, node, source, tuple(sorted(a % rank for a in axes)), node.op_type)
-    return True
-
-
-@handles("GlobalAveragePool", "GlobalMaxPool")
-def global_pool(ctx: Context, node: Node) -> bool:
-    source = ctx.device(node.inputs[0])
-    kind = "ReduceMean" if node.op_type == "GlobalAveragePool" else "ReduceMax"
-    _reduced(ctx, node, source, tuple(range(2, len(source.shape))), kind)
-    return True
-
-
-def _reduced(ctx: Context, node: Node, source: Ref, axes: tuple[int, ...], kind: str) -> None:
-    x = rows(ctx, node, source, axes)
-    out = ctx.output(node).reshape((*x.shape[:3], 1))
-    assert out is not None, "a new tensor is dense"
-    start, step, end = REDUCTIONS[kind]
-    ctx.add(
-        node,
-        "reduce",
-        OperatorClass.HIERARCHICAL,
-        out,
-        {"x": x},
-        attrs={"start": start, "step": step, "end": end},
-        flops=source.size,
-    )

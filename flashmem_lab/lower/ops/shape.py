@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -10,25 +9,24 @@ import numpy as np
 from flashmem_lab.graph.model import Node
 from flashmem_lab.lower.context import Context, handles, integer, integers
 from flashmem_lab.lower.ir import Ref, Value, WeightExpr
-from flashmem_lab.lower.layer import OperatorClass
-from flashmem_lab.lower.ops.linear import table_rows
 
 
-def _reshaped(ctx: Context, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
+def reshaped(ctx: Context, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
+    """Any value under another shape; a view is copied where its strides do not allow that."""
     if isinstance(value, Ref):
         return ctx.dense(node, value, shape)
     return value.reshape(shape)
 
 
 # Inferred shapes say the rest.
-@handles("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", moves=True)
+@handles("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", narrow=True)
 def reshape(ctx: Context, node: Node) -> bool:
     name = node.outputs[0]
-    ctx.values[name] = _reshaped(ctx, node, ctx.value(node.inputs[0]), ctx.shape(name))
+    ctx.values[name] = reshaped(ctx, node, ctx.value(node.inputs[0]), ctx.shape(name))
     return True
 
 
-@handles("Transpose", moves=True)
+@handles("Transpose", narrow=True)
 def transpose(ctx: Context, node: Node) -> bool:
     value = ctx.value(node.inputs[0])
     axes = integers(node, "perm", range(len(value.shape))[::-1])
@@ -48,7 +46,7 @@ def take_range(value: Value, axis: int, start: int, count: int, step: int = 1) -
     return value.slice(axis, start, count, step)
 
 
-@handles("Slice", moves=True)
+@handles("Slice", narrow=True)
 def slice_(ctx: Context, node: Node) -> bool:
     known = [ctx.numbers(n) if n else None for n in (*node.inputs[1:], "", "", "", "")[:4]]
     starts, ends, axes, steps = known
@@ -65,7 +63,7 @@ def slice_(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Split", moves=True)
+@handles("Split", narrow=True)
 def split(ctx: Context, node: Node) -> bool:
     value = ctx.value(node.inputs[0])
     axis = integer(node, "axis", 0) % len(value.shape)
@@ -85,14 +83,14 @@ def split(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("Expand", moves=True)
+@handles("Expand", narrow=True)
 def expand(ctx: Context, node: Node) -> bool:
     shape = ctx.shape(node.outputs[0])
     ctx.values[node.outputs[0]] = ctx.device(node.inputs[0]).broadcast(shape)
     return True
 
 
-@handles("Tile", moves=True)
+@handles("Tile", narrow=True)
 def tile(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     shape = ctx.shape(node.outputs[0])
@@ -106,7 +104,7 @@ def tile(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("DepthToSpace", moves=True)
+@handles("DepthToSpace", narrow=True)
 def depth_to_space(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     block = integer(node, "blocksize", 1)
@@ -120,18 +118,19 @@ def depth_to_space(ctx: Context, node: Node) -> bool:
     return True
 
 
-@handles("SpaceToDepth", moves=True)
+@handles("SpaceToDepth", narrow=True)
 def space_to_depth(ctx: Context, node: Node) -> bool:
     ref = ctx.device(node.inputs[0])
     block = integer(node, "blocksize", 1)
     n, c, h, w = ref.shape
     view = ctx.dense(node, ref, (n, c, h // block, block, w // block, block))
-    view = view.permute((0, 3, 5, 1, 2, 4))
+    crd = node.attributes.get("mode", "DCR") == "CRD"
+    view = view.permute((0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4))
     ctx.values[node.outputs[0]] = ctx.dense(node, view, ctx.shape(node.outputs[0]))
     return True
 
 
-@handles("Concat", moves=True)
+@handles("Concat", narrow=True)
 def concat(ctx: Context, node: Node) -> bool:
     out = ctx.output(node)
     axis = integer(node, "axis", 0) % len(out.shape)
@@ -141,51 +140,4 @@ def concat(ctx: Context, node: Node) -> bool:
         if prod(ctx.shape(name)):
             ctx.copy(node, ctx.device(name), out.slice(axis, start, count))
         start += count
-    return True
-
-
-@handles("Gather", moves=True)
-def gather(ctx: Context, node: Node) -> bool:
-    data, index = node.inputs
-    value = ctx.value(data)
-    axis = integer(node, "axis", 0) % len(value.shape)
-    picked = ctx.numbers(index)
-    out_shape = ctx.shape(node.outputs[0])
-    if picked is not None and picked.size:
-        extent = value.shape[axis]
-        rows = [int(i) % extent if -extent <= i < extent else -1 for i in picked.ravel()]
-        steps = {b - a for a, b in pairwise(rows)} or {1}
-        if -1 in rows:
-            return False  # out of range: the host says so
-        if len(steps) == 1 and 0 not in steps:
-            found = take_range(value, axis, rows[0], len(rows), steps.pop())
-            ctx.values[node.outputs[0]] = _reshaped(ctx, node, found, out_shape)
-            return True
-        if isinstance(value, WeightExpr):
-            ctx.values[node.outputs[0]] = value.take(axis, tuple(rows)).reshape(out_shape)
-            return True
-    return _gather_at_run_time(ctx, node, axis)
-
-
-def _gather_at_run_time(ctx: Context, node: Node, axis: int) -> bool:
-    if axis == 0 and table_rows(ctx, node):
-        return True
-    data, index = ctx.device(node.inputs[0]), ctx.device(node.inputs[1])
-    shape = data.shape
-    outer, extent, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-    out_name = node.outputs[0]
-    source = ctx.dense(node, data, (outer, extent, inner))
-    where = ctx.dense(node, index, (index.size,))
-    out = ctx.output(node)
-    target = out.reshape((1, outer, index.size, inner))
-    assert target is not None, "a new tensor is dense"
-    ctx.add(
-        node,
-        "gather",
-        OperatorClass.ELEMENTAL,
-        target,
-        {"x": source, "index": where},
-        attrs={"extent": extent},
-        flops=prod(ctx.shape(out_name)),
-    )
     return True

@@ -1,0 +1,124 @@
+"""How well plans are predicted: the device is profiled, then models run and are compared.
+
+The profile knows sample kernels, none of these models. A model is run at several budgets, some
+times over; the first run is compared with the predicted cold one, the median of the others with
+the predicted warm one, and the peak with the peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from flashmem_lab import zoo
+from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.runs import run_json, zoo_model
+from flashmem_lab.cli.console import print_json, print_table
+
+MODELS = (
+    "resnet50", "vit", "gptneo-small", "depth-anything-small", "mobilenetv2", "swin-tiny",
+)  # fmt: skip
+BUDGETS = ("10%", "30%", "100%")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One model at one budget; ratios are predicted over measured."""
+
+    model: str
+    budget: str
+    peak: float
+    cold: float
+    warm: float
+    measured_cold_ms: float
+    measured_warm_ms: float
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the bench; prints a table, or JSON."""
+    options = _options(arguments)
+    facts = machine(("pyopencl", "numpy"))
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch:
+        profile = _profile(Path(scratch), options.device)
+        for name in options.models:
+            with zoo_model(name, options.folder) as (path, cache):
+                cache.mkdir()
+                shutil.copy(profile, cache)
+                rows += [_compare(name, path, cache, at, options) for at in options.budgets]
+            print(f"{name}: done", file=sys.stderr, flush=True)
+    spread = {
+        name: _spread([getattr(row, name) for row in rows]) for name in ("peak", "cold", "warm")
+    }
+    if options.json:
+        data = {"schema": "flashmem-lab/bench-prediction/1", "machine": facts}
+        print_json({**data, "runs": [asdict(row) for row in rows], "error": spread})
+        return 0
+    print_table(
+        (
+            (
+                row.model,
+                row.budget,
+                f"{row.peak:.4f}",
+                f"{row.cold:.2f}",
+                f"{row.warm:.2f}",
+                f"{row.measured_cold_ms:.0f} ms",
+                f"{row.measured_warm_ms:.0f} ms",
+            )
+            for row in rows
+        ),
+        columns=(
+            "model", "budget", "peak, predicted / measured", "cold", "warm",
+            "measured cold", "measured warm",
+        ),
+    )  # fmt: skip
+    for name, (middle, most) in spread.items():
+        print(f"{name}: median error {middle:.1%}, largest {most:.1%}")
+    print(sentence(facts))
+    return 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("flashmem-lab bench prediction", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=zoo.names(), metavar="NAME")
+    parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
+    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
+    parser.add_argument("--repeat", type=int, default=6, help="runs of each, the first one cold")
+    parser.add_argument("--folder", type=Path, help="where models are, or are made and kept")
+    return parser.parse_args(arguments)
+
+
+def _profile(scratch: Path, device: str) -> Path:
+    """Measures the device; the file as a cache folder holds it."""
+    run_json(scratch, "profile", *([] if device == "auto" else ["--device", device]))
+    return next(scratch.glob("device-*.json"))
+
+
+def _compare(
+    name: str, path: Path, cache: Path, budget: str, options: argparse.Namespace
+) -> Compared:
+    given = ["--device", options.device, "--budget", budget, "--repeat", str(options.repeat)]
+    ran = run_json(cache, "run", str(path), *given)
+    warm, told = median(ran["warm_ms"]), ran["predicted"]
+    return Compared(
+        model=name,
+        budget=budget,
+        peak=told["peak_bytes"] / ran["peak_bytes"]["total"],
+        cold=told["cold_ms"] / ran["first_run_ms"],
+        warm=told["warm_ms"] / warm,
+        measured_cold_ms=ran["first_run_ms"],
+        measured_warm_ms=warm,
+    )
+
+
+def _spread(ratios: Sequence[float]) -> tuple[float, float]:
+    """Median and largest error."""
+    errors = [abs(ratio - 1) for ratio in ratios]
+    return median(errors), max(errors)

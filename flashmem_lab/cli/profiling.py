@@ -1,0 +1,52 @@
+"""The command that measures a device."""
+
+from __future__ import annotations
+
+from flashmem_lab import workflow
+from flashmem_lab.cli.console import print_json, print_table, progress_bars
+from flashmem_lab.cli.parser import Options
+
+
+def profile(options: Options) -> int:
+    """Measures a device; later plans and predictions for it use what was measured."""
+    from flashmem_lab.device import Transport
+    from flashmem_lab.profiles import SCHEMA, save_profile, stored_profile
+    from flashmem_lab.profiling import profile_device
+    from flashmem_lab.serial import to_plain
+
+    device = workflow.open_device(options.device or "auto")
+    with progress_bars() as tell:
+        measured = profile_device(device, progress=tell)
+    paths = [stored_profile(measured)] + ([options.output] if options.output else [])
+    for path in paths:
+        save_profile(measured, path)
+    if options.json:
+        print_json({"schema": SCHEMA, **to_plain(measured)})
+        return 0
+    print_table(
+        (
+            (
+                kind,
+                f"{cost.fixed_ns / 1e3:.1f} us",
+                f"{1 / cost.ns_per_flop:.1f}" if cost.ns_per_flop else "",
+                f"{1 / cost.ns_per_byte:.1f}" if cost.ns_per_byte else "",
+                f"{cost.error:.0%}",
+            )
+            for kind, cost in measured.kinds.items()
+        ),
+        columns=("kernel", "a launch", "GFLOP/s", "GB/s", "mean error"),
+        title=f"{measured.id}, {measured.name}",
+    )
+    print_table(
+        [
+            ("from file", f"{measured.disk.value / 1e9:.2f} GB/s"),
+            *(
+                [("to the device", f"{measured.upload.value / 1e9:.2f} GB/s")]
+                if measured.transport is Transport.COPY
+                else []
+            ),
+            ("between launches", f"{measured.launch_ns.value / 1e3:.1f} us"),
+            ("saved as", ", ".join(map(str, paths))),
+        ]
+    )
+    return 0

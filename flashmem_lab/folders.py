@@ -1,0 +1,17 @@
+"""Where the user's files are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_ENVIRONMENT = "FLASHMEM_LAB_CACHE"
+
+
+def cache_directory() -> Path:
+    """Packed weights and device profiles: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
+    if given := os.environ.get(_ENVIRONMENT):
+        return Path(given)
+    import platformdirs
+
+    return platformdirs.user_cache_path("flashmem-lab") / "weights"

@@ -1,0 +1,64 @@
+"""From launches to the cost of a kind of kernel: least squares of the relative error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashmem_lab.device.spec import KindCost
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """One layer that was measured: what it asks for and what it took."""
+
+    kind: str
+    op_class: str
+    flops: int
+    bytes: int
+    took_ns: float
+
+
+def fit_kind(launches: Sequence[Launched], source: str) -> KindCost:
+    """The cost of one kind: a fixed part, a part per flop and a part per byte, none below 0.
+
+    Of all choices of parts, each with at least one launch to spare, the one with the least sum
+    of squared relative errors (three columns: every subset is tried).
+
+    Args:
+        launches: of one kind, at least one.
+        source: what was measured, and when.
+    """
+    took = np.array([launch.took_ns for launch in launches])
+    work = np.array([(1.0, launch.flops, launch.bytes) for launch in launches])
+    most = max(1, min(3, len(launches) - 1))
+    choices = [
+        np.array(chosen) for count in range(1, most + 1) for chosen in combinations(range(3), count)
+    ]
+    fits = [fit for chosen in choices if (fit := _fit(work, took, chosen)) is not None]
+    best = min(fits, key=lambda parts: float(np.sum((work @ parts / took - 1) ** 2)))
+    return KindCost(
+        fixed_ns=float(best[0]),
+        ns_per_flop=float(best[1]),
+        ns_per_byte=float(best[2]),
+        error=float(np.mean(np.abs(work @ best / took - 1))),
+        source=source,
+    )
+
+
+def _fit(
+    work: NDArray[np.float64], took: NDArray[np.float64], chosen: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """(3,) least-squares parts with only the chosen ones, or None where one would be below 0."""
+    columns = work[:, chosen] / took[:, None]  # times the parts, each row should give 1
+    scale = columns.max(axis=0)
+    if (scale == 0).any():
+        return None
+    parts = np.zeros(3)
+    solved, *_ = np.linalg.lstsq(columns / scale, np.ones(len(took)), rcond=None)
+    parts[chosen] = solved / scale
+    return parts if (parts >= 0).all() else None

@@ -1,0 +1,110 @@
+"""The profiler: runs the sample graph on a device and fits its DeviceSpec to what was seen."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+from flashmem_lab.device.spec import DeviceSpec, Quantity, Transport
+from flashmem_lab.devices import SIMULATED, open_runtime
+from flashmem_lab.errors import UsageError
+from flashmem_lab.lower import LoweredModel, lower
+from flashmem_lab.plan import Strategy, make_plan
+from flashmem_lab.plan.timeline import Event, Lane
+from flashmem_lab.profiling.fit import Launched, fit_kind
+from flashmem_lab.profiling.samples import sample_graph
+from flashmem_lab.program import build_program, pack_weights
+from flashmem_lab.runtime.base import Progress
+from flashmem_lab.samples import sample_inputs
+from flashmem_lab.units import Budget
+
+REPEAT = 6
+"""Runs; the least time of each launch counts, since whatever disturbs one makes it longer."""
+
+
+def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> DeviceSpec:
+    """Measures a device; takes about half a minute, most of it for building kernels.
+
+    Args:
+        device: an OpenCL device of this machine.
+        progress: told of kernels built and layers run.
+
+    Returns:
+        The device with the rates that were measured, each with its source.
+
+    Raises:
+        UsageError: the device is simulated.
+        DeviceError: it cannot run the samples.
+    """
+    if device.id.startswith(SIMULATED):
+        raise UsageError(
+            f"{device.id} is simulated: there is nothing to measure",
+            hint="flashmem-lab devices lists the OpenCL devices of this machine",
+        )
+    graph = sample_graph()
+    model = lower(graph, device)
+    plan = make_plan(model, device, budget=Budget(share=1.0), strategy=Strategy.PRELOAD)
+    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
+        packed = pack_weights(model, Path(folder), progress=progress)
+        program = build_program(plan, model, packed)
+        arrays = sample_inputs(program)
+        with closing(open_runtime(device)) as runtime:
+            result = runtime.run(program, packed.path, arrays, repeat=REPEAT, progress=progress)
+    events = result.trace.timeline.events
+    copies = plan.transport is Transport.COPY
+    source = f"measured {datetime.now(UTC).date()} by `flashmem-lab profile`, {device.driver}"
+    by_kind: dict[str, list[Launched]] = defaultdict(list)
+    for launch in _launches(model, events):
+        by_kind[launch.kind].append(launch)
+    moved = [event for event in events if event.lane is Lane.DISK and event.run == 0]
+    uploaded = [event for event in events if event.lane is Lane.TRANSFER and event.run == 0]
+    return replace(
+        device,
+        disk=Quantity(_rate(moved), f"{source}: packed weights from the page cache"),
+        # Where reads land in the mapped image there is nothing to upload.
+        upload=Quantity(_rate(uploaded), source) if copies else device.upload,
+        launch_ns=Quantity(_between_launches(events), f"{source}: between two launches"),
+        kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
+    )
+
+
+def _launches(model: LoweredModel, events: Iterable[Event]) -> list[Launched]:
+    """The shortest launch of each layer, the first run left out."""
+    least: dict[int, int] = {}
+    for event in events:
+        if event.kind == "launch" and event.run > 0:
+            took = event.end_ns - event.start_ns
+            least[event.layer] = min(took, least.get(event.layer, took))
+    return [
+        Launched(
+            kind=model.layers[at].kind,
+            op_class=model.layers[at].op_class.value,
+            flops=model.layers[at].flops,
+            bytes=model.layers[at].bytes_read + model.layers[at].bytes_written,
+            took_ns=max(1, took),
+        )
+        for at, took in least.items()
+    ]
+
+
+def _rate(moves: list[Event]) -> float:
+    """Bytes/s while something moved."""
+    busy = sum(event.end_ns - event.start_ns for event in moves)
+    return sum(event.bytes for event in moves) / max(1, busy) * 1e9
+
+
+def _between_launches(events: Iterable[Event]) -> float:
+    """Median time from the end of a launch to the start of the one that follows it, ns."""
+    lane = [event for event in events if event.lane is Lane.COMPUTE and event.run > 0]
+    gaps = sorted(
+        after.start_ns - before.end_ns
+        for before, after in pairwise(lane)
+        if before.kind == after.kind == "launch" and before.run == after.run
+    )
+    return float(max(0, gaps[len(gaps) // 2]))

@@ -1,0 +1,175 @@
+"""One graph of unconnected operators, several sizes of each kind that networks are made of.
+
+They go the whole way of any model, so what is measured is what will run: the same lowering, tiles,
+textures and runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flashmem_lab.graph.model import AttributeValue, Graph, Node, TensorType
+
+_OPSET = 20
+
+
+def sample_graph() -> Graph:
+    """The graph; its weights are constants, all alike, since no kernel's time depends on them."""
+    made = _Builder()
+    for rows, inner, columns in (
+        (197, 768, 768), (197, 768, 3072), (197, 3072, 768), (128, 3072, 768), (50, 512, 2048),
+        (1024, 320, 320), (1024, 256, 1024), (1, 2048, 1000), (1, 768, 1000),
+    ):  # fmt: skip
+        made.add("MatMul", [(1, rows, inner)], (1, rows, columns), weights=[(inner, columns)])
+    for channels, outputs, side, window, stride in (
+        (64, 64, 56, 3, 1), (128, 128, 28, 3, 1), (512, 512, 7, 3, 1), (32, 32, 96, 3, 1),
+        (256, 64, 56, 1, 1), (64, 256, 56, 1, 1), (256, 1024, 14, 1, 1), (2048, 512, 7, 1, 1),
+        (128, 128, 56, 3, 2), (3, 64, 224, 7, 2),
+    ):  # fmt: skip
+        pad = window // 2
+        made.add(
+            "Conv",
+            [(1, channels, side, side)],
+            (1, outputs, side // stride, side // stride),
+            weights=[(outputs, channels, window, window)],
+            strides=(stride, stride),
+            pads=(pad, pad, pad, pad),
+            kernel_shape=(window, window),
+        )
+    for channels, side, stride in ((144, 56, 1), (576, 14, 1), (144, 56, 2)):
+        made.add(
+            "Conv",
+            [(1, channels, side, side)],
+            (1, channels, side // stride, side // stride),
+            weights=[(channels, 1, 3, 3)],
+            group=channels,
+            strides=(stride, stride),
+            pads=(1, 1, 1, 1),
+            kernel_shape=(3, 3),
+        )
+    for inputs, outputs, side in ((48, 48, 40), (256, 64, 20), (96, 24, 32)):
+        made.add(
+            "ConvTranspose",
+            [(1, inputs, side, side)],
+            (1, outputs, side * 2, side * 2),
+            weights=[(inputs, outputs, 2, 2)],
+            strides=(2, 2),
+            kernel_shape=(2, 2),
+        )
+    for heads, rows, width in ((12, 197, 64), (8, 256, 40), (12, 128, 64)):
+        made.attention(heads, rows, width)
+        made.add("MatMul", [(heads, rows, width), (heads, width, rows)], (heads, rows, rows))
+        made.add("Softmax", [(heads, rows, rows)], (heads, rows, rows), axis=-1)
+    for rows, width in ((197, 768), (1024, 320), (128, 2048)):
+        made.add(
+            "LayerNormalization",
+            [(1, rows, width)],
+            (1, rows, width),
+            weights=[(width,), (width,)],
+            axis=-1,
+            epsilon=1e-5,
+        )
+        made.add("ReduceMax", [(1, rows, width)], (1, rows, 1), axes=(2,), keepdims=1)
+    for shape in ((1, 256, 56, 56), (1, 197, 3072), (1, 320, 32, 32)):
+        made.add("Add", [shape, shape], shape)
+        made.add("Sigmoid", [shape], shape)
+    for channels, side in ((64, 112), (256, 28), (32, 160)):
+        made.add(
+            "MaxPool", [(1, channels, side, side)], (1, channels, side // 2, side // 2),
+            strides=(2, 2), pads=(1, 1, 1, 1),
+            kernel_shape=(3, 3),
+        )  # fmt: skip
+        made.add(
+            "Resize", [(1, channels, side, side)], (1, channels, side * 2, side * 2),
+            settings={2: np.array([1, 1, 2, 2], np.float32)}, mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )  # fmt: skip
+    made.chain(24)
+    return made.graph()
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._types: dict[str, TensorType] = {}
+        self._constants: dict[str, np.ndarray] = {}
+        self._inputs: list[str] = []
+        self._outputs: list[str] = []
+
+    def graph(self) -> Graph:
+        return Graph(
+            path=Path("profile"),
+            name="profile",
+            opset=_OPSET,
+            nodes=tuple(self._nodes),
+            types=self._types,
+            constants=self._constants,
+            weights={},
+            inputs=tuple(self._inputs),
+            outputs=tuple(self._outputs),
+            fingerprint="profile",
+        )
+
+    def add(
+        self,
+        op_type: str,
+        inputs: Sequence[tuple[int, ...]],
+        output: tuple[int, ...],
+        *,
+        weights: Sequence[tuple[int, ...]] = (),
+        settings: Mapping[int, np.ndarray] | None = None,
+        **attributes: AttributeValue,
+    ) -> None:
+        """An operator with inputs, weights and an output of its own."""
+        names = [self._input(shape) for shape in inputs]
+        names += [self._constant(np.full(shape, 0.01, np.float32)) for shape in weights]
+        for position, value in (settings or {}).items():
+            names += [""] * (position - len(names)) + [self._constant(value)]
+        self._outputs.append(self._node(op_type, names, output, attributes))
+
+    def attention(self, heads: int, rows: int, width: int) -> None:
+        """Scaled products of queries and keys, softmax, and products with values."""
+        shape, scores = (heads, rows, width), (heads, rows, rows)
+        queries, values = self._input(shape), self._input(shape)
+        keys = self._input((heads, width, rows))
+        scale = self._constant(np.array(width**-0.5, np.float32))
+        found = self._node("MatMul", [queries, keys], scores, {})
+        found = self._node("Mul", [found, scale], scores, {})
+        found = self._node("Softmax", [found], scores, {"axis": -1})
+        self._outputs.append(self._node("MatMul", [found, values], shape, {}))
+
+    def chain(self, length: int) -> None:
+        """Small layers, each reading the one before it: what lies between them is the host's."""
+        shape = (1, 8, 64)
+        scale = self._constant(np.ones(64, np.float32))
+        value = self._input(shape)
+        for _ in range(length):
+            value = self._node("LayerNormalization", [value, scale], shape, {"axis": -1})
+        self._outputs.append(value)
+
+    def _input(self, shape: tuple[int, ...]) -> str:
+        name = f"x{len(self._inputs)}"
+        self._inputs.append(name)
+        self._types[name] = TensorType("float32", shape)
+        return name
+
+    def _constant(self, value: np.ndarray) -> str:
+        name = f"c{len(self._constants)}"
+        self._constants[name] = value
+        self._types[name] = TensorType(value.dtype.name, value.shape)
+        return name
+
+    def _node(
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        shape: tuple[int, ...],
+        attributes: Mapping[str, AttributeValue],
+    ) -> str:
+        name = f"{op_type}.{len(self._nodes)}"
+        self._nodes.append(Node(name, op_type, "", tuple(inputs), (name,), attributes))
+        self._types[name] = TensorType("float32", shape)
+        return name

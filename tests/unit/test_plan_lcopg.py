@@ -1,0 +1,302 @@
+"""lc-opg against exhaustive search on small models, and against the other strategies."""
+
+from __future__ import annotations
+
+from itertools import product
+from time import perf_counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashmem_lab.device import DeviceSpec
+from flashmem_lab.errors import BudgetTooSmall, UsageError
+from flashmem_lab.lower.layer import LoweredModel, OperatorClass
+from flashmem_lab.plan import (
+    Constraints,
+    Effort,
+    Objective,
+    Prices,
+    Status,
+    Strategy,
+    Window,
+    check_plan,
+    make_plan,
+)
+from flashmem_lab.plan.freedom import Freedom, freedom
+from flashmem_lab.plan.greedy import Schedule
+from flashmem_lab.plan.problem import Problem, build_problem
+from flashmem_lab.plan.room import least_budget, preload_peak, residency
+from flashmem_lab.plan.score import cost, quick_bound
+from flashmem_lab.plan.search import search
+from flashmem_lab.units import Budget
+from tests.unit.plan_samples import PHONE, SAMPLE, devices, layers_model, models, shares
+
+QUICK = Effort(time_s=5.0)
+PRICE = Prices().lambda_
+
+
+def all_schedules(problem: Problem, free: Freedom, budget: int) -> list[Schedule]:
+    """Every W and every step of every load that the budget and the constraints allow."""
+    options = []
+    for at, first in enumerate(problem.first.tolist()):
+        lives = [] if free.never[at] else [-1]
+        if not free.forced[at]:
+            lives += range(int(free.earliest[at]), min(first, int(free.latest[at])) + 1)
+        options.append(lives)
+    found = []
+    for chosen in product(*options):
+        lives = np.array(chosen, dtype=np.int64).reshape(-1)
+        pinned, load_at = lives < 0, np.maximum(lives, 0)
+        if residency(problem, pinned, load_at).max() <= budget:
+            found.append(Schedule(pinned, load_at))
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(models(4), devices, shares, st.sampled_from(Objective))
+def test_bounds_hold_for_every_schedule_there_is(
+    model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
+) -> None:
+    problem = build_problem(model, device, device.transport)
+    free = freedom(problem, Constraints())
+    budget = Budget(share=share).resolve(
+        least_budget(problem, free, free.forced)[0], preload_peak(problem)
+    )
+    costs = [cost(problem, s, optimize, PRICE) for s in all_schedules(problem, free, budget)]
+    assert costs, "the least budget holds a schedule"
+    assert quick_bound(problem, free, optimize, budget, PRICE) <= min(costs) * (1 + 1e-9)
+    found = search(problem, free, budget, optimize, effort=QUICK)
+    assert found.bound <= min(costs) * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(models(4, shared=False), devices, shares, st.sampled_from(Objective))
+def test_nothing_is_lost_by_deciding_only_what_to_pin(
+    model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
+) -> None:
+    """Where the budget is tight, memory has a choice besides W: which weight's load may stall."""
+    problem = build_problem(model, device, device.transport)
+    free = freedom(problem, Constraints())
+    share = 1.0 if optimize is Objective.MEMORY else share
+    budget = Budget(share=share).resolve(
+        least_budget(problem, free, free.forced)[0], preload_peak(problem)
+    )
+    costs = [cost(problem, s, optimize, PRICE) for s in all_schedules(problem, free, budget)]
+    found = search(problem, free, budget, optimize, effort=Effort(time_s=5.0, gap=0.0))
+    assert found.objective == pytest.approx(min(costs), rel=1e-9)
+
+
+@st.composite
+def demands(draw: st.DrawFn, model: LoweredModel) -> Constraints:
+    """Constraints that do not contradict one another."""
+    kinds: dict[str, list[str]] = {"preload": [], "stream": [], "window": []}
+    for name in sorted(model.weight_uses()):
+        kinds.setdefault(draw(st.sampled_from(["", *kinds])), []).append(name)
+    windows = []
+    for name in kinds["window"]:
+        first = draw(st.integers(0, model.weight_uses()[name][0]))
+        windows.append(Window(name, first, draw(st.integers(first, model.weight_uses()[name][0]))))
+    return Constraints(tuple(kinds["preload"]), tuple(kinds["stream"]), tuple(windows))
+
+
+@settings(deadline=None, max_examples=60)
+@given(models(5), devices, shares, st.sampled_from(Strategy), st.sampled_from(Objective), st.data())
+def test_every_strategy_keeps_to_the_constraints(
+    model: LoweredModel,
+    device: DeviceSpec,
+    share: float,
+    strategy: Strategy,
+    optimize: Objective,
+    data: st.DataObject,
+) -> None:
+    constraints = data.draw(demands(model))
+    if strategy is Strategy.PRELOAD:
+        share, constraints = 1.0, Constraints(preload=constraints.preload)
+    plan = make_plan(
+        model,
+        device,
+        budget=Budget(share=share),
+        strategy=strategy,
+        optimize=optimize,
+        constraints=constraints,
+        effort=QUICK,
+    )
+    check_plan(plan, model, device)
+    assert plan.constraints == constraints
+    assert plan.bound <= plan.objective * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(models(4), devices, st.sampled_from(Objective), st.data())
+def test_what_is_refused_as_too_small_has_no_schedule(
+    model: LoweredModel, device: DeviceSpec, optimize: Objective, data: st.DataObject
+) -> None:
+    constraints = data.draw(demands(model))
+    problem = build_problem(model, device, device.transport)
+    free = freedom(problem, constraints)
+    least, _ = least_budget(problem, free, free.forced)
+    assert not all_schedules(problem, free, least - 1)
+    assert all_schedules(problem, free, least)
+    with pytest.raises(BudgetTooSmall) as caught:
+        make_plan(
+            model,
+            device,
+            budget=Budget(bytes=least - 1),
+            optimize=optimize,
+            constraints=constraints,
+        )
+    assert caught.value.needed == least
+    for _, enough in caught.value.relaxations:
+        assert enough < least
+
+
+@settings(deadline=None, max_examples=40)
+@given(models(), devices, shares, st.sampled_from(Objective))
+def test_lc_opg_is_never_worse_than_the_others(
+    model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
+) -> None:
+    plans = {
+        strategy: make_plan(
+            model,
+            device,
+            budget=Budget(share=share),
+            strategy=strategy,
+            optimize=optimize,
+            effort=Effort(time_s=0.3),
+        )
+        for strategy in set(Strategy) - {Strategy.PRELOAD}
+    }
+    best = plans.pop(Strategy.LC_OPG)
+    assert all(best.objective <= plan.objective for plan in plans.values())
+    assert best.solve_ms < 3000  # limit 300 ms; two noisy cores
+    assert best.gap <= max(plan.gap for plan in plans.values())
+
+
+@settings(deadline=None, max_examples=30)
+@given(models(5), devices, st.lists(shares, min_size=2, max_size=4), st.sampled_from(Objective))
+def test_a_larger_budget_never_gives_a_worse_objective(
+    model: LoweredModel, device: DeviceSpec, few: list[float], optimize: Objective
+) -> None:
+    """With few weights every W is tried, so what fits the smaller budget is found again."""
+    objectives = [
+        make_plan(
+            model,
+            device,
+            budget=Budget(share=share),
+            strategy=Strategy.LC_OPG,
+            optimize=optimize,
+            effort=Effort(gap=0.0),
+        ).objective
+        for share in sorted(few)
+    ]
+    assert objectives == sorted(objectives, reverse=True) or np.allclose(
+        objectives, sorted(objectives, reverse=True), rtol=1e-8
+    )
+
+
+# --- what people ask for -------------------------------------------------------------------
+
+
+def test_a_budget_that_is_too_small_says_what_would_help() -> None:
+    constraints = Constraints(preload=("w1", "w4"), windows=(Window("w3", 0, 1),))
+    with pytest.raises(BudgetTooSmall) as caught:
+        make_plan(SAMPLE, PHONE, budget=Budget(bytes=1 << 20), constraints=constraints)
+    error = caught.value
+    assert dict(error.weights).keys() >= {"w3"}
+    assert "w3" in error.message
+    assert error.relaxations[0][1] < error.needed
+    for text, enough in error.relaxations:
+        assert f"drop {text}, then {enough} is enough" in error.hint
+    assert any(text == "--window w3=0:1" for text, _ in error.relaxations)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "message"),
+    [
+        (Constraints(preload=("ghost",)), "not a weight"),
+        (Constraints(stream=("ghost",)), "not a weight"),
+        (Constraints(windows=(Window("ghost", 0, 0),)), "not a weight"),
+        (Constraints(preload=("w1",), stream=("w1",)), "preloaded and streamed"),
+        (Constraints(preload=("w1",), windows=(Window("w1", 0, 1),)), "loaded in a window"),
+        (Constraints(windows=(Window("w1", 0, 1), Window("w1", 0, 1))), "two windows"),
+        (Constraints(windows=(Window("w1", 2, 1),)), "cannot be loaded between"),
+        (Constraints(windows=(Window("w1", 0, 3),)), "layer 2 is the first that uses it"),
+    ],
+)
+def test_contradictions_are_refused(constraints: Constraints, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_plan(SAMPLE, PHONE, budget=Budget(share=0.5), constraints=constraints)
+
+
+def test_full_preload_streams_nothing() -> None:
+    with pytest.raises(UsageError, match="preload pins it"):
+        make_plan(
+            SAMPLE,
+            PHONE,
+            budget=Budget(share=1.0),
+            strategy=Strategy.PRELOAD,
+            constraints=Constraints(stream=("w1",)),
+        )
+
+
+def test_prices_are_shares() -> None:
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        Prices(lambda_=1.5)
+
+
+def deep_model(count: int = 120) -> LoweredModel:
+    rng = np.random.default_rng(3)
+    kinds = list(OperatorClass)
+    return layers_model(
+        [(kinds[n % 3], int(rng.integers(10**8)), 10**5, (n,)) for n in range(count)],
+        rng.integers(100, 3000, count).tolist(),
+    )
+
+
+def test_progress_is_told_and_asking_stops_it() -> None:
+    told: list[tuple[float, float]] = []
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 50
+
+    plan = make_plan(
+        deep_model(),
+        PHONE,
+        budget=Budget(share=0.4),
+        strategy=Strategy.LC_OPG,
+        optimize=Objective.WARM,
+        effort=Effort(
+            time_s=60, gap=0.0, on_progress=lambda *at: told.append(at), should_stop=should_stop
+        ),
+    )
+    check_plan(plan, deep_model(), PHONE)
+    assert plan.solve_ms < 10_000
+    assert told
+    bests, bounds = zip(*told, strict=True)
+    assert list(bests) == sorted(bests, reverse=True)
+    assert list(bounds) == sorted(bounds)
+    assert plan.objective * 1e6 == pytest.approx(bests[-1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("optimize", [Objective.WARM, Objective.MEMORY])
+def test_a_model_of_some_size_is_solved_well(optimize: Objective, workers: int) -> None:
+    began = perf_counter()
+    plan = make_plan(
+        deep_model(),
+        PHONE,
+        budget=Budget(share=0.4),
+        strategy=Strategy.LC_OPG,
+        optimize=optimize,
+        effort=Effort(time_s=5, workers=workers),
+    )
+    assert perf_counter() - began < 20
+    check_plan(plan, deep_model(), PHONE)
+    greedy = make_plan(deep_model(), PHONE, budget=Budget(share=0.4), optimize=optimize)
+    assert plan.objective < greedy.objective
+    assert plan.gap < 0.05 < greedy.gap or plan.status is Status.OPTIMAL
