@@ -39,7 +39,7 @@ __kernel void panel_conv(
                   weights + step * {{ channels }} + j * {{ columns }});
     for (int p = 0; p < pixels; p += {{ 16 * lanes }}) {
 {% for v in range(lanes) %}
-      const int16 pixel{{ v }} = min(start + p + {{ 16 * v }} + count, out_pixels - 1);
+      const int16 pixel{{ v }} = min(start + p + {{ 16 * v }} + count, (int16)(out_pixels - 1));
       const int16 y{{ v }} = pixel{{ v }} / out_width * {{ sh }} - {{ ph }};
       const int16 x{{ v }} = pixel{{ v }} % out_width * {{ sw }} - {{ pw }};
 {% endfor %}
