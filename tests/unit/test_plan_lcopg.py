@@ -23,6 +23,7 @@ from flashmem_lab.plan import (
     Window,
     check_plan,
     make_plan,
+    pareto,
 )
 from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
@@ -194,6 +195,30 @@ def test_a_larger_budget_never_gives_a_worse_objective(
     assert objectives == sorted(objectives, reverse=True) or np.allclose(
         objectives, sorted(objectives, reverse=True), rtol=1e-8
     )
+
+
+@settings(deadline=None, max_examples=20)
+@given(models(), devices, st.lists(shares, min_size=1, max_size=5), st.sampled_from(Strategy))
+def test_a_curve_is_the_plans_of_its_budgets(
+    model: LoweredModel, device: DeviceSpec, few: list[float], strategy: Strategy
+) -> None:
+    budgets = [Budget(share=1.0 if strategy is Strategy.PRELOAD else share) for share in few]
+    points = pareto(
+        model, device, budgets, strategy=strategy, optimize=Objective.WARM, effort=QUICK
+    )
+    caps = [point.plan.budget_bytes for point in points]
+    assert caps == sorted(set(caps))
+    assert any(point.efficient for point in points)
+    for point in points:
+        check_plan(point.plan, model, device)
+        mine = point.plan.predicted
+        for other in (point.plan.predicted for point in points):
+            wins = (
+                other.peak_bytes < mine.peak_bytes
+                and other.cold_ms < mine.cold_ms
+                and other.warm_ms < mine.warm_ms
+            )
+            assert not (wins and point.efficient)
 
 
 # --- what people ask for -------------------------------------------------------------------
