@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flashmem_lab.device import DeviceSpec
-    from flashmem_lab.plan import Constraints, Plan
+    from flashmem_lab.plan import Constraints, Effort, Plan
     from flashmem_lab.trace import Trace
 
 
@@ -50,10 +50,9 @@ def prepare(
 def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:
     """The plan that the options ask for."""
     from flashmem_lab.device import Transport
-    from flashmem_lab.plan import Effort, Objective, Prices, Strategy
+    from flashmem_lab.plan import Objective, Prices, Strategy
 
     given = {"lambda_": options.lambda_, "mu": options.mu}
-    tried = {"time_s": options.time_limit, "workers": options.workers}
     return workflow.make_plan(
         prepared,
         budget=options.budget,
@@ -62,8 +61,16 @@ def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:
         constraints=_constraints(options),
         transport=Transport(options.transport) if options.transport else None,
         prices=Prices(**{name: value for name, value in given.items() if value is not None}),
-        effort=Effort(**{name: value for name, value in tried.items() if value is not None}),
+        effort=effort_of(options),
     )
+
+
+def effort_of(options: Options) -> Effort:
+    """How hard lc-opg is to try."""
+    from flashmem_lab.plan import Effort
+
+    tried = {"time_s": options.time_limit, "workers": options.workers}
+    return Effort(**{name: value for name, value in tried.items() if value is not None})
 
 
 def _constraints(options: Options) -> Constraints:

@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_run(commands)
     _add_queue(commands)
+    _add_sweep(commands)
     _add_profile(commands)
     _add_bundle(commands)
     _add_zoo(commands)
@@ -118,6 +119,21 @@ def _add_queue(commands: Commands) -> None:
     )
 
 
+def _add_sweep(commands: Commands) -> None:
+    text = "plans of models on devices within budgets: time against memory"
+    parser = _command(commands, "sweep", text, module="sweeping")
+    parser.allow_abbrev = False  # --device is another command's
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="an .onnx file")
+    parser.add_argument(
+        "--budgets", type=_budget, nargs="+", required=True, metavar="BUDGET", help=_BUDGET_HELP
+    )
+    parser.add_argument(
+        "--devices", nargs="+", required=True, metavar="ID", help="ids from `flashmem-lab devices`"
+    )
+    _add_layers(parser)
+    _add_choice(parser)
+
+
 def _add_profile(commands: Commands) -> None:
     text = "measure a device, so that plans and predictions are of this one"
     parser = _command(commands, "profile", text, module="profiling")
@@ -179,6 +195,10 @@ def _add_lowering(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", help="id from `flashmem-lab devices`; first working one; or a profile's .json"
     )
+    _add_layers(parser)
+
+
+def _add_layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="of the weights; fp32")
     parser.add_argument("--storage", choices=STORAGES, default="auto", help="of the weights")
     parser.add_argument(
@@ -200,8 +220,7 @@ def _add_lowering(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_planning(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--strategy", choices=STRATEGIES, help="who decides; greedy")
-    parser.add_argument("--optimize", choices=OBJECTIVES, help="what is made least; cold")
+    _add_choice(parser)
     parser.add_argument(
         "--preload", action="append", default=[], metavar="NAME", help="a weight that stays"
     )
@@ -229,13 +248,18 @@ def _add_planning(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="price of earlier loads in ranking fused layers to split; 0.1",
     )
+    parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strategy", choices=STRATEGIES, help="who decides; greedy")
+    parser.add_argument("--optimize", choices=OBJECTIVES, help="what is made least; cold")
     parser.add_argument(
         "--time-limit", type=_seconds, metavar="SECONDS", help="for lc-opg to improve a plan; 10"
     )
     parser.add_argument(
         "--workers", type=_count, metavar="N", help="2: lc-opg solves and searches side by side"
     )
-    parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
 
 
 # --- values --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from flashmem_lab.plan.check import check_plan
 from flashmem_lab.plan.codec import plan_from_json, plan_to_json
 from flashmem_lab.plan.constraints import Constraints, Window
 from flashmem_lab.plan.lanes import Span, Task, run_lanes
+from flashmem_lab.plan.pareto import Point, pareto
 from flashmem_lab.plan.plan import (
     Move,
     Objective,
@@ -26,6 +27,7 @@ __all__ = [
     "Objective",
     "OverCapacity",
     "Plan",
+    "Point",
     "Prediction",
     "Prices",
     "Span",
@@ -37,6 +39,7 @@ __all__ = [
     "bounds",
     "check_plan",
     "make_plan",
+    "pareto",
     "plan_from_json",
     "plan_to_json",
     "run_lanes",

@@ -3,8 +3,8 @@
 `memory` is the paper's lambda |W| + (1 - lambda) sum (i_w - z_w), with its hard load capacity as a
 price, so that plans of every strategy can be compared. In bytes: a pinned byte costs lambda; a
 byte that waits on the device for its use costs 1 - lambda times the share of the run's steps that
-it waits; a byte that no layer hides costs 1. That is at least what any other byte costs, so
-capacity is exceeded only where the budget leaves nothing else.
+it waits; a byte that no layer hides costs 1, as much as the dearest of the others. Planners
+exceed a layer's capacity only where W and the budget leave nothing else, not to save waiting.
 `cold` and `warm` are times, ns.
 """
 

@@ -96,6 +96,7 @@ def test_bad_usage_ends_with_2(argv: list[str], capsys: Capture) -> None:
         "zoo make",
         "lab",
         "bench",
+        "sweep",
     ],
 )
 def test_every_command_has_help(command: str, capsys: Capture) -> None:
@@ -261,6 +262,57 @@ def test_plan_then_run_it(model: str, capsys: Capture) -> None:
     assert "full preload" in capsys.readouterr().out
     assert main(["run", model, *ON_PAPER, "--budget", "50%", "--repeat", "2"]) == 0
     assert "streamed by map" in capsys.readouterr().out
+
+
+def test_demands_and_prices_reach_the_plan(model: str, capsys: Capture) -> None:
+    planning = ["plan", model, *ON_PAPER, "--budget", "60%", "--strategy", "lc-opg"]
+    free = json_of(capsys, *planning, "--optimize", "memory")
+    assert free["gap"] <= 0.05
+    assert (free["lambda_"], free["mu"], free["undone_fusions"]) == (0.9, 0.1, [])
+    names = [weight["weight"] for weight in free["streamed"]] + free["preloaded"]
+    demands = ["--preload", names[0], "--stream", names[1], "--lambda", "0.5", "--mu", "0.2"]
+    tried = ["--time-limit", "2", "--workers", "1"]
+    made = json_of(capsys, *planning, *demands, *tried, "-o", "plan.json")
+    assert names[0] in made["preloaded"]
+    assert names[1] not in made["preloaded"]
+    assert (made["lambda_"], made["mu"], made["strategy"]) == (0.5, 0.2, "lc-opg")
+    run = ["run", model, *ON_PAPER, "--plan", "plan.json"]
+    assert json_of(capsys, *run)["peak_bytes"]["total"] <= made["budget_bytes"]
+    assert main([*run, "--time-limit", "3"]) == 1
+    assert "for making a plan" in capsys.readouterr().err
+    last = free["streamed"][-1] if free["streamed"] else made["streamed"][-1]
+    window = f"{last['weight']}=0:{last['first_use']}"
+    at = json_of(capsys, "plan", model, *ON_PAPER, "--budget", "30%", "--window", window)
+    assert at["constraints"]["windows"][0]["weight"] == last["weight"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--window", "w"], ["--window", "w=3"], ["--window", "w=5:3"], ["--lambda", "2"],
+        ["--mu", "x"], ["--time-limit", "0"], ["--time-limit", "inf"], ["--workers", "0"],
+    ],
+)  # fmt: skip
+def test_wrong_demands_are_bad_usage(wrong: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "m.onnx", "--budget", "min", *wrong])
+    assert caught.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
+
+
+def test_sweep(model: str, capsys: Capture) -> None:
+    asked = ["sweep", model, "--dim", "batch=2", "--budgets", "100%", "min", "1kB"]
+    devices = ["--devices", "sim:adreno750", "sim:videocore7"]
+    points = json_of(capsys, *asked, *devices)["points"]
+    assert [point["device"] for point in points] == ["sim:adreno750"] * 3 + ["sim:videocore7"] * 3
+    small, least, full = points[:3]
+    assert small["needed_bytes"] == least["budget_bytes"] == least["predicted"]["peak_bytes"]
+    assert full["predicted"]["cold_ms"] <= least["predicted"]["cold_ms"]
+    assert least["efficient"]
+    assert main([*asked, *devices]) == 0
+    assert "needs" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*asked, *devices, "--device", "sim:pocl"])
 
 
 def test_options_that_contradict_a_plan(model: str, capsys: Capture) -> None:

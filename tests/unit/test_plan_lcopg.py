@@ -23,12 +23,13 @@ from flashmem_lab.plan import (
     Window,
     check_plan,
     make_plan,
+    pareto,
 )
 from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
 from flashmem_lab.plan.problem import Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
-from flashmem_lab.plan.score import cost, quick_bound
+from flashmem_lab.plan.score import cost, quick_bound, unhidden
 from flashmem_lab.plan.search import search
 from flashmem_lab.units import Budget
 from tests.unit.plan_samples import PHONE, SAMPLE, devices, layers_model, models, shares
@@ -54,6 +55,20 @@ def all_schedules(problem: Problem, free: Freedom, budget: int) -> list[Schedule
     return found
 
 
+def by_pins(schedules: list[Schedule]) -> list[list[Schedule]]:
+    """The schedules of each W."""
+    groups: dict[bytes, list[Schedule]] = {}
+    for schedule in schedules:
+        groups.setdefault(schedule.pinned.tobytes(), []).append(schedule)
+    return list(groups.values())
+
+
+def hiding_most(problem: Problem, schedules: list[Schedule]) -> list[Schedule]:
+    """Those that exceed the load capacities least."""
+    late = [unhidden(problem, schedule).sum() for schedule in schedules]
+    return [one for one, over in zip(schedules, late, strict=True) if over <= min(late) + 1e-6]
+
+
 @settings(deadline=None, max_examples=60)
 @given(models(4), devices, shares, st.sampled_from(Objective))
 def test_bounds_hold_for_every_schedule_there_is(
@@ -76,14 +91,20 @@ def test_bounds_hold_for_every_schedule_there_is(
 def test_nothing_is_lost_by_deciding_only_what_to_pin(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
 ) -> None:
-    """Where the budget is tight, memory has a choice besides W: which weight's load may stall."""
+    """For memory: as long as capacity is exceeded only where W leaves nothing else.
+
+    Where the budget is tight it has a choice besides W: which weight's load may stall.
+    """
     problem = build_problem(model, device, device.transport)
     free = freedom(problem, Constraints())
     share = 1.0 if optimize is Objective.MEMORY else share
     budget = Budget(share=share).resolve(
         least_budget(problem, free, free.forced)[0], preload_peak(problem)
     )
-    costs = [cost(problem, s, optimize, PRICE) for s in all_schedules(problem, free, budget)]
+    schedules = all_schedules(problem, free, budget)
+    if optimize is Objective.MEMORY:
+        schedules = [one for same in by_pins(schedules) for one in hiding_most(problem, same)]
+    costs = [cost(problem, schedule, optimize, PRICE) for schedule in schedules]
     found = search(problem, free, budget, optimize, effort=Effort(time_s=5.0, gap=0.0))
     assert found.objective == pytest.approx(min(costs), rel=1e-9)
 
@@ -194,6 +215,30 @@ def test_a_larger_budget_never_gives_a_worse_objective(
     assert objectives == sorted(objectives, reverse=True) or np.allclose(
         objectives, sorted(objectives, reverse=True), rtol=1e-8
     )
+
+
+@settings(deadline=None, max_examples=20)
+@given(models(), devices, st.lists(shares, min_size=1, max_size=5), st.sampled_from(Strategy))
+def test_a_curve_is_the_plans_of_its_budgets(
+    model: LoweredModel, device: DeviceSpec, few: list[float], strategy: Strategy
+) -> None:
+    budgets = [Budget(share=1.0 if strategy is Strategy.PRELOAD else share) for share in few]
+    points = pareto(
+        model, device, budgets, strategy=strategy, optimize=Objective.WARM, effort=QUICK
+    )
+    caps = [point.plan.budget_bytes for point in points]
+    assert caps == sorted(set(caps))
+    assert any(point.efficient for point in points)
+    for point in points:
+        check_plan(point.plan, model, device)
+        mine = point.plan.predicted
+        for other in (point.plan.predicted for point in points):
+            wins = (
+                other.peak_bytes < mine.peak_bytes
+                and other.cold_ms < mine.cold_ms
+                and other.warm_ms < mine.warm_ms
+            )
+            assert not (wins and point.efficient)
 
 
 # --- what people ask for -------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""Time against memory: plans for many budgets in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from flashmem_lab.device.spec import DeviceSpec, Transport
+from flashmem_lab.lower.layer import LoweredModel
+from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
+from flashmem_lab.plan.freedom import freedom
+from flashmem_lab.plan.plan import Objective, Plan, Strategy
+from flashmem_lab.plan.planner import Request, plan_problem
+from flashmem_lab.plan.problem import build_problem
+from flashmem_lab.plan.room import least_budget, preload_peak
+from flashmem_lab.plan.score import PAPERS_PRICES, Prices
+from flashmem_lab.plan.search import Effort
+from flashmem_lab.units import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One budget's plan.
+
+    Attributes:
+        plan: for that budget.
+        efficient: no other point is at least as good in peak, cold and warm time, and better in
+            one of them; it lies on the curve.
+    """
+
+    plan: Plan
+    efficient: bool
+
+
+def pareto(
+    model: LoweredModel,
+    device: DeviceSpec,
+    budgets: Sequence[Budget],
+    *,
+    strategy: Strategy = Strategy.GREEDY,
+    optimize: Objective = Objective.COLD,
+    constraints: Constraints = NO_CONSTRAINTS,
+    transport: Transport | None = None,
+    prices: Prices = PAPERS_PRICES,
+    effort: Effort | None = None,
+) -> tuple[Point, ...]:
+    """Plans for all budgets, from the smallest to the largest.
+
+    The model is reduced to arrays once, and what one plan pins is lc-opg's first try for the next
+    larger budget. Arguments are those of `make_plan`.
+
+    Args:
+        model: what is to run.
+        device: where.
+        budgets: each as for one plan; equal ones are planned once.
+        strategy: who decides.
+        optimize: what is made least.
+        constraints: hold for every point.
+        transport: how bytes move.
+        prices: of the memory objective.
+        effort: for each point.
+
+    Raises:
+        BudgetTooSmall, UsageError: as `make_plan`.
+    """
+    transport = transport or device.transport
+    problem = build_problem(model, device, transport)
+    free = freedom(problem, constraints)
+    least, full = least_budget(problem, free, free.forced)[0], preload_peak(problem)
+    request = Request(
+        model=model.name,
+        fingerprint=model.fingerprint,
+        precision=model.precision.value,
+        device=device.id,
+        transport=transport,
+        budget=Budget(bytes=full),
+        strategy=strategy,
+        optimize=optimize,
+        constraints=constraints,
+        prices=prices,
+    )
+    plans: list[Plan] = []
+    hint = None
+    for cap in sorted({budget.resolve(least, full) for budget in budgets}):
+        plan = plan_problem(
+            problem, replace(request, budget=Budget(bytes=cap)), effort=effort, hint=hint
+        )
+        hint = problem.mask(plan.preloaded)
+        plans.append(plan)
+    places = [
+        (plan.predicted.peak_bytes, plan.predicted.cold_ms, plan.predicted.warm_ms)
+        for plan in plans
+    ]
+    return tuple(
+        Point(plan, not any(_beats(other, place) for other in places))
+        for plan, place in zip(plans, places, strict=True)
+    )
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
