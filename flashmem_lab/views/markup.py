@@ -116,12 +116,14 @@ def history(rows: Sequence[RunRow]) -> str:
 def failure(error: BaseException) -> str:
     """An error where it happened, with what to do next."""
     if not isinstance(error, FlashMemError):
-        return _block(f"<div class='error'>{type(error).__name__}: {escape(str(error))}</div>")
+        return _block(
+            f"<div class='error' role='alert'>{type(error).__name__}: {escape(str(error))}</div>"
+        )
     advice = error.hint
     if isinstance(error, BudgetTooSmall):  # its own hint speaks of the command line
         advice = f"move the budget to {format_bytes(error.needed)} or more"
     hint = f"<br><span class='soft'>{escape(advice)}</span>" if advice else ""
-    return _block(f"<div class='error'>{escape(error.message)}{hint}</div>")
+    return _block(f"<div class='error' role='alert'>{escape(error.message)}{hint}</div>")
 
 
 def note(text: str) -> str:

@@ -28,6 +28,7 @@ _FLAGS = (
     "--disable-dev-shm-usage",
 )
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+_ROOT = Path(__file__).parents[2]
 _TOKEN = "first-look"
 _START_SECONDS = 60
 
@@ -69,11 +70,12 @@ def shots(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+@pytest.fixture(scope="session")  # it takes ten seconds to start
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab on a free loopback port, with settings, caches and notebooks of its own."""
+    tmp_path = tmp_path_factory.mktemp("lab")
     folder, log = tmp_path / "notebooks", tmp_path / "lab.log"
-    shutil.copytree(Path(__file__).parents[2] / "notebooks", folder)
+    shutil.copytree(_ROOT / "notebooks", folder)
     port = _free_port()
     environment = {
         **os.environ,
@@ -86,6 +88,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "FLASHMEM_LAB_CACHE": str(tmp_path / "cache"),
     }
+    _install_extension(tmp_path)
     _quieten(tmp_path / "settings")
     with log.open("wb") as sink:
         server = subprocess.Popen(
@@ -96,6 +99,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
                 *("--LabApp.expose_app_in_browser=True", "--LabApp.news_url="),
                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             ],
+            cwd=_ROOT,
             env=environment,
             stdout=sink,
             stderr=subprocess.STDOUT,
@@ -110,6 +114,18 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _install_extension(tmp_path: Path) -> None:
+    """The checkout's own build, whatever is installed in the environment."""
+    built, extensions = _ROOT / "flashmem_lab" / "labextension", tmp_path / "data" / "labextensions"
+    if not (built / "package.json").is_file():
+        pytest.fail("the front end is not built; make test does it")
+    extensions.mkdir(parents=True)
+    (extensions / "flashmem-lab").symlink_to(built)
+    configuration = tmp_path / "config" / "jupyter_server_config.d"
+    configuration.mkdir(parents=True)
+    shutil.copy(_ROOT / "widgets" / "server-config.json", configuration / "flashmem_lab.json")
 
 
 def _quieten(settings: Path) -> None:

@@ -1,0 +1,91 @@
+"""The workbench of a file that JupyterLab opened: one in a kernel, shown again after a reload."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from flashmem_lab.errors import DeviceError, FlashMemError, InputError
+from flashmem_lab.views import markup
+from flashmem_lab.views.engine import Engine
+from flashmem_lab.views.workbench import Workbench
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PAIR = re.compile(r"([\w.\-/:]+)\s*=\s*(\d+)")
+_open: dict[str, Document] = {}
+
+
+def show(path: str) -> Document:
+    """The document of `path` in this kernel; made at the first call, the same one at the next.
+
+    JupyterLab runs this in the kernel that it starts for a file, in the file's folder.
+    """
+    if path not in _open:
+        _open[path] = Document(path)
+    return _open[path]
+
+
+class Document:
+    """A workbench, or what keeps it from being made and a way to mend that.
+
+    Args:
+        path: of an .onnx file.
+        engine: opens, plans and runs; `flashmem_lab.workflow` by default.
+
+    Attributes:
+        bench: the workbench; None while there is none.
+        box: the widget to show.
+    """
+
+    def __init__(self, path: Path | str, engine: Engine | None = None) -> None:
+        if engine is None:
+            from flashmem_lab import workflow
+
+            engine = workflow
+        self._engine: Engine = engine
+        self._path = Path(path)
+        self.bench: Workbench | None = None
+        self._error = widgets.HTML()
+        self._dims = widgets.Text(
+            description="Dimensions",
+            placeholder="batch=1 sequence=128",
+            style={"description_width": "84px"},
+            layout=widgets.Layout(width="420px"),
+        )
+        self._again = widgets.Button(description="Open", button_style="primary")
+        self._again.on_click(self._pressed)
+        self._form = widgets.HBox([self._dims, self._again])
+        self.box = widgets.VBox(layout=widgets.Layout(width="100%"))
+        self._make({})
+
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self.box._repr_mimebundle_(**keywords)
+
+    def _pressed(self, sender: Any) -> None:
+        self._make({name: int(value) for name, value in _PAIR.findall(self._dims.value)})
+
+    def _make(self, dims: Mapping[str, int]) -> None:
+        """Opens the file; what fails is said in place of the workbench."""
+        try:
+            self.bench = self._bench(dims)
+        except FlashMemError as error:
+            self._error.value = f"{markup.STYLE}{markup.failure(error)}"
+            self._again.description = "Open" if isinstance(error, InputError) else "Try again"
+            self._dims.layout.display = None if isinstance(error, InputError) else "none"
+            self.box.children = (self._error, self._form)
+            return
+        self.box.children = (self.bench.widget,)
+
+    def _bench(self, dims: Mapping[str, int]) -> Workbench:
+        try:
+            return Workbench(self._path, dims=dims, engine=self._engine)
+        except DeviceError:
+            # No OpenCL here; on a simulated device there is everything but outputs.
+            states = self._engine.devices()
+            simulated = next(s.spec.id for s in states if s.spec.id.startswith("sim:"))
+            return Workbench(self._path, dims=dims, device=simulated, engine=self._engine)

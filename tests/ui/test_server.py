@@ -1,0 +1,69 @@
+"""The server's routes: files below Jupyter's folder and no others; children that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from flashmem_lab.server.handlers import Worker
+from tests.ui.conftest import Lab
+from tests.ui.test_lab import write_model
+
+pytestmark = pytest.mark.ui
+
+
+def ask(lab: Lab, route: str, *, known: bool = True) -> tuple[int, bytes]:
+    """Status and body of a route, asked with or without the token."""
+    server, _, token = lab.url.removesuffix("&reset").partition("/lab?token=")
+    request = urllib.request.Request(f"{server}/flashmem-lab/{route}")
+    if known:
+        request.add_header("Authorization", f"token {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_files_below_the_root_and_no_others(lab: Lab, tmp_path: Path) -> None:
+    deep = lab.folder / "deep"
+    deep.mkdir()
+    write_model(deep / "net.onnx")
+    write_model(deep / ".hidden.onnx")
+    write_model(tmp_path / "outside.onnx")
+    (deep / "link.onnx").symlink_to(tmp_path / "outside.onnx")
+    up = os.path.relpath(tmp_path / "outside.onnx", lab.folder)
+
+    status, body = ask(lab, "graph?path=deep/net.onnx")
+    assert status == 200
+    assert body.startswith(b"FML1")
+    status, body = ask(lab, "node?path=deep/net.onnx&node=0")
+    assert status == 200
+    assert "Layer 0" in [section["title"] for section in json.loads(body)]
+    assert ask(lab, "node?path=deep/net.onnx&node=x")[0] == 400
+    for path in ("deep/.hidden.onnx", "deep/link.onnx", up, "deep", "deep/none.onnx", "a\0b"):
+        assert ask(lab, f"graph?path={quote(path)}")[0] == 404, path
+    assert ask(lab, "graph?path=deep/net.onnx", known=False)[0] == 403
+    assert ask(lab, "devices", known=False)[0] == 403
+
+
+def test_what_is_wrong_with_a_file_is_said(lab: Lab) -> None:
+    (lab.folder / "words.trace.json").write_text('{"schema": "other/1"}')
+    status, body = ask(lab, "timeline?path=words.trace.json")
+    assert status == 422
+    assert "not a trace" in json.loads(body)["message"]
+    assert json.loads(body)["hint"]
+
+
+def test_a_child_that_dies_is_an_answer_too() -> None:
+    answer = asyncio.run(Worker().run("no such work"))
+    assert answer.status == 500
+    assert "exit code 1" in json.loads(answer.body)["message"]
+    assert "doctor" in json.loads(answer.body)["hint"]

@@ -1,0 +1,113 @@
+"""What a tab of JupyterLab shows: a workbench, or how to get one; and traces without a kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flashmem_lab import workflow
+from flashmem_lab.device import DeviceSpec
+from flashmem_lab.errors import DeviceError, UsageError
+from flashmem_lab.outcome import Outcome
+from flashmem_lab.trace.codec import save_trace
+from flashmem_lab.units import Budget
+from flashmem_lab.views.document import Document, show
+from flashmem_lab.views.engine import preview
+from flashmem_lab.views.timeline_data import read_trace, timeline_data
+from tests.unit.test_view_data import decode
+
+DEVICE = "sim:adreno750"
+
+
+class NoDevice:
+    """The real way on a machine without OpenCL."""
+
+    def __init__(self) -> None:
+        self.load = workflow.load
+        self.make_plan = workflow.make_plan
+
+    def devices(self) -> list[workflow.DeviceState]:
+        return [one for one in workflow.devices() if one.spec.id.startswith("sim:")]
+
+    def open_device(self, device_id: str = "auto") -> DeviceSpec:
+        if device_id == "auto":
+            raise DeviceError("no OpenCL device works here", hint="doctor")
+        return workflow.open_device(device_id)
+
+    def run(self, *arguments: Any, **keywords: Any) -> Outcome:
+        raise AssertionError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A matrix product over a batch of no fixed size."""
+    weight = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("x", "y")
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "open", ports[:1], ports[1:], [weight]
+    )
+    path = tmp_path / "open.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+def test_open_dimensions_are_asked_for(model: Path) -> None:
+    document = Document(model, NoDevice())
+    assert document.bench is None
+    assert "batch" in document._error.value
+    document._dims.value = "batch = 8"
+    document._again.click()
+    assert document.bench is not None
+    assert document.bench.choice.device.startswith("sim:"), "there is no OpenCL"
+    assert document.box.children == (document.bench.widget,)
+    document.bench.close()
+
+
+def test_a_broken_file_can_be_mended_and_tried_again(model: Path) -> None:
+    whole = model.read_bytes()
+    model.write_bytes(whole[:40])
+    document = Document(model, NoDevice())
+    assert "role='alert'" in document._error.value
+    assert document._dims.layout.display == "none"
+    model.write_bytes(whole)
+    document._again.click()
+    assert "batch" in document._error.value
+
+
+def test_a_kernel_has_one_document_of_a_file(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    assert show("open.onnx") is show("open.onnx")
+
+
+def test_a_plan_and_a_bundle_are_drawn_as_they_are_predicted(model: Path) -> None:
+    prepared = workflow.load(model, device=workflow.open_device(DEVICE), dims={"batch": 8})
+    plan = workflow.make_plan(prepared, budget=Budget(share=0))
+    trace = preview(prepared, plan)
+    save_trace(trace, model.with_name("a.trace.json"))
+    assert read_trace(model.with_name("a.trace.json")) == trace
+    bundle = model.with_name("a.fmb")
+    workflow.save_bundle(prepared, plan, bundle, cache=model.parent / "cache")
+    assert read_trace(bundle).layers == trace.layers
+    header, found = decode(timeline_data(trace))
+    assert header["runEvents"] == [0, len(trace.timeline.events)]
+    assert found["held"].size == 3 * found["time"].size
+    held = found["held"].reshape(3, -1).sum(axis=0)
+    assert held.max() == plan.predicted.peak_bytes
+
+
+def test_a_plan_wants_its_model_beside_it(tmp_path: Path, model: Path) -> None:
+    prepared = workflow.load(model, device=workflow.open_device(DEVICE), dims={"batch": 8})
+    plan = workflow.make_plan(prepared, budget=Budget(share=0))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    workflow.save_plan(plan, elsewhere / "a.plan.json")
+    with pytest.raises(UsageError, match=r"there is no open\.onnx beside it"):
+        read_trace(elsewhere / "a.plan.json")
