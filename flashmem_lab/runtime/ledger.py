@@ -38,10 +38,6 @@ class Ledger:
         """Bytes that the device holds now."""
         return sum(self._held.values())
 
-    def fits(self, size: int) -> bool:
-        """True if `size` more bytes keep the budget."""
-        return self.total + size <= self.budget_bytes
-
     def begin_run(self, run: int, origin_ns: int) -> None:
         """Samples from here on belong to `run` and count from `origin_ns`."""
         self._run, self._origin_ns, self._since_ns = run, origin_ns, origin_ns
@@ -56,7 +52,7 @@ class Ledger:
         Raises:
             OutOfBudget: they would not; `make` was not called.
         """
-        if not self.fits(size):
+        if self.total + size > self.budget_bytes:
             raise OutOfBudget(
                 f"creating {name!r} ({size} bytes) beside the {self.total} bytes held would break "
                 f"the budget of {self.budget_bytes} bytes",

@@ -63,9 +63,10 @@ class Engine:
     Memory commands are carried out strictly in order, so what the device holds is at any moment
     a prefix of that order, or that and up to LATE_FREES activations whose end was due. The only
     waits of the main thread are those that they ask for: a free for the last command that used its
-    object, and a launch for the upload it needs to exist. Activations are freed late where the
-    budget has room, so that the device has launches to go on with while the host waits; those that
-    another takes over are not waited for at all, since the compute queue runs in order.
+    object, and a launch for the upload it needs to exist. Activations are freed late where that
+    stays below the program's own peak, so that the device has launches to go on with while the host
+    waits; those that another takes over are not waited for at all, since the compute queue runs in
+    order. So the highest that is held is that of the memory lane, to the byte.
 
     Args:
         device: where it runs.
@@ -200,7 +201,8 @@ class Engine:
                     continue
                 allocating = True
                 wanted = program.objects[command.object]
-                while late and not self._ledger.fits(wanted.bytes):
+                room = program.predicted_peak_bytes - wanted.bytes
+                while late and self._ledger.total > room:
                     settle()
                 self._objects.create(wanted)
                 if wanted.pool is Pool.TEXTURE:
