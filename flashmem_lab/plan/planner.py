@@ -80,6 +80,7 @@ def make_plan(
             optimize=optimize,
             constraints=constraints,
             prices=prices,
+            undone_fusions=model.unfused,
         ),
         effort=effort,
     )
@@ -99,6 +100,7 @@ class Request:
     optimize: Objective = Objective.COLD
     constraints: Constraints = NO_CONSTRAINTS
     prices: Prices = PAPERS_PRICES
+    undone_fusions: tuple[str, ...] = ()
 
 
 def plan_problem(
@@ -168,6 +170,7 @@ def plan_problem(
         over_capacity=_over_capacity(problem, schedule),
         lambda_=price,
         mu=request.prices.mu,
+        undone_fusions=request.undone_fusions,
     )
 
 
