@@ -229,7 +229,7 @@ def _over_capacity(problem: Problem, schedule: Schedule) -> tuple[OverCapacity, 
     np.add.at(late, problem.first, unhidden(problem, schedule))
     layers = np.flatnonzero(late >= 1).tolist()
     return tuple(
-        OverCapacity(layer, round(late[layer]), late[layer] / problem.rate * 1e3)
+        OverCapacity(layer, round(late[layer]), float(late[layer]) / problem.rate * 1e3)
         for layer in layers
     )
 
