@@ -6,7 +6,7 @@ function that needs it, so that importing this module costs little.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
-from flashmem_lab.errors import CacheCorrupt, UsageError
+from flashmem_lab.errors import BudgetTooSmall, CacheCorrupt, PlanError, UsageError
 from flashmem_lab.folders import cache_directory
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plans import load_plan, plan_document, save_plan
@@ -41,6 +41,7 @@ __all__ = [
     "cache_directory",
     "compile_plan",
     "devices",
+    "fitted",
     "load",
     "load_plan",
     "make_plan",
@@ -73,6 +74,7 @@ class Prepared:
         device: where it is to run.
         rss_bytes: resident set of this process before the file was opened, imports done.
         load_ms: time from the path to here.
+        storage: asked for, or None for what the device is faster with.
     """
 
     graph: Graph
@@ -80,6 +82,7 @@ class Prepared:
     device: DeviceSpec
     rss_bytes: int
     load_ms: float
+    storage: Storage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def load(
     rss_bytes = resident_bytes()
     graph = open_graph(path, dims=dims or {}, shapes=shapes or {})
     model = lower(graph, device, precision=precision or Precision.FP32, storage=storage)
-    return Prepared(graph, model, device, rss_bytes, load_ms=_since(began))
+    return Prepared(graph, model, device, rss_bytes, load_ms=_since(began), storage=storage)
 
 
 def make_plan(
@@ -136,8 +139,13 @@ def make_plan(
     transport: Transport | None = None,
     prices: Prices | None = None,
     effort: Effort | None = None,
+    split_fused: bool = False,
 ) -> Plan:
     """A checked plan within a budget; the defaults are the greedy strategy for a cold run.
+
+    With `split_fused`, fused layers are split where load capacity runs out, as long as the
+    objective gains by it; the plan then says which (`undone_fusions`), and `fitted` lowers the
+    model accordingly.
 
     Raises:
         BudgetTooSmall: with the least feasible budget.
@@ -145,19 +153,67 @@ def make_plan(
     """
     from flashmem_lab import plan as planning
 
-    plan = planning.make_plan(
-        prepared.model,
-        prepared.device,
-        budget=budget,
-        strategy=strategy or planning.Strategy.GREEDY,
-        optimize=optimize or planning.Objective.COLD,
-        constraints=constraints or planning.Constraints(),
-        transport=transport,
-        prices=prices or planning.Prices(),
-        effort=effort,
-    )
-    planning.check_plan(plan, prepared.model, prepared.device)
+    prices = prices or planning.Prices()
+
+    def planned(prepared: Prepared, budget: Budget) -> Plan:
+        plan = planning.make_plan(
+            prepared.model,
+            prepared.device,
+            budget=budget,
+            strategy=strategy or planning.Strategy.GREEDY,
+            optimize=optimize or planning.Objective.COLD,
+            constraints=constraints or planning.Constraints(),
+            transport=transport,
+            prices=prices,
+            effort=effort,
+        )
+        planning.check_plan(plan, prepared.model, prepared.device)
+        return plan
+
+    plan = planned(prepared, budget)
+    whole = plan.objective
+    while split_fused:
+        model = fitted(prepared, plan).model
+        values = {split.value for split in planning.splits(plan, model, prepared.device, prices)}
+        finer = _lowered(prepared, {*plan.undone_fusions, *values})
+        try:
+            trial = planned(finer, replace(budget, bytes=plan.budget_bytes, share=None))
+        except BudgetTooSmall:  # what is stored now has no room
+            break
+        if trial.objective >= plan.objective:
+            break
+        plan = replace(trial, fusion_gain=whole - trial.objective)
     return plan
+
+
+def fitted(prepared: Prepared, plan: Plan) -> Prepared:
+    """`prepared`, its fusions undone as the plan says.
+
+    Raises:
+        PlanError: the plan names a value that this model does not compute.
+    """
+    if plan.undone_fusions == prepared.model.unfused:
+        return prepared
+    try:
+        return _lowered(prepared, plan.undone_fusions)
+    except UsageError as error:
+        raise PlanError(
+            f"the plan undoes a fusion that this model does not have: {error.message}",
+            hint="make the plan anew: flashmem-lab plan MODEL ... -o plan.json",
+        ) from None
+
+
+def _lowered(prepared: Prepared, unfused: Iterable[str]) -> Prepared:
+    from flashmem_lab.lower import lower
+
+    model = lower(
+        prepared.graph,
+        prepared.device,
+        precision=prepared.model.precision,
+        storage=prepared.storage,
+        unfused=unfused,
+    )
+    return replace(prepared, model=model)
 
 
 # --- program and run -----------------------------------------------------------------------
@@ -180,6 +236,7 @@ def compile_plan(
     from flashmem_lab.plan import check_plan
     from flashmem_lab.program import build_program, pack_weights
 
+    prepared = fitted(prepared, plan)
     check_plan(plan, prepared.model, prepared.device)
     packed = pack_weights(prepared.model, cache or cache_directory(), progress=progress)
     program = build_program(plan, prepared.model, packed)
@@ -225,6 +282,7 @@ def run(
             f"{prepared.device.id} computes nothing that could be checked",
             hint="run on an OpenCL device, or leave --check out",
         )
+    prepared = fitted(prepared, plan)
     check_plan(plan, prepared.model, prepared.device)
     given = dict(inputs or {})
     _refuse_misfits(prepared.model, given)

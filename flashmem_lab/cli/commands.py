@@ -18,6 +18,7 @@ from flashmem_lab.units import format_bytes, format_ms
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
     from flashmem_lab.lower.layer import Layout
+    from flashmem_lab.plan import Plan
 
 _LOOKING = "sim:pocl"  # for `inspect`, which needs no device that works
 
@@ -155,7 +156,7 @@ def plan(options: Options) -> int:
     made = make_plan(options, prepared)
     if options.output is not None:
         workflow.save_plan(made, options.output)
-    document = workflow.plan_document(made, prepared.model)
+    document = workflow.plan_document(made, workflow.fitted(prepared, made).model)
     if options.json:
         print_json(document)
         return 0
@@ -173,10 +174,24 @@ def plan(options: Options) -> int:
         ("average", f"{format_bytes(expected.average_bytes)} (predicted)"),
         ("cold run", f"{format_ms(expected.cold_ms)} (predicted)"),
         ("warm run", f"{format_ms(expected.warm_ms)} (predicted)"),
+        *([("fell back to", made.tier)] if made.tier else []),
+        *([("over capacity", _over(made))] if made.over_capacity else []),
+        *([("split", _undone(made))] if made.undone_fusions else []),
         ("planned in", format_ms(made.solve_ms)),
     ]
     print_table(rows, title=f"{made.model}, {made.precision}")
     return 0
+
+
+def _over(plan: Plan) -> str:
+    waited = sum(over.ms for over in plan.over_capacity)
+    return f"before {len(plan.over_capacity)} layers, {format_ms(waited)} in all"
+
+
+def _undone(plan: Plan) -> str:
+    gained = plan.fusion_gain
+    told = format_bytes(gained) if plan.optimize == "memory" else format_ms(gained)
+    return f"{len(plan.undone_fusions)} fusions undone, which took {told} off the objective"
 
 
 def zoo_list(options: Options) -> int:

@@ -62,6 +62,7 @@ def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:
         transport=Transport(options.transport) if options.transport else None,
         prices=Prices(**{name: value for name, value in given.items() if value is not None}),
         effort=effort_of(options),
+        split_fused=options.split_fused,
     )
 
 
@@ -94,7 +95,8 @@ def planned(
     if options.plan is None:
         device = workflow.open_device(options.device or "auto")
         prepared, inputs = prepare(options, device)
-        return prepared, inputs, make_plan(options, prepared)
+        made = make_plan(options, prepared)
+        return workflow.fitted(prepared, made), inputs, made
     plan = workflow.load_plan(options.plan)
     for name in ("strategy", "optimize", "transport"):
         asked, made = getattr(options, name), getattr(plan, name)
@@ -108,8 +110,8 @@ def planned(
             f"--preload {missing[0]} contradicts {options.plan}, which streams it",
             hint="leave --preload out, or give --budget instead of --plan",
         )
-    for option in ("stream", "window", "lambda_", "mu", "time_limit", "workers"):
-        if getattr(options, option) not in (None, []):
+    for option in ("stream", "window", "lambda_", "mu", "time_limit", "workers", "split_fused"):
+        if getattr(options, option) not in (None, [], False):
             shown = option.strip("_").replace("_", "-")
             raise UsageError(
                 f"--{shown} is for making a plan; {options.plan} is made already",
@@ -117,7 +119,7 @@ def planned(
             )
     device = workflow.open_device(options.device or plan.device)
     prepared, inputs = prepare(options, device, precision=plan.precision)
-    return prepared, inputs, plan
+    return workflow.fitted(prepared, plan), inputs, plan
 
 
 def save_trace(trace: Trace, path: Path) -> None:

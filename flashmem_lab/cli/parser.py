@@ -248,6 +248,11 @@ def _add_planning(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="price of earlier loads in ranking fused layers to split; 0.1",
     )
+    parser.add_argument(
+        "--split-fused",
+        action="store_true",
+        help="undo fusions where load capacity runs out and the objective gains by it",
+    )
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
 
 

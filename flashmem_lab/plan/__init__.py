@@ -3,6 +3,7 @@
 from flashmem_lab.plan.check import check_plan
 from flashmem_lab.plan.codec import plan_from_json, plan_to_json
 from flashmem_lab.plan.constraints import Constraints, Window
+from flashmem_lab.plan.fusion import Split, splits
 from flashmem_lab.plan.lanes import Span, Task, run_lanes
 from flashmem_lab.plan.pareto import Point, pareto
 from flashmem_lab.plan.plan import (
@@ -31,6 +32,7 @@ __all__ = [
     "Prediction",
     "Prices",
     "Span",
+    "Split",
     "Status",
     "Strategy",
     "StreamedWeight",
@@ -44,4 +46,5 @@ __all__ = [
     "plan_to_json",
     "run_lanes",
     "simulate",
+    "splits",
 ]

@@ -31,6 +31,7 @@ def check_plan(plan: Plan, model: LoweredModel, device: DeviceSpec) -> None:
         PlanError: a rule is broken; the message has the layer or weight and the figures.
     """
     _check_identity(plan, model, device)
+    _check_fusions(plan, model)
     uses = _uses(model)
     _check_partition(plan, uses)
     _check_constraints(plan)
@@ -67,6 +68,16 @@ def _check_identity(plan: Plan, model: LoweredModel, device: DeviceSpec) -> None
         raise _fail(
             f"the plan was made for device {plan.device!r}, not for {device.id!r}",
             f"--device {plan.device}, or make the plan anew",
+        )
+
+
+def _check_fusions(plan: Plan, model: LoweredModel) -> None:
+    if plan.undone_fusions != model.unfused:
+        raise _fail(
+            f"the plan was made with {len(plan.undone_fusions)} fusions undone "
+            f"({', '.join(plan.undone_fusions[:3]) or 'none'}), the model is lowered with "
+            f"{len(model.unfused)} ({', '.join(model.unfused[:3]) or 'none'})",
+            "lower the model as the plan says: flashmem_lab.workflow.fitted",
         )
 
 

@@ -5,9 +5,10 @@ What the structure of the problem gives for nothing (see `greedy.latest_loads` a
 on bytes in order of use instead of on chunks of single weights, and what it finds bounds every
 plan. For `cold` W does not matter; nothing is solved (`score.cold_bound` is tight there).
 
-The solver is SCIP, which OR-Tools brings along. Measured 2026-11 on 2 cores for the warm
-objective: SCIP closes GPT-Neo-1.3B at 10 % in 0.4 s; CP-SAT, with the same constraints in units
-of 4 KiB, had in 10 s not moved its bound from that of the linear relaxation.
+The solver is SCIP, which OR-Tools brings along. Measured 2026-11 on 2 busy cores, warm objective,
+the same constraints in units of 4 KiB for CP-SAT, 10 s each: GPT-Neo-1.3B at a budget of 60 %, SCIP
+proves 742.4 ms and CP-SAT 726.2, which is the linear relaxation; ViT at 30 %, SCIP 84.03 ms (in
+2.5 s) and CP-SAT 83.2 at best.
 """
 
 from __future__ import annotations

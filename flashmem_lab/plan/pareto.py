@@ -78,6 +78,7 @@ def pareto(
         optimize=optimize,
         constraints=constraints,
         prices=prices,
+        undone_fusions=model.unfused,
     )
     plans: list[Plan] = []
     hint = None

@@ -80,6 +80,7 @@ def make_plan(
             optimize=optimize,
             constraints=constraints,
             prices=prices,
+            undone_fusions=model.unfused,
         ),
         effort=effort,
     )
@@ -99,6 +100,7 @@ class Request:
     optimize: Objective = Objective.COLD
     constraints: Constraints = NO_CONSTRAINTS
     prices: Prices = PAPERS_PRICES
+    undone_fusions: tuple[str, ...] = ()
 
 
 def plan_problem(
@@ -168,6 +170,7 @@ def plan_problem(
         over_capacity=_over_capacity(problem, schedule),
         lambda_=price,
         mu=request.prices.mu,
+        undone_fusions=request.undone_fusions,
     )
 
 
@@ -226,7 +229,7 @@ def _over_capacity(problem: Problem, schedule: Schedule) -> tuple[OverCapacity, 
     np.add.at(late, problem.first, unhidden(problem, schedule))
     layers = np.flatnonzero(late >= 1).tolist()
     return tuple(
-        OverCapacity(layer, round(late[layer]), late[layer] / problem.rate * 1e3)
+        OverCapacity(layer, round(late[layer]), float(late[layer]) / problem.rate * 1e3)
         for layer in layers
     )
 
