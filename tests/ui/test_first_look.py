@@ -147,5 +147,5 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     graph = bench.get_by_role("application")
     graph.focus()
     page.keyboard.press("Home")
-    expect(bench.locator(".fml-panel")).to_contain_text("RGBA texels")
+    expect(bench.locator(".fml-panel")).to_contain_text("On the device")
     page.screenshot(path=shots / "4_graph.png")
