@@ -55,3 +55,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext flashmem_lab` adds the magics `%flashmem` and `%%flashmem`."""
+    shell.register_magics(import_module("flashmem_lab.views.magics").FlashMemMagics)

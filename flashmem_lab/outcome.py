@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from flashmem_lab.shown import mimebundle
+from flashmem_lab.units import format_bytes, format_ms
+
 if TYPE_CHECKING:
     from flashmem_lab.arrays import Check
     from flashmem_lab.device import DeviceSpec
@@ -125,6 +128,34 @@ class Outcome:
             summary=summary,
             predicted=self.predicted,
             measured=self.result.trace,
+        )
+
+    def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
+        program, result = self.program, self.result
+        peak, budget = result.peak_bytes["total"], program.budget_bytes
+        later = f", later runs {format_ms(min(result.warm_ms))}" if result.warm_ms else ""
+        check = self.check
+        return mimebundle(
+            f"Run of {program.model} on {self.device.id}, {self.device.name}",
+            f"peak {format_bytes(peak)} within {format_bytes(budget)}, "
+            f"first run {format_ms(result.first_run_ms)}{later}",
+            [
+                ("strategy", f"{program.strategy}, {program.precision} weights"),
+                ("predicted peak", format_bytes(program.predicted_peak_bytes)),
+                ("stalled", format_ms(result.stall_ms)),
+                (
+                    "onnxruntime",
+                    f"{'the same' if check.ok else 'other outputs'}, relative error "
+                    f"{check.rel_l2:.1e}"
+                    if check
+                    else "",
+                ),
+                *(
+                    (f"output {name}", f"{array.dtype} {list(array.shape)}")
+                    for name, array in result.outputs.items()
+                ),
+                *(("note", note) for note in self.notes),
+            ],
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from flashmem_lab.shown import mimebundle
+from flashmem_lab.units import format_bytes
 
 AttributeValue = (
     int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | np.ndarray
@@ -81,3 +85,24 @@ class Graph:
     outputs: tuple[str, ...]
     fingerprint: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
+        operators = Counter(node.op_type for node in self.nodes).most_common(6)
+
+        def ports(names: tuple[str, ...]) -> str:
+            return ", ".join(
+                f"{name} {self.types[name].dtype} {list(self.types[name].shape)}" for name in names
+            )
+
+        weights = sum(weight.length for weight in self.weights.values())
+        return mimebundle(
+            f"Graph of {self.name}",
+            f"{len(self.nodes)} nodes, {len(self.weights)} weights of {format_bytes(weights)}",
+            [
+                ("inputs", ports(self.inputs)),
+                ("outputs", ports(self.outputs)),
+                ("operators", ", ".join(f"{count} {name}" for name, count in operators)),
+                ("opset", str(self.opset)),
+                ("file", str(self.path)),
+            ],
+        )

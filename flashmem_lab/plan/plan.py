@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
+from flashmem_lab.shown import mimebundle
+from flashmem_lab.units import format_bytes, format_ms
 
 
 class Strategy(StrEnum):
@@ -143,3 +145,22 @@ class Plan:
     mu: float = 0.1
     undone_fusions: tuple[str, ...] = ()
     fusion_gain: float = 0.0
+
+    def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
+        expected = self.predicted
+        return mimebundle(
+            f"Plan of {self.model} on {self.device}",
+            f"peak {format_bytes(expected.peak_bytes)} within {format_bytes(self.budget_bytes)}, "
+            f"first run {format_ms(expected.cold_ms)}, later runs {format_ms(expected.warm_ms)}",
+            [
+                ("strategy", f"{self.strategy.value} for {self.optimize.value}, {self.status}"),
+                ("weights", f"{len(self.preloaded)} preloaded, {len(self.streamed)} streamed"),
+                (
+                    "scale",
+                    f"{format_bytes(self.min_budget_bytes)} (least feasible) to "
+                    f"{format_bytes(self.preload_peak_bytes)} (full preload)",
+                ),
+                ("transport", f"{self.transport.value}, {self.precision} weights"),
+                ("planned in", format_ms(self.solve_ms)),
+            ],
+        )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flashmem_lab.plan.timeline import Timeline
+from flashmem_lab.shown import mimebundle
+from flashmem_lab.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,18 @@ class Trace:
     timeline: Timeline
     layers: tuple[str, ...]
     notes: Mapping[str, str]
+
+    def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
+        events = self.timeline.events
+        runs = 1 + max((event.run for event in events), default=-1)
+        origin = "Predicted" if self.origin == "simulated" else "Measured"
+        return mimebundle(
+            f"{origin} trace of {self.model} on {self.device}",
+            f"{runs} runs, {len(events)} events, {len(self.timeline.samples)} memory samples",
+            [
+                ("strategy", f"{self.strategy}, {self.precision} weights"),
+                ("budget", format_bytes(self.budget_bytes)),
+                ("layers", str(len(self.layers))),
+                *self.notes.items(),
+            ],
+        )

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from flashmem_lab.device.spec import DeviceSpec
     from flashmem_lab.lower.layer import Precision
     from flashmem_lab.outcome import Outcome
-    from flashmem_lab.plan import Objective, Plan, Strategy
+    from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
+    from flashmem_lab.plan.search import Effort
     from flashmem_lab.units import Budget
     from flashmem_lab.workflow import DeviceState, Prepared
 
@@ -48,6 +49,8 @@ class Engine(Protocol):
         budget: Budget,
         strategy: Strategy | None = None,
         optimize: Objective | None = None,
+        constraints: Constraints | None = None,
+        effort: Effort | None = None,
     ) -> Plan:
         """A plan within a budget."""
         ...

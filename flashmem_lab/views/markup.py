@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import BudgetTooSmall, FlashMemError
+from flashmem_lab.plan.plan import Status, Strategy
 from flashmem_lab.trace import GraphSummary, RunRow
 from flashmem_lab.units import format_bytes, format_ms
 
@@ -68,8 +70,18 @@ def prediction(plan: Plan, streamed_bytes: int) -> str:
         f"{format_bytes(expected.average_bytes)}, first run <b>{format_ms(expected.cold_ms)}</b>, "
         f"later runs {format_ms(expected.warm_ms)} <span class='soft'>· "
         f"{len(plan.preloaded)} weights preloaded, {len(plan.streamed)} streamed "
-        f"({format_bytes(streamed_bytes)} a run) · planned in {format_ms(plan.solve_ms)}</span>"
+        f"({format_bytes(streamed_bytes)} a run) "
+        f"· planned in {format_ms(plan.solve_ms)}{_gap(plan)}</span>"
     )
+
+
+def _gap(plan: Plan) -> str:
+    """How far the solver's plan is at most from the best one."""
+    if plan.strategy is not Strategy.LC_OPG:
+        return ""
+    if plan.status is Status.OPTIMAL:
+        return ", proven best"
+    return f", at most {100 * plan.gap:.1f} % from the best" if isfinite(plan.gap) else ""
 
 
 def result(row: RunRow) -> str:
@@ -119,11 +131,22 @@ def failure(error: BaseException) -> str:
         return _block(
             f"<div class='error' role='alert'>{type(error).__name__}: {escape(str(error))}</div>"
         )
-    advice = error.hint
-    if isinstance(error, BudgetTooSmall):  # its own hint speaks of the command line
-        advice = f"move the budget to {format_bytes(error.needed)} or more"
+    advice = _hint(error)
     hint = f"<br><span class='soft'>{escape(advice)}</span>" if advice else ""
     return _block(f"<div class='error' role='alert'>{escape(error.message)}{hint}</div>")
+
+
+def advice(error: FlashMemError) -> str:
+    """The same in plain text, for a place that makes its own HTML."""
+    return ". ".join(piece for piece in (error.message, _hint(error)) if piece)
+
+
+def _hint(error: FlashMemError) -> str:
+    """What to do next, in the words of the workbench and not of the command line."""
+    if isinstance(error, BudgetTooSmall):
+        edits = " or undo edits of the schedule" if error.relaxations else ""
+        return f"move the budget to {format_bytes(error.needed)} or more{edits}"
+    return error.hint
 
 
 def note(text: str) -> str:

@@ -1,7 +1,8 @@
-"""The pictures of a workbench, one tab each: memory, graph."""
+"""The pictures of a workbench, one tab each: memory, graph, schedule."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from flashmem_lab.trace.figures import memory_series
 from flashmem_lab.views.fit import fit
 from flashmem_lab.views.graph import GraphView
 from flashmem_lab.views.plan_data import plan_data
+from flashmem_lab.views.schedule import ScheduleView
 
 if TYPE_CHECKING:
     from flashmem_lab.plan import Plan
+    from flashmem_lab.views.edits import Edit
     from flashmem_lab.workflow import Prepared
 
 _LIVE = ("x", "y", "customdata", "text", "name", "showlegend", "hovertemplate")  # of a trace
@@ -36,26 +39,34 @@ class Pages:
 
     Args:
         prepared: the model to begin with.
+        edited, moved: see `ScheduleView`.
 
     Attributes:
         box: the widget to show.
         figure: the memory timeline; updated in place.
         graph: the model's graph, coloured by the plan.
+        schedule: the life of every weight, to be edited.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        edited: Callable[[Edit], None],
+        moved: Callable[[int], None],
+    ) -> None:
         self.figure = go.FigureWidget(memory_figure(None, None, 0))
         self.figure.set_trait("_config", {"responsive": True, "displaylogo": False})
         self.graph = GraphView(prepared)
+        self.schedule = ScheduleView(edited, moved)
         self._fit = fit()
         memory = widgets.VBox([self.figure, self._fit], layout=widgets.Layout(width="100%"))
         self.box = widgets.Tab(
-            [memory, self.graph],
-            titles=("Memory", "Graph"),
+            [memory, self.graph, self.schedule],
+            titles=("Memory", "Graph", "Schedule"),
             layout=widgets.Layout(width="100%"),
         )
         self.box.observe(self._opened, names="selected_index")
-        self._draws = (self._draw_memory, self._draw_graph)
+        self._draws = (self._draw_memory, self._draw_graph, self._draw_schedule)
         self._stale = [False] * len(self._draws)
         self._scene: Scene | None = None
         self._in_graph: Prepared | None = prepared
@@ -70,7 +81,14 @@ class Pages:
     def close(self) -> None:
         """Removes every widget."""
         self.box.unobserve(self._opened, names="selected_index")
-        for child in (self.figure, self._fit, self.graph, *self.box.children, self.box):
+        for child in (
+            self.figure,
+            self._fit,
+            self.graph,
+            self.schedule,
+            *self.box.children,
+            self.box,
+        ):
             child.close()
 
     def _opened(self, change: Any) -> None:
@@ -91,10 +109,16 @@ class Pages:
         )
 
     def _draw_graph(self, scene: Scene) -> None:
-        model = scene.prepared.model
-        plan = plan_data(model, scene.plan, scene.predicted, scene.measured)
+        plan = _plan_data(scene)
         if scene.prepared is self._in_graph:
             self.graph.plan = plan
         else:
             self._in_graph = scene.prepared
             self.graph.show(scene.prepared, plan)
+
+    def _draw_schedule(self, scene: Scene) -> None:
+        self.schedule.plan = _plan_data(scene)
+
+
+def _plan_data(scene: Scene) -> bytes:
+    return plan_data(scene.prepared.model, scene.plan, scene.predicted, scene.measured)

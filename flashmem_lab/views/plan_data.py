@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import IntEnum
 
 import numpy as np
@@ -25,6 +24,7 @@ class Forced(IntEnum):
     FREE = 0
     PRELOAD = 1
     STREAM = 2
+    WINDOW = 3
 
 
 def plan_data(
@@ -32,7 +32,6 @@ def plan_data(
     plan: Plan,
     predicted: Trace,
     measured: Trace | None = None,
-    forced: Mapping[str, Forced] | None = None,
 ) -> bytes:
     """Each weight's life, each layer's time and what is held while it runs.
 
@@ -41,7 +40,6 @@ def plan_data(
         plan: to draw.
         predicted: its simulated trace.
         measured: a run of it.
-        forced: what the user asked, by weight.
     """
     names = [*plan.preloaded, *(one.weight for one in plan.streamed)]
     number = {name: at for at, name in enumerate(names)}
@@ -61,7 +59,11 @@ def plan_data(
     if measured is not None:
         first, last = _layer_times(measured.timeline, len(model.layers))
         taken = last - first
-    asked = forced or {}
+    asked = {
+        **dict.fromkeys(plan.constraints.preload, Forced.PRELOAD),
+        **dict.fromkeys(plan.constraints.stream, Forced.STREAM),
+        **{window.weight: Forced.WINDOW for window in plan.constraints.windows},
+    }
     return encode(
         SCHEMA,
         {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -14,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
+from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.trace import RunRow, summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
+from flashmem_lab.views.diff import plan_diff
+from flashmem_lab.views.edits import Edit
 from flashmem_lab.views.engine import Engine, preview
 from flashmem_lab.views.pages import Pages, Scene
+from flashmem_lab.views.planning import Choice, Planner
+from flashmem_lab.views.refine import Refiner
 from flashmem_lab.views.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -29,21 +33,10 @@ if TYPE_CHECKING:
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
-    from flashmem_lab.workflow import Prepared
+    from flashmem_lab.views.schedule import ScheduleView
 
 _DRAW_SECONDS = 0.05  # a redraw takes a browser about as long
 _PROGRESS_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What the controls say; `percent` runs from the least feasible budget to full preload."""
-
-    device: str
-    precision: Precision
-    strategy: Strategy
-    optimize: Objective
-    percent: float
 
 
 class Workbench:
@@ -87,7 +80,8 @@ class Workbench:
         self._engine: Engine = engine
         self._model, self._dims, self._shapes = Path(model), dims, shapes
         self._repeat = repeat
-        self._prepared: dict[tuple[str, Precision], Prepared] = {}
+        self._planners: dict[tuple[str, Precision], Planner] = {}
+        self._refiner = Refiner()
         self._plan: Plan | None = None
         self._outcome: Outcome | None = None
         self._rows: list[RunRow] = []
@@ -99,7 +93,7 @@ class Workbench:
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         states = self._engine.devices()
-        self._pages = Pages(self._load(first))
+        self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
         self._controls = Controls(
             devices=[(state.spec.id, state.spec.name) for state in states if not state.problem],
             device=spec.id,
@@ -150,6 +144,11 @@ class Workbench:
             percent=controls.percent,
         )
 
+    @property
+    def schedule(self) -> ScheduleView:
+        """The life of every weight; its edits become constraints of the plan."""
+        return self._pages.schedule
+
     def set_budget(self, budget: str) -> None:
         """Moves the slider to "30%", "200MB" or "min".
 
@@ -184,6 +183,7 @@ class Workbench:
     def close(self) -> None:
         """Detaches every listener and removes the widgets; a run under way ends unseen."""
         self._throttle.cancel()
+        self._refiner.cancel()
         self._job = None
         self._pages.close()
         self._controls.close()
@@ -193,46 +193,56 @@ class Workbench:
 
     # --- planning --------------------------------------------------------------------------
 
-    def _load(self, choice: Choice) -> Prepared:
+    def _planner(self, choice: Choice) -> Planner:
         """The model lowered for the device and precision of `choice`; once for each pair."""
         key = (choice.device, choice.precision)
-        if key not in self._prepared:
-            self._prepared[key] = self._engine.load(
+        if key not in self._planners:
+            prepared = self._engine.load(
                 self._model,
                 device=self._engine.open_device(choice.device),
                 precision=choice.precision,
                 dims=self._dims,
                 shapes=self._shapes,
             )
-        return self._prepared[key]
+            self._planners[key] = Planner(self._engine, prepared)
+        return self._planners[key]
 
     def _percent(self, choice: Choice, budget: Budget) -> float:
         """Where `budget` lies on the slider; beyond full preload is its end."""
         if budget.share is not None:
             return 100 * budget.share
-        least = self._engine.make_plan(self._load(choice), budget=Budget(share=0))
-        if budget.bytes is not None and budget.bytes < least.min_budget_bytes:
-            self._engine.make_plan(self._load(choice), budget=budget)  # says what needs more
-        span = least.preload_peak_bytes - least.min_budget_bytes
-        above = (budget.bytes or 0) - least.min_budget_bytes
-        return min(100.0, 100 * above / span) if span > 0 else 100.0
+        planner, wanted = self._planner(choice), budget.bytes or 0
+        if wanted < planner.scale.least:
+            self._engine.make_plan(planner.prepared, budget=budget)  # says what needs more
+        return planner.scale.percent(wanted)
 
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
         choice = self.choice
         try:
-            prepared = self._load(choice)
-            plan = self._engine.make_plan(
-                prepared,
-                budget=Budget(share=choice.percent / 100),
-                strategy=choice.strategy,
-                optimize=choice.optimize,
-            )
-            predicted = preview(prepared, plan)
+            planner = self._planner(choice)
+            plan = planner.quick(choice)
         except FlashMemError as error:
+            self._refiner.cancel()
             self._plan = self._outcome = None
             self._controls.fail(error)
             return
+        self._show(planner, plan)
+        self._refine(planner, choice)
+
+    def _refine(self, planner: Planner, choice: Choice, before: Plan | None = None) -> None:
+        """Lets the solver improve on the plan that is shown, in the background."""
+        self._refiner.cancel()
+        if choice.strategy is Strategy.LC_OPG:
+            self._controls.say("the solver looks for a better plan …")
+            self._refiner.start(
+                lambda effort: planner.better(choice, effort),
+                lambda plan: self._show(planner, plan, before),
+            )
+
+    def _show(self, planner: Planner, plan: Plan, before: Plan | None = None) -> None:
+        """Shows a plan; `before` is the one that an edit made it from."""
+        prepared = planner.prepared
         self._plan, self._outcome = plan, None
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
@@ -240,7 +250,47 @@ class Workbench:
             budget=markup.budget(plan),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        self._pages.show(Scene(prepared, plan, predicted))
+        self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
+        own = planner.own(self.choice)
+        compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
+        self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
+
+    def _say(
+        self,
+        diff: Sequence[tuple[str, Sequence[str]]] = (),
+        refused: tuple[str, str] | None = None,
+    ) -> None:
+        """Words on the schedule, and what can be undone."""
+        history = self._planner(self.choice).history
+        self._pages.schedule.say(
+            diff, refused=refused, can_undo=history.can_undo, can_redo=history.can_redo
+        )
+
+    # --- edits of the schedule -------------------------------------------------------------
+
+    def _edited(self, edit: Edit) -> None:
+        """Plans again under an edit; one that cannot be is refused where it was made."""
+        self._throttle.flush()
+        choice, before = self.choice, self._plan
+        planner = self._planner(choice)
+        try:
+            plan = planner.edit(choice, edit)
+        except FlashMemError as error:
+            self._say(refused=(edit.weight, markup.advice(error)))
+            return
+        self._show(planner, plan, before)
+        self._refine(planner, choice, before)
+
+    def _moved(self, by: int) -> None:
+        """Undoes (-1) or redoes (1) an edit, or drops all of them (0)."""
+        planner = self._planner(self.choice)
+        if by == 0:
+            planner.history.push(Constraints())
+        else:
+            planner.history.move(by)
+        self._refresh()
+        if self._plan is None:  # the budget was moved since: the controls say why
+            self._say()
 
     # --- running ---------------------------------------------------------------------------
 
@@ -252,7 +302,8 @@ class Workbench:
     def _start(self) -> None:
         if self._plan is None:
             return
-        prepared, plan = self._load(self.choice), self._plan
+        self._refiner.cancel()  # what runs is what is on the screen, and stays there
+        prepared, plan = self._planner(self.choice).prepared, self._plan
         check = not plan.device.startswith("sim:") and find_spec("onnxruntime") is not None
         job: Future[Outcome] = Future()
         self._job = job
@@ -294,13 +345,11 @@ class Workbench:
         row = RunRow.of(label, outcome.to_json())
         self._rows.append(row)
         self._controls.report(markup.result(row), markup.history(self._rows))
-        if (
-            plan is not None and plan == self._plan
-        ):  # else the controls were moved meanwhile: the picture is another's
+        # Where the controls were moved meanwhile the picture is another's.
+        if plan is not None and plan == self._plan:
             self._outcome = outcome
-            self._pages.show(
-                Scene(self._load(self.choice), plan, outcome.predicted, outcome.result.trace)
-            )
+            prepared = self._planner(self.choice).prepared
+            self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
 
 
 class _Telling:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from flashmem_lab.views.static import static
 
 # No GPU, no sandbox as root, and nothing that calls home.
 _FLAGS = (
@@ -29,6 +31,7 @@ _FLAGS = (
 )
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ROOT = Path(__file__).parents[2]
+_HOST = "http://widgets.test"
 _TOKEN = "first-look"
 _START_SECONDS = 60
 
@@ -60,6 +63,29 @@ def browser() -> Iterator[Browser]:
         )
         yield running
         running.close()
+
+
+@pytest.fixture
+def bare_page(browser: Browser) -> Iterator[Page]:
+    """A page that serves the widgets' modules; a fault in its console fails the test."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    faults: list[str] = []
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+
+    def serve(route: Route) -> None:
+        name = route.request.url.rpartition("/")[2]
+        if name.endswith(".js"):
+            route.fulfill(content_type="text/javascript", body=static(name))
+        else:
+            style = f"<style>body {{ margin: 0 }} {static('base.css')}</style>"
+            route.fulfill(content_type="text/html", body=f"<link rel=icon href=data:,>{style}")
+
+    page.route(f"{_HOST}/**", serve)
+    page.goto(_HOST)
+    yield page
+    page.close()
+    assert faults == []
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from flashmem_lab.views.details import node_details
 from flashmem_lab.views.graph_data import graph_data
@@ -18,7 +17,6 @@ from tests.ui.big_graph import big_graph
 
 pytestmark = pytest.mark.ui
 
-HOST = "http://graph.test"
 GRAPH = big_graph(5000)
 
 # Stands in for anywidget: the model that a widget's module is given.
@@ -60,25 +58,8 @@ FRAMES = """async scale => {
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """An empty page that serves the widget's module; a fault in its console fails the test."""
-    found = browser.new_page(viewport={"width": 1280, "height": 800})
-    faults: list[str] = []
-    found.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    found.on("pageerror", lambda error: faults.append(str(error)))
-
-    def serve(route: Route) -> None:
-        if route.request.url.endswith(".js"):
-            route.fulfill(content_type="text/javascript", body=static("graph.js"))
-        else:
-            style = f"<style>body {{ margin: 0 }} {static('base.css')}</style>"
-            route.fulfill(content_type="text/html", body=f"<link rel=icon href=data:,>{style}")
-
-    found.route(f"{HOST}/**", serve)
-    found.goto(HOST)
-    yield found
-    found.close()
-    assert faults == []
+def page(bare_page: Page) -> Page:
+    return bare_page
 
 
 def start(page: Page, graph: Any = GRAPH) -> float:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flashmem_lab import workflow
+from flashmem_lab.plan import Constraints
 from flashmem_lab.units import Budget
 from flashmem_lab.views.details import node_details
 from flashmem_lab.views.engine import preview
@@ -89,11 +90,15 @@ def test_what_is_held_by_the_plan_peaks_as_predicted(resnet: Prepared) -> None:
     for share in (0.0, 0.3, 1.0):
         plan = workflow.make_plan(resnet, budget=Budget(share=share))
         name = (*plan.preloaded, *(one.weight for one in plan.streamed))[-1]
-        sent = plan_data(resnet.model, plan, preview(resnet, plan), forced={name: Forced.STREAM})
+        plan = workflow.make_plan(
+            resnet, budget=Budget(share=share), constraints=Constraints(preload=(name,))
+        )
+        sent = plan_data(resnet.model, plan, preview(resnet, plan))
         header, found = decode(sent)
         held = found["held"].reshape(-1, 3).sum(axis=1)
         assert held.max() == plan.predicted.peak_bytes
         assert header["weights"][found["forced"].argmax()] == name
+        assert set(found["forced"]) == {Forced.FREE, Forced.PRELOAD}
         assert found["pinned"].sum() == len(plan.preloaded)
         streamed = found["pinned"] == 0
         assert (found["load"] <= found["first"])[streamed].all()

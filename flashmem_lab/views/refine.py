@@ -1,0 +1,52 @@
+"""A better plan in the background while a quick one is on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from threading import Event, Thread
+
+from flashmem_lab.errors import FlashMemError
+from flashmem_lab.plan import Plan
+from flashmem_lab.plan.search import Effort
+
+_SECONDS = 5.0  # an answer that people still wait for
+
+
+class Refiner:
+    """Solves in a thread, one plan at a time; the last one asked for is the one that is told.
+
+    Where no event loop runs there is nobody to tell later: it solves at once.
+    """
+
+    def __init__(self) -> None:
+        self._stop = Event()
+
+    def start(self, solve: Callable[[Effort], Plan], done: Callable[[Plan], None]) -> None:
+        """Solves and calls `done` in the kernel's thread; what was solved before is dropped."""
+        self.cancel()
+        self._stop = stop = Event()
+        effort = Effort(time_s=_SECONDS, workers=1, should_stop=stop.is_set)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            done(solve(effort))
+            return
+
+        def tell(plan: Plan) -> None:
+            if not stop.is_set():
+                done(plan)
+
+        def work() -> None:
+            try:
+                plan = solve(effort)
+            except FlashMemError:
+                return  # the quick plan stays; it fails in the same way when it is asked for
+            if not stop.is_set() and not loop.is_closed():
+                loop.call_soon_threadsafe(tell, plan)
+
+        Thread(target=work, name="flashmem-lab solver", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Ends the search under way; its plan is not told."""
+        self._stop.set()
