@@ -99,19 +99,23 @@ class _State:
                 return
 
     def _producers(self, op: Op) -> list[tuple[int, Op]]:
-        """(slot, producer) of every operand that this operation alone reads, and reads once."""
-        tensors = [ref.tensor for ref in op.extras]
+        """(slot, producer) of every operand that has a producer to be pulled in."""
         found = []
-        for slot, tensor in enumerate(tensors):
-            writers = self.writers[tensor]
-            if len(writers) != 1 or self.readers[tensor] != {op} or tensors.count(tensor) != 1:
-                continue
-            if tensor in self.kept or tensor.weight or tensor.input:
-                continue
-            (producer,) = writers
-            if producer.kind not in NO_EPILOGUE and producer.out.size == tensor.size:
+        for slot, ref in enumerate(op.extras):
+            producer = self._private_producer(op, ref.tensor)
+            if producer and producer.kind not in NO_EPILOGUE:
                 found.append((slot, producer))
         return found
+
+    def _private_producer(self, op: Op, tensor: Tensor) -> Op | None:
+        """The one operation that writes all of `tensor`, if `op` alone reads it, and only once."""
+        writers = self.writers[tensor]
+        if len(writers) != 1 or self.readers[tensor] != {op} or tensor in self.kept:
+            return None
+        if sum(ref.tensor is tensor for ref in op.reads()) != 1:
+            return None
+        (producer,) = writers
+        return producer if producer.out.size == tensor.size else None
 
     def _join(self, op: Op, slot: int, producer: Op) -> bool:
         size = len(op.body.statements) + len(producer.body.statements)
@@ -147,9 +151,11 @@ class _State:
 
     def join_attention(self, product: Op) -> None:
         """Pulls the softmax and the scores that it was made of into a product, if they fit."""
-        softmax = self._private_producer(product, "a", "softmax")
-        scores = softmax and self._private_producer(softmax, "x", "matmul")
-        if not softmax or not scores:
+        softmax = self._private_producer(product, product.operands["a"].tensor)
+        if softmax is None or softmax.kind != "softmax":
+            return
+        scores = self._private_producer(softmax, softmax.operands["x"].tensor)
+        if scores is None or scores.kind != "matmul":
             return
         pattern = Pattern(scores, softmax, product)
         if not pattern.fits:
@@ -163,18 +169,9 @@ class _State:
         for name in ("query", "key"):
             self._fold_factor(joined, name)
 
-    def _private_producer(self, op: Op, operand: str, kind: str) -> Op | None:
-        """The one operation of `kind` that computes this operand for `op` alone."""
-        tensor = op.operands[operand].tensor
-        writers = self.writers[tensor]
-        if len(writers) != 1 or self.readers[tensor] != {op} or tensor in self.kept:
-            return None
-        (producer,) = writers
-        return producer if producer.kind == kind and producer in self.place else None
-
     def _fold_factor(self, attention: Op, operand: str) -> None:
         """A query or key that is only multiplied by a number: the scores are multiplied instead."""
-        factor = self._private_producer(attention, operand, "map")
+        factor = self._private_producer(attention, attention.operands[operand].tensor)
         if factor is None or not is_factor(factor):
             return
         moved = transfer(attention.operands[operand], factor.out, factor.extras)

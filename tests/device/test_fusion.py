@@ -171,6 +171,45 @@ def test_heads_that_share_keys(tmp_path: Path, runtime: OpenCLRuntime, device_id
     assert kinds(model) == ["attention"]
 
 
+SHARED = {  # what is read twice, the rest of the model, and the operations that are left
+    "query and key": (
+        [node("Transpose", "scaled", "k", perm=[0, 2, 1]), node("MatMul", "scaled k", "s"),
+         node("Softmax", "s", "p", axis=-1), node("MatMul", "p v", "y")],
+        ["map", "attention"],
+    ),
+    "query and value": (
+        [node("MatMul", "scaled kt", "s"), node("Softmax", "s", "p", axis=-1),
+         node("MatMul", "p scaled", "y")],
+        ["map", "attention"],
+    ),
+    "softmax and value": (
+        [node("MatMul", "q kt", "s"), node("Softmax", "s", "p", axis=-1),
+         node("MatMul", "p p", "y")],
+        ["matmul", "softmax", "matmul"],
+    ),
+    "softmax and what is added": (
+        [node("MatMul", "q kt", "s"), node("Softmax", "s", "p", axis=-1),
+         node("MatMul", "p w", "o"), node("Add", "o p", "y")],
+        ["matmul", "softmax", "matmul"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_what_attention_reads_twice_is_still_computed(
+    shared: str, tmp_path: Path, runtime: OpenCLRuntime, device_id: str
+) -> None:
+    """One operation reads a tensor in two places: it cannot be pulled in for one of them."""
+    nodes, left = SHARED[shared]
+    if any("scaled" in item.input for item in nodes):
+        nodes = [node("Mul", "q scale", "scaled"), *nodes]
+    shapes = {"q": (2, 6, 8), "kt": (2, 8, 6), "v": (2, 6, 8), "w": (2, 6, 6)}
+    read = {name for item in nodes for name in item.input}
+    inputs = {name: random(*shape) for name, shape in shapes.items() if name in read}
+    weights = {"scale": np.asarray(np.float32(0.5))}
+    assert kinds(agree(tmp_path, runtime, device_id, nodes, inputs, weights)) == left
+
+
 @pytest.mark.parametrize(
     ("cut", "layers"),
     [
