@@ -103,13 +103,13 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
     )  # fmt: skip
     taps = _int(op, "kh") * _int(op, "kw")
     neighbours = width == 1 or x.strides[3] == 1
-    rows_follow = height == 1 or x.strides[2] == x.shape[3]
+    rows_follow = x.shape[2] == 1 or x.strides[2] == x.shape[3]
     params: dict[str, object] = {
         **window(op),
         "flat": int(len(refs) == len(flat)),
         "shifted": int(
             (op.attrs["sh"], op.attrs["sw"]) == (1, 1)
-            and not x.split and width == x.shape[3] and neighbours and rows_follow
+            and width == x.shape[3] and neighbours and rows_follow
         ),
         "inputs": max(1, CONV_STEPS // taps),
         "columns": columns, "channels": CHANNELS, "pixels": PIXELS, "tile_rows": TILE_ROWS,

@@ -96,6 +96,16 @@ def test_convolution(case: str, storage: Storage, device_id: str, tmp_path: Path
     )
 
 
+def test_convolution_to_one_row_of_a_piece_of_longer_rows(device_id: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Slice", ["x", "from", "to", "axis"], ["piece"], name="slice"),
+        node("Conv", "piece w", pads=[0, 1, 0, 1]),
+    ]
+    ends = {"from": np.array([0]), "to": np.array([33]), "axis": np.array([3])}
+    weights = {"w": random(8, 4, 3, 3), **ends}
+    compare(tmp_path, device_id, nodes, {"x": random(1, 4, 3, 40)}, weights)
+
+
 TRANSPOSED = {
     "2x2": ((1, 6, 5, 7), (6, 5, 2, 2), {"strides": [2, 2]}),
     "overlap": ((1, 3, 6, 6), (3, 4, 3, 3), {"strides": [2, 1], "pads": [1, 0, 1, 1]}),
