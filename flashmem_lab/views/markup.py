@@ -27,8 +27,9 @@ STYLE = """<style>
 .fml table { border-collapse: collapse; font-size: 12.5px; }
 .fml th { text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }
 .fml td { text-align: right; } .fml td, .fml th { padding: 2px 12px 2px 0; }
-.fml td:nth-child(2), .fml th:nth-child(2) { text-align: left; }
-.fml tr:first-child td { font-weight: 600; }
+.fml .history td:nth-child(2), .fml .history th:nth-child(2) { text-align: left; }
+.fml .history tbody tr:first-child td { font-weight: 600; }
+.fml .comparison td:first-child { text-align: left; }
 </style>"""
 
 
@@ -122,7 +123,17 @@ def history(rows: Sequence[RunRow]) -> str:
         + f"<td>{_check(row)}</td></tr>"
         for number, row in reversed(list(enumerate(rows, 1)))
     ]
-    return _block(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+    table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return _block(f"<table class='history'>{table}</table>")
+
+
+def comparison(names: Sequence[str], rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """Two runs: a figure, what it is in one, in the other, and their relation."""
+    titles = "".join(f"<th>{escape(title)}</th>" for title in ("", *names, "difference"))
+    lines = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return _block(f"<table class='comparison'><tr>{titles}</tr>{lines}</table>")
 
 
 def failure(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of a workbench, one tab each: memory, graph, schedule."""
+"""The pictures of a workbench, one tab each: memory, graph, schedule, comparison."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from flashmem_lab.trace import Trace, memory_figure
 from flashmem_lab.trace.figures import memory_series
+from flashmem_lab.views.compare import CompareView
 from flashmem_lab.views.fit import fit
 from flashmem_lab.views.graph import GraphView
 from flashmem_lab.views.plan_data import plan_data
@@ -46,6 +47,7 @@ class Pages:
         figure: the memory timeline; updated in place.
         graph: the model's graph, coloured by the plan.
         schedule: the life of every weight, to be edited.
+        compare: any two runs side by side.
     """
 
     def __init__(
@@ -58,11 +60,12 @@ class Pages:
         self.figure.set_trait("_config", {"responsive": True, "displaylogo": False})
         self.graph = GraphView(prepared)
         self.schedule = ScheduleView(edited, moved)
+        self.compare = CompareView()
         self._fit = fit()
         memory = widgets.VBox([self.figure, self._fit], layout=widgets.Layout(width="100%"))
         self.box = widgets.Tab(
-            [memory, self.graph, self.schedule],
-            titles=("Memory", "Graph", "Schedule"),
+            [memory, self.graph, self.schedule, self.compare.box],
+            titles=("Memory", "Graph", "Schedule", "Compare"),
             layout=widgets.Layout(width="100%"),
         )
         self.box.observe(self._opened, names="selected_index")
@@ -81,6 +84,7 @@ class Pages:
     def close(self) -> None:
         """Removes every widget."""
         self.box.unobserve(self._opened, names="selected_index")
+        self.compare.close()
         for child in (
             self.figure,
             self._fit,
@@ -94,7 +98,7 @@ class Pages:
     def _opened(self, change: Any) -> None:
         """Brings the tab that is seen up to date."""
         page = self.box.selected_index or 0
-        if self._scene is not None and self._stale[page]:
+        if page < len(self._draws) and self._scene is not None and self._stale[page]:
             self._stale[page] = False
             self._draws[page](self._scene)
 

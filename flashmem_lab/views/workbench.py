@@ -344,6 +344,7 @@ class Workbench:
         label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
         row = RunRow.of(label, outcome.to_json())
         self._rows.append(row)
+        self._pages.compare.add(row, outcome.result.trace)
         self._controls.report(markup.result(row), markup.history(self._rows))
         # Where the controls were moved meanwhile the picture is another's.
         if plan is not None and plan == self._plan:

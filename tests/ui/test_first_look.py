@@ -94,7 +94,7 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     expect(bench.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=120 * SECOND)
     # The cell below the workbench ran it once by call; the last cell draws the schedule.
     expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(2, timeout=120 * SECOND)
-    expect(bench.locator("table tbody tr")).to_have_count(1, timeout=60 * SECOND)
+    expect(bench.locator("table.history tbody tr")).to_have_count(1, timeout=60 * SECOND)
     assert max(curve(page, "Total measured")) <= budget_line(page)
 
     plot, box = bench.locator(".main-svg").first.bounding_box(), bench.bounding_box()
@@ -119,7 +119,7 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     page.screenshot(path=shots / "1_dragged.png")
 
     bench.get_by_role("button", name="Run").click()
-    expect(bench.locator("table tbody tr")).to_have_count(2, timeout=120 * SECOND)
+    expect(bench.locator("table.history tbody tr")).to_have_count(2, timeout=120 * SECOND)
     expect(bench.get_by_role("button", name="Run")).to_be_enabled()
     page.wait_for_function(
         """() => document.querySelector(".widget-vbox .js-plotly-plot")

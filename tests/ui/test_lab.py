@@ -96,13 +96,18 @@ def test_files_open_run_survive_a_reload_and_a_dead_kernel(page: Page, shots: Pa
     assert fetched, "Lab asks for the file's name and size"
     bytes_of = [url for url in fetched if "content=0" not in url and "/checkpoints?" not in url]
     assert bytes_of == []
-    history = tab.locator("table tbody tr")
+    history = tab.locator("table.history tbody tr")
     for count in (1, 2):
         expect(run).to_be_enabled()
         run.click()
         expect(history).to_have_count(count, timeout=60 * SECOND)
     expect(tab.get_by_text("ok,").first).to_be_visible()
     page.screenshot(path=shots / "lab_3_workbench.png")
+    tab.get_by_role("tab", name="Compare").click()
+    comparison = tab.locator("table.comparison")
+    expect(comparison).to_contain_text("difference")
+    expect(comparison).to_contain_text("+0.0 %")  # the peak of the same plan
+    page.screenshot(path=shots / "lab_3_compared.png")
 
     # The page is loaded again: the same kernel has the same workbench.
     page.reload()

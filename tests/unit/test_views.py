@@ -187,6 +187,12 @@ def test_a_run_draws_what_it_held_over_what_was_predicted(bench: Workbench) -> N
     assert len(bench.figure.data[4].x) == 0
     bench.run(wait=True)
     assert controls(bench)._history.value.count("<tr>") == 3
+    compared = bench._pages.compare
+    assert "difference" in compared._table.value
+    assert [len(line.x) > 1 for line in compared._figure.data] == [True, True]
+    before = compared._table.value
+    compared._choices[0].value, compared._choices[1].value = 0, 1
+    assert compared._table.value != before
 
 
 def test_the_kernel_stays_usable_while_a_run_is_under_way(bench: Workbench, engine: Engine) -> None:

@@ -125,6 +125,7 @@ function activate(
     void app.commands.execute("docmanager:open", { path });
   };
   const status = new Widget();
+  status.addClass("fml-status-item");
   status.node.textContent = "FlashMem: looking for devices …";
   const side = new SidePanel(
     app.serviceManager.sessions,
