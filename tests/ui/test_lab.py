@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import Browser, Page, Request, expect
 
 from flashmem_lab import workflow
@@ -16,6 +13,7 @@ from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
 from flashmem_lab.views.engine import preview
 from tests.ui.conftest import Lab
+from tests.unit.small_models import write_chain
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
 
@@ -25,28 +23,10 @@ SECOND = 1000  # ms, the unit of Playwright's timeouts
 HARMLESS = ("favicon", "status of 404", "status of 422", "ResizeObserver", "WebSocket")
 
 
-def write_model(path: Path) -> None:
-    """Eight matrix products of 256 kB each, in a scope of their own each."""
-    rng = np.random.default_rng(0)
-    nodes, weights = [], []
-    for at in range(8):
-        weight = rng.normal(size=(256, 256)).astype(np.float32) / 16
-        weights.append(numpy_helper.from_array(weight, f"w{at}"))
-        names = [f"x{at}", f"w{at}"]
-        nodes.append(helper.make_node("MatMul", names, [f"h{at}"], f"/layers.{at}/matmul"))
-        nodes.append(helper.make_node("Relu", [f"h{at}"], [f"x{at + 1}"], f"/layers.{at}/relu"))
-    ports = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [8, 256]) for name in ("x0", "x8")
-    ]
-    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], weights)
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
-
-
 @pytest.fixture
 def page(lab: Lab, browser: Browser) -> Iterator[Page]:
     """JupyterLab with a model, a broken one and a trace; a console error fails the test."""
-    write_model(lab.folder / "net.onnx")
+    write_chain(lab.folder / "net.onnx")
     (lab.folder / "broken.onnx").write_bytes(b"\x08\x09 this is not a model")
     prepared = workflow.load(lab.folder / "net.onnx", device=workflow.open_device("sim:adreno750"))
     plan = workflow.make_plan(prepared, budget=Budget(share=0.3))

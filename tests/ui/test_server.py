@@ -14,7 +14,7 @@ import pytest
 
 from flashmem_lab.server.handlers import Worker
 from tests.ui.conftest import Lab
-from tests.ui.test_lab import write_model
+from tests.unit.small_models import write_chain
 
 pytestmark = pytest.mark.ui
 
@@ -35,9 +35,9 @@ def ask(lab: Lab, route: str, *, known: bool = True) -> tuple[int, bytes]:
 def test_files_below_the_root_and_no_others(lab: Lab, tmp_path: Path) -> None:
     deep = lab.folder / "deep"
     deep.mkdir()
-    write_model(deep / "net.onnx")
-    write_model(deep / ".hidden.onnx")
-    write_model(tmp_path / "outside.onnx")
+    write_chain(deep / "net.onnx")
+    write_chain(deep / ".hidden.onnx")
+    write_chain(tmp_path / "outside.onnx")
     (deep / "link.onnx").symlink_to(tmp_path / "outside.onnx")
     up = os.path.relpath(tmp_path / "outside.onnx", lab.folder)
 

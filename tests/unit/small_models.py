@@ -1,4 +1,4 @@
-"""A small ONNX model, with inline or external weights, for tests of the whole way."""
+"""Small ONNX models, with inline or external weights, for tests of the whole way."""
 
 from pathlib import Path
 
@@ -46,3 +46,21 @@ def small_model(
     else:
         onnx.save_model(model, path)
     return path
+
+
+def write_chain(path: Path) -> None:
+    """Eight matrix products of 256 kB each, in a scope of their own each."""
+    rng = np.random.default_rng(0)
+    nodes, weights = [], []
+    for at in range(8):
+        weight = rng.normal(size=(256, 256)).astype(np.float32) / 16
+        weights.append(numpy_helper.from_array(weight, f"w{at}"))
+        names = [f"x{at}", f"w{at}"]
+        nodes.append(helper.make_node("MatMul", names, [f"h{at}"], f"/layers.{at}/matmul"))
+        nodes.append(helper.make_node("Relu", [f"h{at}"], [f"x{at + 1}"], f"/layers.{at}/relu"))
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [8, 256]) for name in ("x0", "x8")
+    ]
+    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], weights)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)

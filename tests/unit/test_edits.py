@@ -13,7 +13,7 @@ from flashmem_lab.plan.constraints import Window
 from flashmem_lab.views import Workbench
 from flashmem_lab.views.diff import plan_diff
 from flashmem_lab.views.edits import Action, Edit, History, edited
-from tests.ui.test_lab import write_model
+from tests.unit.small_models import write_chain
 
 DEVICE = "sim:adreno750"
 
@@ -21,7 +21,7 @@ DEVICE = "sim:adreno750"
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
-    write_model(tmp_path / "net.onnx")
+    write_chain(tmp_path / "net.onnx")
     workbench = Workbench(tmp_path / "net.onnx", device=DEVICE, budget="40%")
     yield workbench
     workbench.close()

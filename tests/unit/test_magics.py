@@ -16,7 +16,7 @@ from flashmem_lab.outcome import Outcome
 from flashmem_lab.shown import mimebundle
 from flashmem_lab.units import Budget
 from flashmem_lab.views import Workbench
-from tests.ui.test_lab import write_model
+from tests.unit.small_models import write_chain
 
 DEVICE = "sim:adreno750"
 
@@ -27,7 +27,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
-    write_model(tmp_path / "net.onnx")
+    write_chain(tmp_path / "net.onnx")
     made = InteractiveShell.instance()
     made.history_manager.enabled = False
     made.run_line_magic("load_ext", "flashmem_lab")
@@ -69,7 +69,7 @@ def test_values_show_themselves_as_text_and_as_html(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
-    write_model(tmp_path / "net.onnx")
+    write_chain(tmp_path / "net.onnx")
     prepared = workflow.load(tmp_path / "net.onnx", device=workflow.open_device(DEVICE))
     plan = workflow.make_plan(prepared, budget=Budget(share=0.5))
     outcome = workflow.run(prepared, plan, repeat=2)
