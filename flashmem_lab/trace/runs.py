@@ -61,19 +61,26 @@ def split_runs(timeline: Timeline) -> tuple[Run, ...]:
                 index=index,
                 begin_ns=begin_ns,
                 length_ns=length_ns,
-                events=tuple(
-                    replace(e, start_ns=e.start_ns - origin, end_ns=e.end_ns - origin)
-                    for e in sorted(events, key=lambda e: e.start_ns)
-                ),
-                samples=tuple(
-                    replace(s, time_ns=s.time_ns - origin)
-                    for s in sorted(samples, key=lambda s: s.time_ns)
-                ),
+                events=_events_since(origin, sorted(events, key=lambda e: e.start_ns)),
+                samples=_samples_since(origin, sorted(samples, key=lambda s: s.time_ns)),
                 held=dict(held),
             )
         )
         held.update({sample.pool: sample.bytes for sample in runs[-1].samples})
     return tuple(runs)
+
+
+def _events_since(origin: int, events: list[Event]) -> tuple[Event, ...]:
+    """Events on a clock that starts at `origin`; copied only where that changes them."""
+    if origin == 0:
+        return tuple(events)
+    return tuple(replace(e, start_ns=e.start_ns - origin, end_ns=e.end_ns - origin) for e in events)
+
+
+def _samples_since(origin: int, samples: list[MemorySample]) -> tuple[MemorySample, ...]:
+    if origin == 0:
+        return tuple(samples)
+    return tuple(replace(s, time_ns=s.time_ns - origin) for s in samples)
 
 
 @dataclass(frozen=True, slots=True)
