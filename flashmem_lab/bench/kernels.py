@@ -7,7 +7,6 @@ the best pass counts, so that what else the machine does hits all alike.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ import numpy as np
 
 from flashmem_lab import workflow
 from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.options import add_precision, bench_parser
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.device import DeviceSpec
 from flashmem_lab.devices import open_device
@@ -71,11 +71,9 @@ class Row:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the bench; prints a table, or JSON."""
-    parser = argparse.ArgumentParser("flashmem-lab bench kernels", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
-    parser.add_argument("--precision", choices=list(Precision), default=Precision.FP32)
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each contestant")
+    parser = bench_parser("kernels", __doc__)
+    add_precision(parser, "fp32")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each contestant; 4")
     options = parser.parse_args(arguments)
     facts = machine(("pyopencl", "numpy"))
     facts["blas"] = _blas()

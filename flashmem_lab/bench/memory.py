@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flashmem_lab import zoo
 from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser
 from flashmem_lab.bench.paper import MEASURED
 from flashmem_lab.bench.runs import run_json, zoo_model
 from flashmem_lab.cli.console import print_json, print_table
@@ -89,17 +89,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("flashmem-lab bench memory", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--models", nargs="+", default=list(MEASURED), choices=zoo.names())
+    parser = bench_parser("memory", __doc__)
+    add_models(parser, tuple(MEASURED))
+    add_precision(parser, "fp16")
     parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp16")
-    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
-    parser.add_argument("--passes", type=int, default=2, help="of all runs; the quickest counts")
+    parser.add_argument("--passes", type=int, default=2, help="of all runs; the quickest counts; 2")
     parser.add_argument("--check", action="store_true", help="compare every run with onnxruntime")
-    parser.add_argument(
-        "--folder", type=Path, help="where models are, or are made and kept; else they are deleted"
-    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     return parser.parse_args(arguments)
 

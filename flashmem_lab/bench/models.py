@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flashmem_lab import workflow, zoo
+from flashmem_lab import workflow
 from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser
+from flashmem_lab.bench.runs import zoo_model
 from flashmem_lab.cli.console import print_json, print_table
+from flashmem_lab.cli.parser import STORAGES
 from flashmem_lab.devices import open_device
 from flashmem_lab.graph.peer import Peer
 from flashmem_lab.lower import Precision, Storage
@@ -54,26 +56,23 @@ class Row:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the bench; prints a table, or JSON."""
-    parser = argparse.ArgumentParser("flashmem-lab bench models", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=zoo.names())
-    parser.add_argument("--folder", type=Path, help="where models are, or are made and kept")
-    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
-    parser.add_argument("--precision", choices=list(Precision), default=Precision.FP32)
-    parser.add_argument("--storage", choices=("image2d", "buffer", "auto"), default="auto")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of onnxruntime")
+    parser = bench_parser("models", __doc__)
+    add_models(parser, MODELS)
+    add_precision(parser, "fp32")
+    parser.add_argument(
+        "--storage", choices=STORAGES, default="auto", help="of the weights; as `run`"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant; 3")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of onnxruntime; all cores"
+    )
     options = parser.parse_args(arguments)
     facts = machine(("pyopencl", "numpy", "onnxruntime"))
     facts["threads"] = str(options.threads)
     rows = []
     for name in options.models:
-        with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch:
-            home = (options.folder or Path(scratch)) / name
-            path = home / f"{name}.onnx"
-            if not path.exists():
-                zoo.make(name, home)
-            rows.append(_measure(name, path, Path(scratch), options))
+        with zoo_model(name, options.folder) as (path, packed):
+            rows.append(_measure(name, path, packed, options))
     if options.json:
         listed = [asdict(row) | {"ratio": row.ratio} for row in rows]
         print_json({"schema": "flashmem-lab/bench-models/1", "machine": facts, "models": listed})

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from flashmem_lab import zoo
 from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.options import add_models, bench_parser
 from flashmem_lab.bench.runs import run_json, zoo_model
 from flashmem_lab.cli.console import print_json, print_table
 
@@ -85,13 +85,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("flashmem-lab bench prediction", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=zoo.names(), metavar="NAME")
+    parser = bench_parser("prediction", __doc__)
+    add_models(parser, MODELS)
     parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
-    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
-    parser.add_argument("--repeat", type=int, default=6, help="runs of each, the first one cold")
-    parser.add_argument("--folder", type=Path, help="where models are, or are made and kept")
+    parser.add_argument("--repeat", type=int, default=6, help="runs of each, the first one cold; 6")
     return parser.parse_args(arguments)
 
 

@@ -12,13 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flashmem_lab import zoo
 from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser
 from flashmem_lab.bench.runs import run_json, zoo_model
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.units import format_bytes, format_ms
 
 MODELS = ("depth-anything-small", "vit", "gptneo-small", "resnet50")
+BUDGETS = ("150MB", "300MB", "500MB")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,17 +59,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("flashmem-lab bench queue", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=zoo.names(), metavar="NAME")
-    parser.add_argument(
-        "--budgets", nargs="+", default=("150MB", "300MB", "500MB"), metavar="BUDGET"
-    )
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
-    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
-    parser.add_argument("--folder", type=Path, help="where models are, or are made and kept")
+    parser = bench_parser("queue", __doc__)
+    add_models(parser, MODELS)
+    add_precision(parser, "fp32")
+    parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
+    parser.add_argument("--rounds", type=int, default=10, help="the whole queue; 10")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
     return parser.parse_args(arguments)
 
 

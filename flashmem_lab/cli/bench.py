@@ -26,8 +26,9 @@ def bench(options: argparse.Namespace) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The bench's name, and whatever it makes of the rest."""
-    names = "; ".join(f"{name}: {text}" for name, text in BENCHES.items())
-    parser.add_argument("name", choices=BENCHES, metavar="NAME", help=names)
+    parser.add_argument("name", choices=BENCHES, metavar="NAME", help="one of those below")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, metavar="...", help="of that bench; try --help"
     )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines apart
+    parser.epilog = "\n".join(f"  {name:<12}{text}" for name, text in BENCHES.items())

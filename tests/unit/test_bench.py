@@ -1,4 +1,4 @@
-"""The table of `bench memory`: what it says is what the runs said."""
+"""Benches: what their tables say is what the runs said."""
 
 import argparse
 import json
@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from flashmem_lab import cli
 from flashmem_lab.bench import memory
+from flashmem_lab.cli.bench import BENCHES
 from flashmem_lab.errors import FlashMemError
 
 
@@ -65,3 +67,14 @@ def test_a_run_that_fails_stops_the_bench_with_its_message(
     (tmp_path / "vit" / "vit.onnx").write_bytes(b"there")
     with pytest.raises(FlashMemError, match="no device"):
         memory.main(["--models", "vit", "--folder", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_every_bench_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", name, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert f"flashmem-lab bench {name}" in text
+    assert "--json" in text
+    assert "{bert-base," not in text, "models are named once, not listed twice in the usage"

@@ -1,0 +1,44 @@
+"""Options that benches share, named and explained alike."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from flashmem_lab import zoo
+
+
+def bench_parser(name: str, text: str) -> argparse.ArgumentParser:
+    """The parser of one bench, with `--json` and `--device`.
+
+    Args:
+        name: of the bench.
+        text: what it does; its module's docstring.
+    """
+    parser = argparse.ArgumentParser(f"flashmem-lab bench {name}", description=text)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
+    return parser
+
+
+def add_models(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
+    """`--models` of the zoo, and `--folder` to find or keep them in (see `runs.zoo_model`)."""
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=default,
+        choices=zoo.names(),
+        metavar="NAME",
+        help=f"of the zoo; {' '.join(default)}",
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where models are, or are made and kept; else they are deleted"
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser, default: str) -> None:
+    """`--precision` of the weights."""
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16"), default=default, help=f"of the weights; {default}"
+    )
