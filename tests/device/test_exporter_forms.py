@@ -14,11 +14,8 @@ from onnx.reference import ReferenceEvaluator
 
 from flashmem_lab.graph import open_graph
 from flashmem_lab.graph.evaluate import reference_outputs
-from flashmem_lab.lower import lower
-from flashmem_lab.plan import make_plan
-from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.opencl import OpenCLRuntime
-from flashmem_lab.units import Budget
+from tests.pipeline import run_model
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "exporters.tar.xz"
 BATCH = 3  # of an open first dimension; the exporters saw 1 or 2
@@ -74,14 +71,12 @@ def test_a_form(form: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
             wanted = dict(zip((value.name for value in proto.graph.output), results, strict=True))
         else:
             wanted = reference_outputs(path, inputs)
+        model, result = run_model(path, inputs, runtime)
         graph = open_graph(path, shapes={key: array.shape for key, array in inputs.items()})
-        model = lower(graph, runtime.spec)
         kinds = {node.name: node.op_type for node in graph.nodes}
         hosted = {kinds[n] for layer in model.layers if layer.kind == "host" for n in layer.nodes}
         assert hosted <= ON_THE_HOST, name
-        plan = make_plan(model, runtime.spec, budget=Budget.parse("0%"))
-        packed = pack_weights(model, tmp_path / "cache")
-        found = runtime.run(build_program(plan, model, packed), packed.path, inputs).outputs
+        found = result.outputs
         for key, array in wanted.items():
             assert (found[key].dtype, found[key].shape) == (array.dtype, array.shape), name
             half = array.dtype == np.float16  # the device holds it as float32

@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from flashmem_lab.graph import open_graph
 from flashmem_lab.graph.evaluate import reference_outputs
-from flashmem_lab.lower import LoweredModel, lower
-from flashmem_lab.plan import make_plan
-from flashmem_lab.program import build_program, pack_weights
-from flashmem_lab.runtime.opencl import OpenCLRuntime, list_devices
-from flashmem_lab.units import Budget
+from flashmem_lab.lower import LoweredModel
+from flashmem_lab.runtime.opencl import OpenCLRuntime
+from tests.pipeline import run_model, save_nodes
 
 RNG = np.random.default_rng(11)
 
@@ -31,7 +28,6 @@ def node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodePr
 def agree(
     folder: Path,
     runtime: OpenCLRuntime,
-    device_id: str,
     nodes: list[onnx.NodeProto],
     inputs: dict[str, np.ndarray],
     weights: dict[str, np.ndarray],
@@ -39,24 +35,9 @@ def agree(
     unfused: tuple[str, ...] = (),
 ) -> LoweredModel:
     """Runs the nodes on the device; every output, NaN included, is what onnxruntime gives."""
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-            for n, a in inputs.items()
-        ],
-        [helper.make_empty_tensor_value_info("y")],
-        [numpy_helper.from_array(w, n) for n, w in weights.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path = folder / "m.onnx"
-    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
-    device = next(d for d in list_devices() if d.id == device_id)
-    model = lower(open_graph(path), device, unfused=unfused)
-    plan = make_plan(model, device, budget=Budget.parse("0%"))
-    packed = pack_weights(model, folder / "cache")
-    got = runtime.run(build_program(plan, model, packed), packed.path, inputs).outputs["y"]
+    path = save_nodes(folder, nodes, inputs, weights)
+    model, result = run_model(path, inputs, runtime, unfused=unfused)
+    got = result.outputs["y"]
     wanted = reference_outputs(path, inputs)["y"]
     assert got.shape == wanted.shape
     scale = max(1e-3, float(np.abs(np.nan_to_num(wanted)).max()))
@@ -121,18 +102,16 @@ SHAPES = {  # batch, heads, queries, keys, head
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_attention(shape: str, tmp_path: Path, runtime: OpenCLRuntime, device_id: str) -> None:
+def test_attention(shape: str, tmp_path: Path, runtime: OpenCLRuntime) -> None:
     inputs, weights = values(*SHAPES[shape])
-    model = agree(tmp_path, runtime, device_id, attention(), inputs, weights)
+    model = agree(tmp_path, runtime, attention(), inputs, weights)
     assert kinds(model) == ["attention"]
     assert max(model.buffers.values()) == max(4 * a.size for a in inputs.values())
 
 
 @pytest.mark.parametrize("guard", [False, True], ids=["plain", "guarded"])
 @pytest.mark.parametrize("mask", ["Add", "Where"])
-def test_masked_attention(
-    mask: str, guard: bool, tmp_path: Path, runtime: OpenCLRuntime, device_id: str
-) -> None:
+def test_masked_attention(mask: str, guard: bool, tmp_path: Path, runtime: OpenCLRuntime) -> None:
     """A third of the keys is masked, the first row whole: NaN, or 0 where that is guarded."""
     inputs, weights = values(2, 3, 21, 70, 24)
     seen = RNG.random((21, 70)) > 0.3
@@ -143,11 +122,11 @@ def test_masked_attention(
     nodes = attention(mask=mask, guard=guard)
     if mask == "Where":
         weights["low"] = np.asarray(np.float32(-np.inf))
-    model = agree(tmp_path, runtime, device_id, nodes, inputs, weights)
+    model = agree(tmp_path, runtime, nodes, inputs, weights)
     assert kinds(model) == ["attention"]
 
 
-def test_heads_that_share_keys(tmp_path: Path, runtime: OpenCLRuntime, device_id: str) -> None:
+def test_heads_that_share_keys(tmp_path: Path, runtime: OpenCLRuntime) -> None:
     """Two groups of three query heads: keys and values are broadcast, never repeated."""
     nodes = [
         node("Unsqueeze", "k two", "k5"),
@@ -167,7 +146,7 @@ def test_heads_that_share_keys(tmp_path: Path, runtime: OpenCLRuntime, device_id
         "groups": np.array([1, 2, 3, 11, 16]),
         "heads": np.array([1, 6, 11, 16]),
     }
-    model = agree(tmp_path, runtime, device_id, nodes, inputs, weights)
+    model = agree(tmp_path, runtime, nodes, inputs, weights)
     assert kinds(model) == ["attention"]
 
 
@@ -197,7 +176,7 @@ SHARED = {  # what is read twice, the rest of the model, and the operations that
 
 @pytest.mark.parametrize("shared", SHARED)
 def test_what_attention_reads_twice_is_still_computed(
-    shared: str, tmp_path: Path, runtime: OpenCLRuntime, device_id: str
+    shared: str, tmp_path: Path, runtime: OpenCLRuntime
 ) -> None:
     """One operation reads a tensor in two places: it cannot be pulled in for one of them."""
     nodes, left = SHARED[shared]
@@ -207,7 +186,7 @@ def test_what_attention_reads_twice_is_still_computed(
     read = {name for item in nodes for name in item.input}
     inputs = {name: random(*shape) for name, shape in shapes.items() if name in read}
     weights = {"scale": np.asarray(np.float32(0.5))}
-    assert kinds(agree(tmp_path, runtime, device_id, nodes, inputs, weights)) == left
+    assert kinds(agree(tmp_path, runtime, nodes, inputs, weights)) == left
 
 
 @pytest.mark.parametrize(
@@ -224,12 +203,11 @@ def test_attention_can_be_undone(
     layers: list[str],
     tmp_path: Path,
     runtime: OpenCLRuntime,
-    device_id: str,
 ) -> None:
     inputs, weights = values(1, 2, 9, 14, 16)
     inputs["mask"] = random(9, 14)
     nodes = attention(mask="Add")
-    model = agree(tmp_path, runtime, device_id, nodes, inputs, weights, unfused=cut)
+    model = agree(tmp_path, runtime, nodes, inputs, weights, unfused=cut)
     assert kinds(model) == layers
     if not cut:
         assert {"scores", "p"} & {part.value for part in model.layers[0].parts}
@@ -251,12 +229,11 @@ WINDOWS = {
 }
 
 
-def test_windows_there_and_back(tmp_path: Path, runtime: OpenCLRuntime, device_id: str) -> None:
+def test_windows_there_and_back(tmp_path: Path, runtime: OpenCLRuntime) -> None:
     """Partition into windows, a product, a residual in the plane's order: written by index maps."""
     model = agree(
         tmp_path,
         runtime,
-        device_id,
         [
             node("LayerNormalization", "x scale", "n"),
             *windows("n", "w"),
@@ -274,7 +251,7 @@ def test_windows_there_and_back(tmp_path: Path, runtime: OpenCLRuntime, device_i
 
 @pytest.mark.parametrize("reader", ["MatMul", "LayerNormalization", "Softmax", "ReduceMean"])
 def test_windows_read_through_an_index_map(
-    reader: str, tmp_path: Path, runtime: OpenCLRuntime, device_id: str
+    reader: str, tmp_path: Path, runtime: OpenCLRuntime
 ) -> None:
     last = {
         "MatMul": node("MatMul", "w m", "y"),
@@ -285,7 +262,6 @@ def test_windows_read_through_an_index_map(
     model = agree(
         tmp_path,
         runtime,
-        device_id,
         [*windows("x", "w"), last],
         {"x": random(1, 8, 15, 8)},
         {"m": random(8, 9), "scale": random(10, 8), "axis": np.array([1]), **WINDOWS},
@@ -293,12 +269,11 @@ def test_windows_read_through_an_index_map(
     assert len(model.layers) == 1
 
 
-def test_rows_of_several_channels(tmp_path: Path, runtime: OpenCLRuntime, device_id: str) -> None:
+def test_rows_of_several_channels(tmp_path: Path, runtime: OpenCLRuntime) -> None:
     """GroupNorm and SiLU as exporters write them: one kernel, whose rows hold three channels."""
     model = agree(
         tmp_path,
         runtime,
-        device_id,
         [
             node("Reshape", "x groups", "g"),
             node("InstanceNormalization", "g ones zeros", "i"),
@@ -322,15 +297,12 @@ def test_rows_of_several_channels(tmp_path: Path, runtime: OpenCLRuntime, device
 
 
 @pytest.mark.parametrize("outer", ["whole", "product"])
-def test_concats_of_concats(
-    outer: str, tmp_path: Path, runtime: OpenCLRuntime, device_id: str
-) -> None:
+def test_concats_of_concats(outer: str, tmp_path: Path, runtime: OpenCLRuntime) -> None:
     """The pieces of the inner one are worked on alone, or stay where a product reads them."""
     index = {f"i{v}": np.array([v]) for v in (0, 1, 2, 4)}
     agree(
         tmp_path,
         runtime,
-        device_id,
         [
             node("Sin", "x", "s"),
             node("Concat", "s x", "b", axis=1),
@@ -347,14 +319,13 @@ def test_concats_of_concats(
 
 @pytest.mark.parametrize("groups", [3, 6])
 def test_convolutions_in_groups_that_are_split(
-    groups: int, tmp_path: Path, runtime: OpenCLRuntime, device_id: str
+    groups: int, tmp_path: Path, runtime: OpenCLRuntime
 ) -> None:
     """3.4 MB of weights beside small activations: tiles of about 1 MiB, by groups and within."""
     channels = 96 * groups
     model = agree(
         tmp_path,
         runtime,
-        device_id,
         [node("Conv", "x w b", "c", group=groups), node("Relu", "c", "y")],
         {"x": random(1, 2 * channels, 4, 4)},
         {"w": random(channels, 192, 3, 3) / 40, "b": random(channels)},
@@ -363,9 +334,7 @@ def test_convolutions_in_groups_that_are_split(
     assert {layer.kind for layer in model.layers} == {"conv"}
 
 
-def test_an_undone_fusion_computes_the_same(
-    tmp_path: Path, runtime: OpenCLRuntime, device_id: str
-) -> None:
+def test_an_undone_fusion_computes_the_same(tmp_path: Path, runtime: OpenCLRuntime) -> None:
     nodes = [
         node("MatMul", "x w", "p"),
         node("Add", "p b", "h"),
@@ -374,5 +343,5 @@ def test_an_undone_fusion_computes_the_same(
     ]
     inputs, weights = {"x": random(5, 24)}, {"w": random(24, 24), "b": random(24)}
     for cut, layers in (((), 1), (("h",), 2), (("h", "g"), 3)):
-        model = agree(tmp_path, runtime, device_id, nodes, inputs, weights, unfused=cut)
+        model = agree(tmp_path, runtime, nodes, inputs, weights, unfused=cut)
         assert len(model.layers) == layers

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import Precision, Storage
-from tests.pipeline import run_model
+from flashmem_lab.runtime.opencl import OpenCLRuntime
+from tests.pipeline import run_model, save_nodes
 
 RNG = np.random.default_rng(7)
 
@@ -22,7 +23,7 @@ def random(*shape: int) -> np.ndarray:
 
 def compare(
     folder: Path,
-    device: str,
+    runtime: OpenCLRuntime,
     nodes: list[onnx.NodeProto],
     inputs: dict[str, np.ndarray],
     weights: dict[str, np.ndarray],
@@ -33,21 +34,9 @@ def compare(
     on_device: bool = True,
 ) -> None:
     """Runs the nodes both ways; outputs must agree, and (unless told) nothing runs on the host."""
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-            for n, a in inputs.items()
-        ],
-        [helper.make_empty_tensor_value_info("y")],
-        [numpy_helper.from_array(w, n) for n, w in weights.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path = folder / "m.onnx"
-    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+    path = save_nodes(folder, nodes, inputs, weights)
     model, result = run_model(
-        path, inputs, device, folder / "cache", precision=precision, storage=storage, budget=budget
+        path, inputs, runtime, precision=precision, storage=storage, budget=budget
     )
     wanted = reference_outputs(path, inputs)["y"]
     got = result.outputs["y"]
@@ -83,12 +72,12 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 @pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
-def test_convolution(case: str, storage: Storage, device_id: str, tmp_path: Path) -> None:
+def test_convolution(case: str, storage: Storage, runtime: OpenCLRuntime, tmp_path: Path) -> None:
     x, w, attributes = CONVOLUTIONS[case]
     weights = {"w": random(*w), "b": random(w[0])}
     compare(
         tmp_path,
-        device_id,
+        runtime,
         [node("Conv", "x w b", **attributes)],
         {"x": random(*x)},
         weights,
@@ -96,14 +85,16 @@ def test_convolution(case: str, storage: Storage, device_id: str, tmp_path: Path
     )
 
 
-def test_convolution_to_one_row_of_a_piece_of_longer_rows(device_id: str, tmp_path: Path) -> None:
+def test_convolution_to_one_row_of_a_piece_of_longer_rows(
+    runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     nodes = [
         helper.make_node("Slice", ["x", "from", "to", "axis"], ["piece"], name="slice"),
         node("Conv", "piece w", pads=[0, 1, 0, 1]),
     ]
     ends = {"from": np.array([0]), "to": np.array([33]), "axis": np.array([3])}
     weights = {"w": random(8, 4, 3, 3), **ends}
-    compare(tmp_path, device_id, nodes, {"x": random(1, 4, 3, 40)}, weights)
+    compare(tmp_path, runtime, nodes, {"x": random(1, 4, 3, 40)}, weights)
 
 
 TRANSPOSED = {
@@ -122,10 +113,10 @@ TRANSPOSED = {
 
 
 @pytest.mark.parametrize("case", TRANSPOSED)
-def test_transposed_convolution(case: str, device_id: str, tmp_path: Path) -> None:
+def test_transposed_convolution(case: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
     x, w, attributes = TRANSPOSED[case]
     nodes = [node("ConvTranspose", "x w", **attributes)]
-    compare(tmp_path, device_id, nodes, {"x": random(*x)}, {"w": random(*w)})
+    compare(tmp_path, runtime, nodes, {"x": random(*x)}, {"w": random(*w)})
 
 
 @pytest.mark.parametrize("precision", Precision)
@@ -137,12 +128,12 @@ def test_product_with_a_weight(
     columns: int,
     precision: Precision,
     storage: Storage,
-    device_id: str,
+    runtime: OpenCLRuntime,
     tmp_path: Path,
 ) -> None:
     compare(
         tmp_path,
-        device_id,
+        runtime,
         [node("Gemm", "x w b", transB=1, alpha=0.5, beta=2.0)],
         {"x": random(rows, depth)},
         {"w": random(columns, depth), "b": random(columns)},
@@ -160,9 +151,11 @@ def test_product_with_a_weight(
         ((2, 3, 2, 5, 4), (2, 3, 1, 4, 6)),
     ],
 )
-def test_product_of_activations_broadcasts(left, right, device_id: str, tmp_path: Path) -> None:
+def test_product_of_activations_broadcasts(
+    left, right, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     inputs = {"a": random(*left), "b": random(*right)}
-    compare(tmp_path, device_id, [node("MatMul", "a b")], inputs, {})
+    compare(tmp_path, runtime, [node("MatMul", "a b")], inputs, {})
 
 
 @pytest.mark.parametrize(
@@ -177,63 +170,65 @@ def test_product_of_activations_broadcasts(left, right, device_id: str, tmp_path
         ("ijk,kl", (2, 3, 4), (4, 5)),
     ],
 )
-def test_einsum_of_two(equation, left, right, device_id: str, tmp_path: Path) -> None:
+def test_einsum_of_two(equation, left, right, runtime: OpenCLRuntime, tmp_path: Path) -> None:
     inputs = {"a": random(*left), "b": random(*right)}
-    compare(tmp_path, device_id, [node("Einsum", "a b", equation=equation)], inputs, {})
+    compare(tmp_path, runtime, [node("Einsum", "a b", equation=equation)], inputs, {})
 
 
-def test_a_weight_on_the_left(device_id: str, tmp_path: Path) -> None:
+def test_a_weight_on_the_left(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     inputs = {"x": random(2, 9, 5)}
-    compare(tmp_path, device_id, [node("MatMul", "w x")], inputs, {"w": random(40, 9)})
+    compare(tmp_path, runtime, [node("MatMul", "w x")], inputs, {"w": random(40, 9)})
 
 
 @pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
 def test_a_product_deeper_than_the_tallest_image_is_folded(
-    precision: Precision, storage: Storage, device_id: str, tmp_path: Path
+    precision: Precision, storage: Storage, runtime: OpenCLRuntime, tmp_path: Path
 ) -> None:
     depth = 40_003  # every known device stops at 32,768 rows; odd, so that parts are padded
     inputs, weights = {"x": random(2, depth) / 64}, {"w": random(depth, 8) / 64}
     nodes = [node("MatMul", "x w")]
-    compare(tmp_path, device_id, nodes, inputs, weights, precision=precision, storage=storage)
+    compare(tmp_path, runtime, nodes, inputs, weights, precision=precision, storage=storage)
 
 
-def test_a_product_wider_than_one_image_is_tiled(device_id: str, tmp_path: Path) -> None:
+def test_a_product_wider_than_one_image_is_tiled(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     weights = {"w": random(8, 70_000)}
-    compare(tmp_path, device_id, [node("MatMul", "x w")], {"x": random(3, 8)}, weights)
+    compare(tmp_path, runtime, [node("MatMul", "x w")], {"x": random(3, 8)}, weights)
 
 
 @pytest.mark.parametrize("axis", [-1, 0, 1, 2])
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
-def test_softmax_on_every_axis(op: str, axis: int, device_id: str, tmp_path: Path) -> None:
-    compare(tmp_path, device_id, [node(op, "x", axis=axis)], {"x": random(3, 5, 17)}, {})
+def test_softmax_on_every_axis(op: str, axis: int, runtime: OpenCLRuntime, tmp_path: Path) -> None:
+    compare(tmp_path, runtime, [node(op, "x", axis=axis)], {"x": random(3, 5, 17)}, {})
 
 
-def test_softmax_of_a_masked_row_ignores_what_is_masked(device_id: str, tmp_path: Path) -> None:
+def test_softmax_of_a_masked_row_ignores_what_is_masked(
+    runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     x = random(4, 9)
     x[:, 5:] = -np.inf
-    compare(tmp_path, device_id, [node("Softmax", "x")], {"x": x}, {})
+    compare(tmp_path, runtime, [node("Softmax", "x")], {"x": x}, {})
 
 
 @pytest.mark.parametrize("axis", [-1, 1])
-def test_layer_norm(axis: int, device_id: str, tmp_path: Path) -> None:
+def test_layer_norm(axis: int, runtime: OpenCLRuntime, tmp_path: Path) -> None:
     weights = {"s": random(6, 7), "b": random(6, 7)}
     if axis == -1:
         weights = {name: array[0] for name, array in weights.items()}
     nodes = [node("LayerNormalization", "x s b", axis=axis)]
-    compare(tmp_path, device_id, nodes, {"x": random(5, 6, 7) + 40}, weights)
+    compare(tmp_path, runtime, nodes, {"x": random(5, 6, 7) + 40}, weights)
 
 
-def test_instance_norm(device_id: str, tmp_path: Path) -> None:
+def test_instance_norm(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     nodes = [node("InstanceNormalization", "x s b")]
-    compare(tmp_path, device_id, nodes, {"x": random(2, 3, 5, 7)}, {"s": random(3), "b": random(3)})
+    compare(tmp_path, runtime, nodes, {"x": random(2, 3, 5, 7)}, {"s": random(3), "b": random(3)})
 
 
 @pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceL2", "ReduceProd"])
 @pytest.mark.parametrize("axes", [[-1], [0, 2], [1]])
-def test_reductions(op: str, axes: list[int], device_id: str, tmp_path: Path) -> None:
+def test_reductions(op: str, axes: list[int], runtime: OpenCLRuntime, tmp_path: Path) -> None:
     weights = {"axes": np.array(axes)}
-    compare(tmp_path, device_id, [node(op, "x axes", keepdims=0)], {"x": random(3, 4, 5)}, weights)
+    compare(tmp_path, runtime, [node(op, "x axes", keepdims=0)], {"x": random(3, 4, 5)}, weights)
 
 
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
@@ -245,54 +240,56 @@ def test_reductions(op: str, axes: list[int], device_id: str, tmp_path: Path) ->
         {"kernel_shape": [2, 2], "auto_pad": "SAME_LOWER"},
     ],
 )
-def test_pooling(op: str, attributes, device_id: str, tmp_path: Path) -> None:
-    compare(tmp_path, device_id, [node(op, "x", **attributes)], {"x": random(2, 3, 9, 11)}, {})
+def test_pooling(op: str, attributes, runtime: OpenCLRuntime, tmp_path: Path) -> None:
+    compare(tmp_path, runtime, [node(op, "x", **attributes)], {"x": random(2, 3, 9, 11)}, {})
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("coordinates", ["half_pixel", "asymmetric", "align_corners"])
-def test_resize(mode: str, coordinates: str, device_id: str, tmp_path: Path) -> None:
+def test_resize(mode: str, coordinates: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
     nodes = [node("Resize", "x  s", mode=mode, coordinate_transformation_mode=coordinates)]
     nodes[0].input[:] = ["x", "", "s"]
     weights = {"s": np.array([1, 1, 2, 3], np.float32)}
-    compare(tmp_path, device_id, nodes, {"x": random(1, 3, 5, 4)}, weights)
+    compare(tmp_path, runtime, nodes, {"x": random(1, 3, 5, 4)}, weights)
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
-def test_pad(mode: str, device_id: str, tmp_path: Path) -> None:
+def test_pad(mode: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
     weights = {"p": np.array([0, 0, 1, 2, 0, 1, 3, 1]), "v": np.array(1.5, np.float32)}
     compare(
-        tmp_path, device_id, [node("Pad", "x p v", mode=mode)], {"x": random(1, 2, 5, 6)}, weights
+        tmp_path, runtime, [node("Pad", "x p v", mode=mode)], {"x": random(1, 2, 5, 6)}, weights
     )
 
 
-def test_gather_by_computed_indices(device_id: str, tmp_path: Path) -> None:
+def test_gather_by_computed_indices(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Add", ["i", "one"], ["j"], name="add"),
         node("Gather", "x j", axis=1),
     ]
     inputs = {"x": random(3, 8, 5), "i": np.array([[0, 3], [-2, 6]])}
-    compare(tmp_path, device_id, nodes, inputs, {"one": np.array(1)})
+    compare(tmp_path, runtime, nodes, inputs, {"one": np.array(1)})
 
 
-def test_more_operands_than_a_kernel_takes(device_id: str, tmp_path: Path) -> None:
+def test_more_operands_than_a_kernel_takes(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     inputs = {f"x{at}": random(3, 5) for at in range(20)}
     for op in ("Max", "Mean"):
-        compare(tmp_path, device_id, [node(op, " ".join(inputs))], inputs, {})
+        compare(tmp_path, runtime, [node(op, " ".join(inputs))], inputs, {})
 
 
 @pytest.mark.parametrize(("fmod", "kind"), [(0, "int64"), (1, "int32"), (1, "float32")])
-def test_remainders_keep_their_sign(fmod: int, kind: str, device_id: str, tmp_path: Path) -> None:
+def test_remainders_keep_their_sign(
+    fmod: int, kind: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     inputs = {
         "a": (random(4, 7) * 20).astype(kind),
         "b": np.array(7, kind) * [[-1], [1], [1], [-1]],
     }
     inputs["b"] = inputs["b"].astype(kind)
-    compare(tmp_path, device_id, [node("Mod", "a b", fmod=fmod)], inputs, {})
+    compare(tmp_path, runtime, [node("Mod", "a b", fmod=fmod)], inputs, {})
 
 
 @pytest.mark.parametrize("op", ["ScatterElements", "ScatterND", "GatherND"])
-def test_constant_indices_become_a_table(op: str, device_id: str, tmp_path: Path) -> None:
+def test_constant_indices_become_a_table(op: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
     index = {
         "ScatterElements": [[3, 1, 0], [2, -1, 3]],
         "ScatterND": [[3, 1], [0, -2], [3, 1]],  # the last of two wins
@@ -302,50 +299,52 @@ def test_constant_indices_become_a_table(op: str, device_id: str, tmp_path: Path
     if op.startswith("Scatter"):
         inputs["u"] = random(2, 3) if op == "ScatterElements" else random(3)
     names = "x i u" if "u" in inputs else "x i"
-    compare(tmp_path, device_id, [node(op, names)], inputs, {"i": np.array(index)})
+    compare(tmp_path, runtime, [node(op, names)], inputs, {"i": np.array(index)})
 
 
-def test_a_scatter_that_adds_runs_on_the_host(device_id: str, tmp_path: Path) -> None:
+def test_a_scatter_that_adds_runs_on_the_host(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     weights = {"i": np.array([[1], [1]])}
     inputs = {"x": random(4, 5), "u": random(2, 5)}
     nodes = [node("ScatterND", "x i u", reduction="add")]
-    compare(tmp_path, device_id, nodes, inputs, weights, on_device=False)
+    compare(tmp_path, runtime, nodes, inputs, weights, on_device=False)
 
 
-def test_local_response_and_triangles(device_id: str, tmp_path: Path) -> None:
+def test_local_response_and_triangles(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("LRN", ["x"], ["l"], name="l", size=5, alpha=0.3, bias=2.0),
         node("Trilu", "l k", upper=0),
     ]
-    compare(tmp_path, device_id, nodes, {"x": random(2, 7, 3, 5)}, {"k": np.array(1)})
+    compare(tmp_path, runtime, nodes, {"x": random(2, 7, 3, 5)}, {"k": np.array(1)})
 
 
-def test_where_with_a_mask_and_a_cast(device_id: str, tmp_path: Path) -> None:
+def test_where_with_a_mask_and_a_cast(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Greater", ["x", "z"], ["m"], name="g"),
         helper.make_node("Cast", ["m"], ["f"], name="c", to=TensorProto.FLOAT),
         helper.make_node("Where", ["m", "x", "f"], ["w"], name="w"),
         node("Mul", "w x"),
     ]
-    compare(tmp_path, device_id, nodes, {"x": random(3, 5), "z": random(5)}, {})
+    compare(tmp_path, runtime, nodes, {"x": random(3, 5), "z": random(5)}, {})
 
 
-def test_a_copy_written_backwards_and_in_steps(device_id: str, tmp_path: Path) -> None:
+def test_a_copy_written_backwards_and_in_steps(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     weights = {"s": np.array([6, 0]), "e": np.array([-10, 5]), "a": np.array([0, 1])}
     weights["t"] = np.array([-2, 2])
-    compare(tmp_path, device_id, [node("Slice", "x s e a t")], {"x": random(7, 6, 3)}, weights)
+    compare(tmp_path, runtime, [node("Slice", "x s e a t")], {"x": random(7, 6, 3)}, weights)
 
 
-def test_an_operator_of_the_host_between_two_kernels(device_id: str, tmp_path: Path) -> None:
+def test_an_operator_of_the_host_between_two_kernels(
+    runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], name="r"),
         helper.make_node("LpNormalization", ["r"], ["c"], name="c"),
         node("Exp", "c"),
     ]
-    compare(tmp_path, device_id, nodes, {"x": random(4, 5)}, {}, on_device=False)
+    compare(tmp_path, runtime, nodes, {"x": random(4, 5)}, {}, on_device=False)
 
 
-def test_a_weight_of_a_host_node_stays_on_the_host(device_id: str, tmp_path: Path) -> None:
+def test_a_weight_of_a_host_node_stays_on_the_host(runtime: OpenCLRuntime, tmp_path: Path) -> None:
     """A large table of a node without kernel is read from disk, not held on the device."""
     nodes = [
         helper.make_node("TopK", ["x", "k"], ["v", "i"], name="t"),
@@ -353,4 +352,4 @@ def test_a_weight_of_a_host_node_stays_on_the_host(device_id: str, tmp_path: Pat
     ]
     weights = {"table": random(3, 4000), "k": np.array([5])}
     inputs = {"x": random(3, 9)}
-    compare(tmp_path, device_id, nodes, inputs, weights, on_device=False)
+    compare(tmp_path, runtime, nodes, inputs, weights, on_device=False)

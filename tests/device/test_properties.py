@@ -14,15 +14,11 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from flashmem_lab.graph import open_graph
 from flashmem_lab.graph.evaluate import reference_outputs
-from flashmem_lab.lower import lower
-from flashmem_lab.plan import check_plan, make_plan
-from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.opencl import OpenCLRuntime
-from flashmem_lab.units import Budget
+from tests.pipeline import run_model, save_nodes
 
 examples = settings(
     max_examples=30,
@@ -47,27 +43,12 @@ def agree(
     weights: dict[str, np.ndarray] | None = None,
 ) -> None:
     """Runs the nodes both ways; `y` must agree, and nothing may run on the host."""
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-            for n, a in inputs.items()
-        ],
-        [helper.make_empty_tensor_value_info("y")],
-        [numpy_helper.from_array(w, n) for n, w in (weights or {}).items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "m.onnx")
-        onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+        path = save_nodes(Path(folder), nodes, inputs, weights or {})
         wanted = reference_outputs(path, inputs)["y"]
-        model = lower(open_graph(path), runtime.spec)
-        assert [layer.name for layer in model.layers if layer.kind == "host"] == []
-        plan = make_plan(model, runtime.spec, budget=Budget.parse("0%"))
-        check_plan(plan, model, runtime.spec)
-        packed = pack_weights(model, Path(folder, "cache"))
-        found = runtime.run(build_program(plan, model, packed), packed.path, inputs).outputs["y"]
+        model, result = run_model(path, inputs, runtime)
+    found = result.outputs["y"]
+    assert [layer.name for layer in model.layers if layer.kind == "host"] == []
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
     scale = max(1e-2, float(np.abs(wanted.astype(np.float64)).max(initial=0)))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5 * scale)

@@ -19,13 +19,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from flashmem_lab.device.spec import DeviceSpec
-from flashmem_lab.graph import open_graph
 from flashmem_lab.graph.evaluate import reference_outputs
-from flashmem_lab.lower import lower
-from flashmem_lab.plan import check_plan, make_plan
-from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.opencl import OpenCLRuntime
-from flashmem_lab.units import Budget
+from tests.pipeline import run_model
 
 SEEDS = range(60)
 MOST = 3000  # elements of a value
@@ -354,11 +350,7 @@ def test_a_random_graph(seed: int, runtime: OpenCLRuntime, tmp_path: Path) -> No
     wanted = reference_outputs(path, builder.inputs)
     kind = ("", "grouped, tiled")[seed % 4 == 0]
     device = _devices(runtime.spec)[kind]
-    model = lower(open_graph(path), device)
-    plan = make_plan(model, device, budget=Budget.parse("0%"))
-    check_plan(plan, model, device)
-    packed = pack_weights(model, tmp_path / "cache")
-    found = runtime.run(build_program(plan, model, packed), packed.path, builder.inputs).outputs
+    found = run_model(path, builder.inputs, runtime, device=device)[1].outputs
     for name, array in wanted.items():
         scale = max(1e-2, float(np.abs(array).max()))
         np.testing.assert_allclose(
