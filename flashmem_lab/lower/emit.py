@@ -29,7 +29,7 @@ from flashmem_lab.lower.textures import Panels, Texture, panels, texture
 from flashmem_lab.lower.tiles import by_panels
 from flashmem_lab.units import format_bytes
 
-_HALF = {Precision.FP32: "float32", Precision.FP16: "float16"}
+_DTYPE = {Precision.FP32: "float32", Precision.FP16: "float16"}
 
 
 class Emitter:
@@ -168,7 +168,7 @@ class Emitter:
         else:
             shape = texture(op, self._limits, self._storage)
         half = self._precision is Precision.FP16
-        dtype = _HALF[self._precision]
+        dtype = _DTYPE[self._precision]
         width = shape.width if self._storage is Storage.IMAGE2D else shape.width * 4
         assert op.weight is not None
         name = op.weight.origin + (f" [{op.tile}]" if op.tile else "")
@@ -181,7 +181,7 @@ class Emitter:
 
     def _table(self, expr: WeightExpr) -> str:
         rows, width = expr.shape
-        dtype = _HALF[self._precision]
+        dtype = _DTYPE[self._precision]
         name = f"{expr.origin} [rows]"
         return self._pack(name, expr.cast(dtype), Storage.HOST, dtype, width, rows)
 
