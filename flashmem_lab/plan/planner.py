@@ -29,7 +29,7 @@ from flashmem_lab.plan.plan import (
 )
 from flashmem_lab.plan.problem import Floats, Mask, Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
-from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, cost, quick_bound, unhidden
+from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, memory_cost, quick_bound, unhidden
 from flashmem_lab.plan.search import Effort, search
 from flashmem_lab.units import Budget
 
@@ -138,7 +138,10 @@ def plan_problem(
     )
     warm = run_clock(problem, schedule.pinned, schedule.load_at, cold=False)
     prediction = _predict(problem, schedule, cold, warm)
-    objective = cost(problem, schedule, optimize, price)
+    if optimize is Objective.MEMORY:
+        objective = memory_cost(problem, schedule, price)
+    else:
+        objective = (cold if optimize is Objective.COLD else warm).total_ns
     unit = 1.0 if optimize is Objective.MEMORY else 1e6  # bytes, or ns told in ms
     score = Score(objective / unit, bound / unit)
     solve_ms = (perf_counter() - began) * 1e3

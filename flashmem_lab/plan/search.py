@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from flashmem_lab.plan import baselines, greedy
+from flashmem_lab.plan.clock import ns_at_least
 from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.greedy import Schedule
 from flashmem_lab.plan.lcopg import Chooser
@@ -191,30 +192,13 @@ class _State:
             return np.inf
         if self.optimize is Objective.MEMORY:
             return memory_cost(self.problem, schedule, self.price)
-        return _warm_time(self.problem, schedule)
+        return ns_at_least(self.problem, schedule.pinned, schedule.load_at, cold=False)
 
     def try_pins(self, pinned: Mask) -> None:
         """Offers the best schedule for this W, if there is one."""
         schedule = self.schedule_of(pinned)
         if schedule is not None:
             self.offer(schedule, searched=True)
-
-
-def _warm_time(problem: Problem, schedule: Schedule) -> float:
-    """`run_clock` of a warm run by whole weights: ring slots never wait, uploads hide in reads."""
-    elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
-    moving = np.flatnonzero(~schedule.pinned)
-    first, load_at = problem.first[moving], schedule.load_at[moving]
-    waited = np.searchsorted(first, load_at - 1, side="right").tolist()
-    since = np.where(load_at > 0, elapsed[load_at], -np.inf).tolist()
-    reads = (problem.size[moving] / problem.disk * 1e9).tolist()
-    slack = (problem.tail[moving] / problem.upload * 1e9 - elapsed[first]).tolist()
-    delays, disk, delay = [0.0], 0.0, 0.0
-    for at, read in enumerate(reads):
-        disk = max(disk, delays[waited[at]] + since[at]) + read
-        delay = max(delay, disk + slack[at])
-        delays.append(delay)
-    return float(delay + elapsed[-1])
 
 
 # --- solver and search ---------------------------------------------------------------------
