@@ -27,23 +27,22 @@ _STROKES = (
 def sample_inputs(program: Program, seed: int = 0) -> dict[str, np.ndarray]:
     """Arrays that a program can run on, the same for the same seed.
 
-    An input that picks rows of a table gets rows of it; other integers (masks, positions) and
-    booleans are ones, which any model can take. Pictures are pages of signs (`page`), other
-    floats are drawn from a normal distribution.
+    An input that picks rows of tables gets rows that all of them have; other integers (masks,
+    positions) and booleans are ones, which any model can take. Pictures are pages of signs
+    (`page`), other floats are drawn from a normal distribution.
     """
-    rows = {
-        command.work.index: program.spans[command.work.table]
-        for command in program.compute
-        if isinstance(command, HostStep) and isinstance(command.work, RowFetch)
-    }
+    rows: dict[str, int] = {}
+    for command in program.compute:
+        if isinstance(command, HostStep) and isinstance(command.work, RowFetch):
+            table = program.spans[command.work.table]
+            count = table.bytes // table.row_bytes
+            rows[command.work.index] = min(count, rows.get(command.work.index, count))
     generator = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
     for port in program.inputs:
         dtype = dtype_of(port.dtype)
         if port.name in rows:
-            table = rows[port.name]
-            drawn = generator.integers(0, table.bytes // table.row_bytes, port.shape)
-            arrays[port.name] = drawn.astype(dtype)
+            arrays[port.name] = generator.integers(0, rows[port.name], port.shape).astype(dtype)
         elif dtype.kind in "iub":
             arrays[port.name] = np.ones(port.shape, dtype)
         elif _is_picture(port.shape):

@@ -19,6 +19,9 @@ READ_LIMIT = 64 << 10
 """Bytes of a weight that folding may read: per-channel vectors, never matrices."""
 TABLE_LIMIT = 1 << 20
 """Bytes that folding may read of a table (masks, relative positions; TABLE_DTYPES)."""
+NORM_LIMIT = 64 << 20
+"""Bytes that folding may read of a weight for its norms (a convolution over 128 samples of speech,
+19 MB): a weight that torch's `weight_norm` divides by them is then one that packing can scale."""
 
 _RANDOM = {
     "Bernoulli",
@@ -31,6 +34,7 @@ _RANDOM = {
 # The reference implementation runs these in Python loops: seconds for what takes a run no time.
 _SLOW = {"AveragePool", "Conv", "ConvTranspose", "GRU", "GridSample", "LSTM", "MaxPool", "RNN"}
 _SLOW |= {"DeformConv", "LpPool", "Resize", "RoiAlign"}
+_NORMS = {"ReduceL2", "ReduceSumSquare"}
 # Their shape follows from values, but never exceeds what their inputs hold.
 _BOUNDED = {"Compress", "NonZero", "Unique"}
 
@@ -107,6 +111,8 @@ class Known:
         limits = [_read_limit(ref) for ref in refs]
         if all(ref.length <= limit for ref, limit in zip(refs, limits, strict=True)):
             return True
+        if node.op_type in _NORMS and size <= READ_LIMIT:
+            return all(ref.length <= NORM_LIMIT for ref in refs)
         window = node.op_type in ("Slice", "Gather") and node.input[0] in self._weights
         return window and len(refs) == 1 and size <= limits[0]  # reads what it cuts out
 

@@ -112,12 +112,18 @@ def reference_outputs(
     try:
         session = _session(str(path), threads, exact=True)
     except Exception as error:  # onnxruntime's classes share no public base
-        raise ModelError(f"onnxruntime cannot load {path}: {_line(error)}") from error
+        raise ModelError(
+            f"onnxruntime cannot load {path}: {_line(error)}",
+            hint="what it cannot run cannot be checked against it: leave --check out",
+        ) from error
     names = [output.name for output in session.get_outputs()]
     try:
         results = session.run(names, dict(inputs))
     except Exception as error:
-        raise InputError(f"onnxruntime cannot run {path}: {_line(error)}") from error
+        raise InputError(
+            f"onnxruntime cannot run {path}: {_line(error)}",
+            hint="give inputs that fit the model with --input; those not given are drawn",
+        ) from error
     return dict(zip(names, results, strict=True))
 
 

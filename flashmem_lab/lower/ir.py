@@ -171,7 +171,7 @@ class WeightExpr:
         source: bytes in the model's files; or `constant`, the name of a folded constant.
         steps: transforms so far.
         shape: after the steps.
-        dtype: of the source.
+        dtype: after the steps.
         origin: initializer's name.
     """
 
@@ -220,7 +220,7 @@ class WeightExpr:
 
     def cast(self, dtype: str) -> WeightExpr:
         """As another element type."""
-        return self._then(Step("cast", (dtype,)), self.shape)
+        return replace(self._then(Step("cast", (dtype,)), self.shape), dtype=dtype)
 
 
 Value = Ref | WeightExpr | np.ndarray

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from flashmem_lab.cli import main
@@ -161,3 +162,39 @@ def test_a_profile_is_measured_kept_and_used(
     elsewhere, _ = run(capsys, *plan[:3], "device.json", *plan[4:])
     assert elsewhere["device"] == "sim:device"
     assert elsewhere["predicted"]["warm_ms"] == pytest.approx(after["predicted"]["warm_ms"])
+
+
+def saved(path: Path, text: str, weights: dict[str, np.ndarray]) -> Path:
+    """A model in ONNX's text form, with its weights."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in weights.items()
+    )
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("float16", 1e-2), ("float", 1e-4)])
+def test_no_more_is_asked_of_a_model_than_its_own_precision(
+    kind: str, tolerance: float, device_id: str, tmp_path: Path, capsys: Capture
+) -> None:
+    text = f"g ({kind}[4, 64] x) => ({kind}[4, 64] y) {{ y = MatMul (x, w) }}"
+    weight = np.eye(64, dtype={"float16": "f2", "float": "f4"}[kind])
+    model = saved(tmp_path / "m.onnx", text, {"w": weight})
+    ran, _ = run(capsys, "run", str(model), "--device", device_id, "--budget", "50%", "--check")
+    assert ran["check"]["ok"]
+    assert ran["check"]["tolerance"] == tolerance
+
+
+def test_rows_are_drawn_that_all_tables_have(
+    device_id: str, tmp_path: Path, capsys: Capture
+) -> None:
+    text = (
+        "g (int64[1, 50] ids) => (float[1, 50, 64] y) "
+        "{ a = Gather (small, ids) b = Gather (large, ids) y = Add (a, b) }"
+    )
+    rows = {"large": 900, "small": 30}
+    tables = {name: np.ones((count, 64), np.float32) for name, count in rows.items()}
+    model = saved(tmp_path / "tables.onnx", text, tables)
+    ran, _ = run(capsys, "run", str(model), "--device", device_id, "--budget", "min", "--check")
+    assert ran["check"]["ok"]

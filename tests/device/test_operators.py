@@ -353,3 +353,77 @@ def test_a_weight_of_a_host_node_stays_on_the_host(runtime: OpenCLRuntime, tmp_p
     weights = {"table": random(3, 4000), "k": np.array([5])}
     inputs = {"x": random(3, 9)}
     compare(tmp_path, runtime, nodes, inputs, weights, on_device=False)
+
+
+STORED = {
+    "a vector for the outputs": ("Mul", (96, 1, 1, 1)),
+    "a divisor for the inputs": ("Div", (1, 40, 1, 1)),
+    "one number": ("Mul", (1,)),
+}
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_a_weight_scaled_along_an_axis_stays_a_weight(
+    case: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
+    op, shape = STORED[case]
+    weights = {"w": random(96, 40, 3, 3), "s": np.abs(random(*shape)) + np.float32(0.5)}
+    scaled = helper.make_node(op, ["w", "s"], ["v"], name="scaled")
+    compare(tmp_path, runtime, [scaled, node("Conv", "x v")], {"x": random(1, 40, 6, 5)}, weights)
+
+
+def test_a_normalised_weight_stays_a_weight(runtime: OpenCLRuntime, tmp_path: Path) -> None:
+    """As torch's dynamo exporter writes `weight_norm`."""
+    nodes = [
+        helper.make_node("ReduceL2", ["v", "axes"], ["n"], name="norm"),
+        helper.make_node("Div", ["v", "n"], ["u"], name="unit"),
+        helper.make_node("Mul", ["g", "u"], ["w"], name="weight"),
+        node("Conv", "x w"),
+    ]
+    weights = {"v": random(64, 64, 9), "g": random(64, 1, 1), "axes": np.array([1, 2])}
+    compare(tmp_path, runtime, nodes, {"x": random(1, 64, 31)}, weights)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8])
+def test_a_weight_stored_in_another_type_stays_a_weight(
+    kind: type[np.generic], runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
+    cast = helper.make_node("Cast", ["w"], ["v"], name="cast", to=TensorProto.FLOAT)
+    weights = {"w": (random(384, 40, 3, 3) * 9).astype(kind)}
+    inputs = {"x": random(1, 40, 6, 5)}
+    compare(tmp_path, runtime, [cast, node("Conv", "x v")], inputs, weights)
+
+
+@pytest.mark.parametrize("zero", [None, 0, 3])
+def test_quantised_weights_and_activations(zero, runtime: OpenCLRuntime, tmp_path: Path) -> None:
+    """A zero that is not 0 leaves the weight to be made at run time, which MatMul can take."""
+    weights = {
+        "w": RNG.integers(-127, 127, (36, 50)).astype(np.int8),
+        "ws": np.abs(random(50)) / 100,
+        "xs": np.array(0.02, np.float32),
+        "xz": np.array(-5, np.int8),
+    }
+    read = ["w", "ws"]
+    if zero is not None:
+        weights["wz"] = np.full(50, zero, np.int8)
+        read.append("wz")
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["f"], name="f"),
+        helper.make_node("DequantizeLinear", read, ["v"], name="v", axis=1),
+        node("MatMul", "f v"),
+    ]
+    compare(tmp_path, runtime, nodes, {"x": 3 * random(7, 36)}, weights)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_quantised_along_an_axis(
+    kind: type[np.integer], runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
+    ends = np.iinfo(kind)
+    weights = {
+        "s": np.abs(random(5)) / ends.max + np.float32(1e-6),
+        "z": np.linspace(ends.min, ends.max, 5).astype(kind),
+    }
+    nodes = [node("QuantizeLinear", "x s z", axis=-3)]
+    compare(tmp_path, runtime, nodes, {"x": random(2, 5, 4, 3)}, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from flashmem_lab.graph.model import Node
 from flashmem_lab.lower.body import CTYPES, Body, Statement, literal
 from flashmem_lab.lower.context import Context, handles, integer, number, text
 from flashmem_lab.lower.fuse import MAX_OPERANDS
-from flashmem_lab.lower.ir import Ref
+from flashmem_lab.lower.ir import Ref, WeightExpr
 
 FLOAT = "float32"
 
@@ -214,6 +215,9 @@ _WHOLE_REST = "{1} == 0 || {1} == -1 ? 0 : {0} % {1}"
 
 @handles(*_ARITHMETIC, *_BITWISE, narrow=True)
 def arithmetic(ctx: Context, node: Node) -> bool:
+    if node.op_type in ("Mul", "Div") and (scaled := _scaled_weight(ctx, node)):
+        ctx.values[node.outputs[0]] = scaled
+        return True
     w = Writer(ctx)
     a, b = (w.operand(n) for n in node.inputs)
     code = (_ARITHMETIC | _BITWISE)[node.op_type]
@@ -222,6 +226,28 @@ def arithmetic(ctx: Context, node: Node) -> bool:
             return False
         code = _WHOLE_DIV
     return _finish(ctx, node, w, w.emit(w.dtype(a), code, a, b))
+
+
+def _scaled_weight(ctx: Context, node: Node) -> WeightExpr | None:
+    """A large weight times, or over, known numbers along one axis: scaled when it is packed.
+
+    So a normalised weight (g * v / |v|), or one that is stored as integers and a scale, stays a
+    weight that a convolution can take.
+    """
+    if ctx.device_dtype(ctx.type_of(node.outputs[0])) != FLOAT:
+        return None
+    turned = node.inputs if node.op_type == "Div" else (*node.inputs, node.inputs[0])
+    for name, by in pairwise(turned):
+        weight, factors = ctx.value(name), ctx.numbers(by)
+        if not isinstance(weight, WeightExpr) or factors is None:
+            continue
+        axes = [axis for axis in range(-factors.ndim, 0) if factors.shape[axis] > 1]
+        if weight.shape and weight.shape == ctx.shape(node.outputs[0]) and len(axes) <= 1:
+            with np.errstate(divide="ignore"):  # 0 / 0 is not a number in ONNX either
+                vector = factors.reshape(-1) if node.op_type == "Mul" else 1 / factors.reshape(-1)
+            constant = ctx.new_constant(f"{by}.scale", vector).constant
+            return weight.cast(FLOAT).scale(axes[0] if axes else 0, constant)
+    return None
 
 
 @handles("Mod", narrow=True)
@@ -360,6 +386,9 @@ def cast(ctx: Context, node: Node) -> bool:
     same = old == new and target.dtype not in _WRAPS and source.dtype != "float64"
     if same and isinstance(value, Ref):
         ctx.values[node.outputs[0]] = value
+        return True
+    if new == FLOAT and isinstance(value, WeightExpr):  # done when it is packed
+        ctx.values[node.outputs[0]] = value.cast(FLOAT)
         return True
     w = Writer(ctx)
     x = w.operand(node.inputs[0])
