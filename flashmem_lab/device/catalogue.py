@@ -140,10 +140,12 @@ _VIDEOCORE_VII = _estimated(
 _CPU = Rates(
     disk=Quantity(1.2e9, f"{_POCL}: direct sequential reads, 1.0 to 1.9 GB/s"),
     upload=Quantity(9.8e9, f"{_POCL}: sequential reads from the page cache"),
-    memory=Quantity(41e9, f"{_POCL}: streaming kernel, 128 MiB read and written"),
+    memory=Quantity(10e9, f"{_POCL}: element-wise kernels, 7 to 14 GB/s by `profile`"),
     compute={
-        "reusable": Quantity(22e9, f"{_POCL}: ViT, GPT-Neo-Small and ResNet50, 20 to 24 GFLOP/s"),
-        "hierarchical": Quantity(1e9, f"{_POCL}: softmax 0.6, normalisation 2.3 GFLOP/s in ViT"),
+        "reusable": Quantity(
+            120e9, f"{_POCL}: by `profile`, products 110 to 240, convolutions 110 to 240 GFLOP/s"
+        ),
+        "hierarchical": Quantity(4e9, f"{_POCL}: by `profile`, softmax and normalisation"),
         "elemental": Quantity(5e9, f"{_POCL}: element-wise layers of PP-OCR"),
     },
     launch_ns=Quantity(6e3, f"{_POCL}: empty kernel, 2 to 14 us"),
