@@ -40,13 +40,21 @@ __kernel void normalise(
 {% else %}
   const float mean = 0.0f;
 {% endif %}
-  float squares = 0.0f;
+  float squares = 0.0f, rest = 0.0f;
   for (int i = FIRST; i < count; i += {{ group }}) {
     const float d = X_AT(r0, r1, r2, i) - mean;
     squares += d * d;
+    rest += d;
   }
-  const float scale = 1.0f / sqrt(join_sum(squares, scratch) / count + {{ epsilon }});
+{% if centred %}
+  // A sum of thousands rounds: what the mean missed is left in the differences, and counts there.
+  const float missed = join_sum(rest, scratch) / count;
+{% else %}
+  const float missed = 0.0f;
+{% endif %}
+  const float scale =
+      1.0f / sqrt(join_sum(squares, scratch) / count - missed * missed + {{ epsilon }});
   for (int i = FIRST; i < count; i += {{ group }})
-    STORE(r0, r1, r2, i, (X_AT(r0, r1, r2, i) - mean) * scale);
+    STORE(r0, r1, r2, i, (X_AT(r0, r1, r2, i) - mean - missed) * scale);
 {% endif %}
 }
