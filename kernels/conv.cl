@@ -1,6 +1,7 @@
 {% from "store.h" import store_four %}
 {% include "common.h" %}
-// Direct convolution {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW.
+// Direct convolution {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW: for GPUs,
+// and for CPUs where the window is too large for panel_conv.cl.
 // W: RGBA texture, x = group * ceil(oc/4) + oc/4, y = (ic * KH + ky) * KW + kx.
 // Each work-item computes {{ columns }} neighbouring pixels of 4 output channels.
 // global (ceil(OW/{{ columns }}) rounded up, OH, N * quarters), local (L,1,1).

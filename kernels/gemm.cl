@@ -1,6 +1,6 @@
 {% from "store.h" import store_four %}
 {% include "common.h" %}
-// out[b0,b1,m,n] = sum_k a[b0,b1,m,k] W[k,n].
+// out[b0,b1,m,n] = sum_k a[b0,b1,m,k] W[k,n], for GPUs; CPUs have panel_product.cl.
 // W: RGBA texture, x = n/4, y = k; one texel = 4 consecutive n of step k.
 // Each work-item computes {{ rows }} rows (m) x 4 columns (n).
 // global (ceil(N/4) rounded up, ceil(M/{{ rows }}), B0*B1), local (L,1,1).

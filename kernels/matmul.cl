@@ -1,6 +1,7 @@
 {% from "store.h" import store_four %}
 {% include "common.h" %}
 // out[b0,b1,m,n] = sum_k a[b0,b1,m,k] b[b0,b1,k,n], both operands strided buffers.
+// For GPUs; CPUs have panel_product.cl.
 // Each work-item computes {{ rows }} rows (m) x 4 columns (n).
 // global (ceil(N/4) rounded up, ceil(M/{{ rows }}), B0*B1), local (L,1,1).
 // Rows past M and columns past N repeat the last one and are not stored.

@@ -54,7 +54,8 @@ __kernel void panel_conv(
           // Rows of input and output are equally long: neighbours stay neighbours.
           const int shift = start + p + (ky * {{ dh }} - {{ ph }}) * in_width + kx * {{ dw }} - {{ pw }};
           const int from = X_INDEX(n, base, 0, 0) + shift;
-          if (from >= 0 && from + PLANE(inputs - 1) + {{ 16 * lanes }} <= x_size) {
+          const int last = from + PLANE(inputs - 1);  // below `from` where channels run backwards
+          if (min(from, last) >= 0 && max(from, last) + {{ 16 * lanes }} <= x_size) {
             for (int c = 0; c < inputs; c++) {
 {% for v in range(lanes) %}
               panel[(c * {{ taps }} + tap) * {{ lanes }} + {{ v }}] =

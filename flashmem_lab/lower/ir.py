@@ -269,6 +269,12 @@ class Op:
         """True if it only moves elements, one operand's to where the output wants them."""
         return self.kind == "map" and self.is_plain
 
+    def integer(self, name: str) -> int:
+        """One of `attrs` that is an integer."""
+        value = self.attrs[name]
+        assert isinstance(value, int), f"{self.kind}.{name} is an integer"
+        return value
+
     def writes(self) -> list[Ref]:
         """Every view that it writes."""
         return [self.out, *self.more]

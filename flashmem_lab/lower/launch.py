@@ -66,13 +66,13 @@ class Launcher:
 
     def product(self, op: Op, s: Signature) -> Geometry:
         """Rows of `a` times a texture, or times an activation `b`."""
-        if self.cpu:
-            return panel_product(op, s)
         for name, ref in op.operands.items():
             s.view(name, ref)
         s.store(op)
         b0, b1, m, n = op.out.shape
         s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
+        if self.cpu:
+            return panel_product(op, s)
         tile = power_of_two(m, 8)
         columns = up(n, 4) // 4
         local = self._local(columns, 32)
@@ -100,7 +100,7 @@ class Launcher:
             "block": 64 if self.cpu else 16,
             "head": query.shape[3],
             "depth": value.shape[3],
-            "guarded": _int(op, "guarded"),
+            "guarded": op.integer("guarded"),
         }
         rows = up(m, lanes) // lanes
         local = 1 if self.cpu else self._local(rows, 64)
@@ -111,21 +111,13 @@ class Launcher:
         if by_panels(op, self.cpu):
             return panel_conv(op, s)
         op = _flattened(op)
-        x, channels = op.operands["x"], op.out.shape[1]
-        groups = _int(op, "groups")
-        s.view("x", x)
-        s.store(op)
+        quarters = _convolution(op, s)
         n, _, height, width = op.out.shape
-        quarter = up(channels // groups, 4) // 4
-        s.integers(
-            in_height=x.shape[2], in_width=x.shape[3], out_width=width,
-            group_in=x.shape[1] // groups, group_out=channels // groups, quarters=groups * quarter,
-        )  # fmt: skip
         tile = power_of_two(width, 4)
-        params = {**window(op), "columns": tile, "grouped": int(groups > 1)}
+        params = {**window(op), "columns": tile, "grouped": int(op.integer("groups") > 1)}
         across = up(width, tile) // tile
         local = self._local(across, 16)
-        size = (up(across, local), height, n * groups * quarter)
+        size = (up(across, local), height, n * quarters)
         return Geometry("conv.cl", params, size, (local, 1, 1))
 
     def depthwise(self, op: Op, s: Signature) -> Geometry:
@@ -148,18 +140,10 @@ class Launcher:
 
     def deconv(self, op: Op, s: Signature) -> Geometry:
         """Transposed convolution: one pixel of four output channels a work-item."""
-        x, channels = op.operands["x"], op.out.shape[1]
-        groups = _int(op, "groups")
-        s.view("x", x)
-        s.store(op)
+        quarters = _convolution(op, s)
         n, _, height, width = op.out.shape
-        quarter = up(channels // groups, 4) // 4
-        s.integers(
-            in_height=x.shape[2], in_width=x.shape[3], out_width=width,
-            group_in=x.shape[1] // groups, group_out=channels // groups, quarters=groups * quarter,
-        )  # fmt: skip
         local = self._local(width, 4 if self.cpu else 32)
-        size = (up(width, local), height, n * groups * quarter)
+        size = (up(width, local), height, n * quarters)
         return Geometry("deconv.cl", window(op), size, (local, 1, 1))
 
     def by_row(self, op: Op, s: Signature) -> Geometry:
@@ -191,7 +175,7 @@ class Launcher:
         s.view("index", op.operands["index"])
         s.store(op)
         _, outer, rows, inner = op.out.shape
-        s.integers(extent=_int(op, "extent"), inner=inner)
+        s.integers(extent=op.integer("extent"), inner=inner)
         local = self._local(inner, 64)
         return Geometry("gather.cl", {}, (up(inner, local), rows, outer), (local, 1, 1))
 
@@ -209,10 +193,22 @@ class Launcher:
         return Geometry(f"{op.kind}.cl", params, (up(width, local), height, n * c), (local, 1, 1))
 
 
-def _int(op: Op, name: str) -> int:
-    value = op.attrs[name]
-    assert isinstance(value, int), f"{op.kind}.{name} is an integer"
-    return value
+def _convolution(op: Op, s: Signature) -> int:
+    """Arguments of a kernel whose work-items have four output channels of a group each.
+
+    Returns:
+        How many such quarters there are in all groups.
+    """
+    x, groups = op.operands["x"], op.integer("groups")
+    s.view("x", x)
+    s.store(op)
+    _, channels, _, width = op.out.shape
+    quarters = groups * (up(channels // groups, 4) // 4)
+    s.integers(
+        in_height=x.shape[2], in_width=x.shape[3], out_width=width,
+        group_in=x.shape[1] // groups, group_out=channels // groups, quarters=quarters,
+    )  # fmt: skip
+    return quarters
 
 
 def _c(value: object) -> object:

@@ -52,8 +52,12 @@ def split_large(
 
 
 def _texture_bytes(op: Op, precision: Precision) -> int:
-    assert op.weight is not None
-    return prod(op.weight.shape) // 4 * texel_bytes(precision)
+    return prod(in_texels(op).shape) // 4 * texel_bytes(precision)
+
+
+def _groups(op: Op) -> int:
+    """Groups that are kept apart in the weight's layout; a depthwise one's are its channels."""
+    return op.integer("groups") if op.kind in ("conv", "deconv") else 1
 
 
 def _columns(op: Op, size: int, cap: int, device: DeviceSpec, storage: Storage) -> int:
@@ -80,9 +84,8 @@ def _bundles(
     op: Op, cap: int, device: DeviceSpec, precision: Precision, storage: Storage
 ) -> list[Op]:
     """A convolution in groups as several with fewer groups each, if its weight is too large."""
-    groups = op.attrs.get("groups", 1)
-    assert isinstance(groups, int), "a number of groups"
-    if op.kind == "depthwise" or groups == 1:
+    groups = _groups(op)
+    if groups == 1:
         return [op]
     rows, channels = in_texels(op).shape  # each group's channels are padded to whole texels
     width = channels // groups
@@ -122,7 +125,7 @@ def _tiles(op: Op, columns: int) -> list[Op]:
     assert op.weight is not None
     out_axis, weight_axis, operand_axis = AXES[op.kind]
     channels = op.weight.shape[weight_axis]
-    if columns >= channels or (op.kind != "depthwise" and op.attrs.get("groups", 1) != 1):
+    if columns >= channels or _groups(op) != 1:
         return [op]
     starts = range(0, channels, columns)
     tiles = []

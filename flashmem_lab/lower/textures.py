@@ -31,18 +31,14 @@ def default_storage(device: DeviceSpec) -> Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class Texture:
-    """A weight in texel order.
+class Texels:
+    """A weight in texel order, whoever reads it.
 
     Attributes:
         expr: recipe whose result has shape (height, width * 4).
-        columns: texels of one reduction step (without folds).
-        folded: True if the steps lie in several parts of `height` rows, side by side.
     """
 
     expr: WeightExpr
-    columns: int
-    folded: bool
 
     @property
     def width(self) -> int:
@@ -56,30 +52,31 @@ class Texture:
 
 
 @dataclass(frozen=True, slots=True)
-class Panels:
-    """A weight in texel order, by panels of output channels.
+class Texture(Texels):
+    """Rows of reduction steps.
 
     Attributes:
-        expr: recipe whose result has shape (groups * panels * folds, steps * columns).
+        columns: texels of one reduction step (without folds).
+        folded: True if the steps lie in several parts of `height` rows, side by side.
+    """
+
+    columns: int
+    folded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Panels(Texels):
+    """Rows of panels of output channels: shape (groups * panels * folds, steps * columns).
+
+    Attributes:
         columns: channels of a panel, a multiple of 4.
         steps: reduction steps of a row.
         folds: rows of a panel; more than one where an image cannot be wide enough.
     """
 
-    expr: WeightExpr
     columns: int
     steps: int
     folds: int
-
-    @property
-    def width(self) -> int:
-        """Texels."""
-        return self.expr.shape[1] // 4
-
-    @property
-    def height(self) -> int:
-        """Texels."""
-        return self.expr.shape[0]
 
 
 def panel_columns(channels: int) -> int:
@@ -105,8 +102,7 @@ def in_texels(op: Op) -> WeightExpr:
     if op.kind == "depthwise":  # (c, 1, kh, kw): a step is a tap
         flat = weight.reshape((weight.shape[0], taps))
         return flat.pad(0, _up4(flat.shape[0])).permute((1, 0))
-    groups = op.attrs["groups"]
-    assert isinstance(groups, int)
+    groups = op.integer("groups")
     if op.kind == "conv":  # (g * oc, ic, kh, kw): a step is (ic, tap)
         channels = weight.shape[0] // groups
         steps = weight.shape[1] * taps
@@ -153,8 +149,7 @@ def panels(op: Op, limits: Limits) -> Panels:
     if op.kind == "gemm":
         by_channel = weight.permute((1, 0)).reshape((1, weight.shape[1], weight.shape[0]))
     else:
-        groups = op.attrs["groups"]
-        assert isinstance(groups, int)
+        groups = op.integer("groups")
         by_channel = weight.reshape((groups, weight.shape[0] // groups, prod(weight.shape[1:])))
     groups, channels, steps = by_channel.shape
     columns = panel_columns(channels)

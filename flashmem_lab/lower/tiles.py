@@ -56,12 +56,8 @@ def even(count: int, most: int, unit: int) -> int:
 
 
 def panel_product(op: Op, s: Signature) -> Geometry:
-    """Rows of `a` times a texture, or times an activation `b`."""
-    for name, ref in op.operands.items():
-        s.view(name, ref)
-    s.store(op)
+    """Rows of `a` times a texture, or times an activation `b`; the signature has its sizes."""
     b0, b1, m, n = op.out.shape
-    s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
     rows = power_of_two(m, TILE_ROWS)
     columns = panel_columns(n) if op.weight else MOST_COLUMNS
     block = even(m, BLOCK, rows)
@@ -78,7 +74,7 @@ def panel_product(op: Op, s: Signature) -> Geometry:
 def by_panels(op: Op, cpu: bool) -> bool:
     """True if the operation's weight is laid out, and read, by panels."""
     if op.kind == "conv":
-        return cpu and _int(op, "kh") * _int(op, "kw") <= MOST_TAPS
+        return cpu and op.integer("kh") * op.integer("kw") <= MOST_TAPS
     return cpu and op.kind == "gemm"
 
 
@@ -91,7 +87,7 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
         op = replace(op, out=refs[0], extras=refs[1:])
     s.view("x", x)
     s.store(op)
-    groups = _int(op, "groups")
+    groups = op.integer("groups")
     group_in, group_out = x.shape[1] // groups, channels // groups
     columns = panel_columns(group_out)
     block = columns * min(-(-group_out // columns), CHANNELS // columns)
@@ -101,7 +97,7 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
         out_width=width, out_pixels=height * width, group_in=group_in, group_out=group_out,
         block_channels=block, block_pixels=pixels,
     )  # fmt: skip
-    taps = _int(op, "kh") * _int(op, "kw")
+    taps = op.integer("kh") * op.integer("kw")
     neighbours = width == 1 or x.strides[3] == 1
     rows_follow = x.shape[2] == 1 or x.strides[2] == x.shape[3]
     params: dict[str, object] = {
@@ -121,9 +117,3 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
 def window(op: Op) -> dict[str, object]:
     """Template parameters of a convolution's or a pool's window."""
     return {key: op.attrs[key] for key in ("kh", "kw", "sh", "sw", "dh", "dw", "ph", "pw")}
-
-
-def _int(op: Op, name: str) -> int:
-    value = op.attrs[name]
-    assert isinstance(value, int), f"{op.kind}.{name} is an integer"
-    return value

@@ -97,6 +97,18 @@ def test_convolution_to_one_row_of_a_piece_of_longer_rows(
     compare(tmp_path, runtime, nodes, {"x": random(1, 4, 3, 40)}, weights)
 
 
+def test_convolution_of_channels_in_reverse(runtime: OpenCLRuntime, tmp_path: Path) -> None:
+    # The last channel lies first in memory: its padding must not be read from before the buffer.
+    nodes = [
+        helper.make_node("Slice", ["x", "from", "to", "axis", "step"], ["turned"], name="slice"),
+        node("Conv", "turned w", pads=[1, 1, 1, 1]),
+    ]
+    ends = {"from": np.array([-1]), "to": np.array([-100])}
+    cut = {**ends, "axis": np.array([1]), "step": np.array([-1])}
+    weights = {"w": random(8, 5, 3, 3), **cut}
+    compare(tmp_path, runtime, nodes, {"x": random(1, 5, 9, 40)}, weights)
+
+
 TRANSPOSED = {
     "2x2": ((1, 6, 5, 7), (6, 5, 2, 2), {"strides": [2, 2]}),
     "overlap": ((1, 3, 6, 6), (3, 4, 3, 3), {"strides": [2, 1], "pads": [1, 0, 1, 1]}),
