@@ -308,12 +308,11 @@ def _first_begun(problem: Problem, before: Floats, forced: Mask) -> Ints:
     """
     if not len(forced):
         return problem.first
-    moved = np.cumsum(np.where(forced, 0, problem.size))
+    size = np.where(forced, 0, problem.size)
+    moved = np.cumsum(size)
     ends = np.minimum.accumulate((before[problem.first] - moved)[::-1])[::-1]
-    begins = ends + moved - np.where(forced, 0, problem.size)
-    together = np.flatnonzero(np.diff(problem.first, prepend=-1))
-    begins = np.minimum.reduceat(begins, together)[
-        np.cumsum(np.diff(problem.first, prepend=-1) > 0) - 1
-    ]
-    layer = np.searchsorted(before, begins, side="right") - 1
-    return np.clip(layer, 0, np.maximum(problem.first - 1, 0))
+    opens = np.diff(problem.first, prepend=-1) > 0  # the first of those that one layer uses
+    begins = np.minimum.reduceat(ends + moved - size, np.flatnonzero(opens))
+    layer = np.searchsorted(before, begins[np.cumsum(opens) - 1], side="right") - 1
+    least: Ints = np.clip(layer, 0, np.maximum(problem.first - 1, 0))
+    return least
