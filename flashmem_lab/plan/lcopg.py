@@ -22,7 +22,7 @@ import numpy as np
 
 from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.plan import Objective
-from flashmem_lab.plan.problem import Floats, Problem
+from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
 
 MEGA = 1e6
 """Bytes in MB and ns in ms keep the solver's numbers near 1."""
@@ -149,7 +149,7 @@ class _Program:
     def __init__(
         self, solver: Any, problem: Problem, free: Freedom, budget: int, *, relaxed: bool
     ) -> None:
-        self.solver, self.problem = solver, problem
+        self.solver, self.problem, self.forced = solver, problem, free.forced
         self.offset = 0.0
         self.size: list[float] = (problem.size / MEGA).tolist()
         self.pinned = [
@@ -251,7 +251,7 @@ class _Program:
         solver, problem = self.solver, self.problem
         capacity = (problem.capacity / MEGA).tolist()
         steps = len(problem.layers)
-        surcharge = _whole_waits(problem) * (1 - price) / steps / MEGA
+        surcharge = _whole_waits(problem, self.forced) * (1 - price) / steps / MEGA
         dearest = np.zeros(steps)
         np.maximum.at(dearest, problem.first, surcharge / np.maximum(self.size, 1e-9))
         costs, before = [price * self.kept], 0.0
@@ -274,24 +274,45 @@ class _Program:
         solver.Minimize(solver.Sum(costs))
 
 
-def _whole_waits(problem: Problem) -> Floats:
+def _whole_waits(problem: Problem, forced: Mask) -> Floats:
     """(n,) byte-steps that a weight's bytes wait at least because its object is made whole.
 
     Its object is there from the layer of its first byte, though most bytes come later: where the
-    lane passes its bytes fastest, the sum over them of the steps since the first came.
+    lane passes its bytes fastest, the sum over them of the steps since the first came. Bytes that
+    move as late as they can (which is what `ahead` counts; moving any earlier costs more) begin
+    no earlier than with nothing pinned unasked and all in the lane.
     """
     before = np.concatenate(([0.0], np.cumsum(problem.capacity)))
     steps = np.arange(len(problem.layers) + 1, dtype=np.float64)
     area = np.concatenate(([0.0], np.cumsum(problem.capacity * steps[:-1])))
+    earliest = _first_begun(problem, before, forced)
     waits = np.zeros(len(problem.weights))
-    for at, (size, first) in enumerate(
-        zip(problem.size.tolist(), problem.first.tolist(), strict=True)
+    for at, (size, first, least) in enumerate(
+        zip(problem.size.tolist(), problem.first.tolist(), earliest.tolist(), strict=True)
     ):
         if not first:
             continue
-        starts, layer = before[:first], steps[:first]  # a later start in a layer waits for more
+        # A later start in a layer waits for more.
+        starts, layer = before[least:first], steps[least:first]
         ends = np.minimum(starts + size, before[first])
         moved = np.interp(ends, before, area) - np.interp(starts, before, area)
         beyond = size - (ends - starts)
         waits[at] = (moved + beyond * first - size * layer).min()
     return np.maximum(waits, 0.0)
+
+
+def _first_begun(problem: Problem, before: Floats, forced: Mask) -> Ints:
+    """(n,) no byte of a weight that moves as late as it can moves in an earlier layer.
+
+    Weights first used together may take any order; each may be the first.
+    """
+    if not len(forced):
+        return problem.first
+    size = np.where(forced, 0, problem.size)
+    moved = np.cumsum(size)
+    ends = np.minimum.accumulate((before[problem.first] - moved)[::-1])[::-1]
+    opens = np.diff(problem.first, prepend=-1) > 0  # the first of those that one layer uses
+    begins = np.minimum.reduceat(ends + moved - size, np.flatnonzero(opens))
+    layer = np.searchsorted(before, begins[np.cumsum(opens) - 1], side="right") - 1
+    least: Ints = np.clip(layer, 0, np.maximum(problem.first - 1, 0))
+    return least

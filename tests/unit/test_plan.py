@@ -331,6 +331,21 @@ def test_the_clock_agrees_with_the_lane_engine(
         assert spans[steps - 1].end_ns / 1e6 == pytest.approx(expected, rel=1e-9)
 
 
+@given(models(), devices, shares, st.sampled_from(Strategy))
+def test_no_plan_takes_longer_than_its_lanes_one_after_another(
+    model: LoweredModel, device: DeviceSpec, share: float, strategy: Strategy
+) -> None:
+    """Some lane works at any moment: why naive plans are at most about twice as slow."""
+    budget = Budget(share=1.0 if strategy is Strategy.PRELOAD else share)
+    plan = make_plan(model, device, budget=budget, strategy=strategy)
+    problem = build_problem(model, device, device.transport)
+    moved = int(problem.size.sum())
+    lanes_ms = (
+        problem.compute_ns + moved / problem.disk * 1e9 + moved / problem.upload * 1e9
+    ) / 1e6
+    assert plan.predicted.cold_ms <= lanes_ms * (1 + 1e-9)
+
+
 @given(models(), devices, st.booleans(), st.data())
 def test_the_clock_on_arrays_is_a_bound_and_exact_where_reads_land_in_place(
     model: LoweredModel, device: DeviceSpec, cold: bool, data: st.DataObject

@@ -286,6 +286,29 @@ def test_full_preload_streams_nothing() -> None:
         )
 
 
+def test_a_large_object_is_counted_where_it_is_loaded_late() -> None:
+    """The first layer could hide all of it in one step, but then it would wait for all the rest."""
+    size = 1024 * 1000  # of the weight, bytes; each of the later layers hides a quarter
+    part_ns = size / 4 / (1.2 * PHONE.disk.value) * 1e9 - PHONE.launch_ns.value
+    flops = round(part_ns / 1e9 * PHONE.compute["reusable"].value)
+    small = (OperatorClass.REUSABLE, flops, 1000, ())
+    model = layers_model(
+        [(OperatorClass.REUSABLE, 10 * flops, 1000, ()), *[small] * 20, (*small[:3], (0,))], [1000]
+    )
+    plan = make_plan(
+        model,
+        PHONE,
+        budget=Budget(share=1.0),
+        strategy=Strategy.LC_OPG,
+        optimize=Objective.MEMORY,
+        effort=QUICK,
+    )
+    assert plan.streamed[0].load_at >= 16
+    # Bytes alone would wait for 2.5 layers on average, as a fluid.
+    fluid = (1 - PRICE) * 2.5 * size / len(model.layers)
+    assert fluid * 1.2 < plan.bound <= plan.objective
+
+
 def test_prices_are_shares() -> None:
     with pytest.raises(UsageError, match="from 0 to 1"):
         Prices(lambda_=1.5)
