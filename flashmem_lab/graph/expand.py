@@ -15,7 +15,7 @@ from onnx import defs, helper
 from flashmem_lab.errors import ModelError
 from flashmem_lab.graph.inference import type_proto
 from flashmem_lab.graph.model import TensorType
-from flashmem_lab.graph.order import label
+from flashmem_lab.graph.order import label, live
 
 COMPOSED = frozenset(
     {
@@ -113,6 +113,15 @@ def loop_body(node: onnx.NodeProto) -> onnx.GraphProto:
             f"{len(body.output)} values; the node needs {2 + carried} and {1 + len(node.output)}"
         )
     return body
+
+
+def is_steady(body: onnx.GraphProto) -> bool:
+    """True if whether a loop goes on does not depend on the iteration: after one it is settled."""
+    read = {body.output[0].name}
+    while not (more := live(body.node, read)[1]) <= read:  # the file's order need not be the right
+        read = more
+    first, _, *carried = [value.name for value in body.input]
+    return read.isdisjoint([first, *carried])
 
 
 def _inner(node: onnx.NodeProto, name: str, outputs: int | None) -> onnx.GraphProto:

@@ -22,6 +22,7 @@ from flashmem_lab.graph.expand import (
     UNROLLED_LIMIT,
     branch_taken,
     function_body,
+    is_steady,
     loop_body,
     stacked,
 )
@@ -61,6 +62,7 @@ class Folder:
         self._unknown: dict[str, list[str]] = {}
         self._poisoned: set[str] = set()  # values that an unknown operator stands before
         self._taken: set[str] = set()
+        self._uses: dict[str, int] = {}  # of a name, so that a long loop does not count anew
         self._same: dict[object, str] = {}  # equal constants and weights share one name
         self.types: dict[str, TensorType] = dict(inputs)
         self.constants: dict[str, np.ndarray] = {}
@@ -157,12 +159,13 @@ class Folder:
             return False
         most = UNROLLED_LIMIT // max(1, len(body.node))
         count = most + 1 if length is None else int(length.item())
+        steady = is_steady(body)
         state = [scope[name] for name in node.input[2:]]
         first, second, *carried = [value.name for value in body.input]
         gathered: list[list[str]] = [[] for _ in body.output[1 + len(state) :]]
         done = 0
         while done < count and (going is None or going.item()):
-            if done == most:
+            if done == most or (steady and done and count > most):  # it goes on to the last one
                 raise ModelError(
                     f"{label(node)!r} (Loop) would become more than {UNROLLED_LIMIT} nodes",
                     hint="export the model with fewer iterations, or without the loop",
@@ -300,11 +303,12 @@ class Folder:
 
     def _unique(self, name: str) -> str:
         """A name that no other graph uses: branches may reuse each other's names."""
-        unique, count = name, 1
+        unique, count = name, self._uses.get(name, 1)
         while unique in self._taken:
             count += 1
             unique = f"{name}_{count}"
         self._taken.add(unique)
+        self._uses[name] = count
         return unique
 
     def _refuse(

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from flashmem_lab.errors import InputError, ModelError, UnsupportedOperators
 from flashmem_lab.graph import Graph, fold, open_graph, read_weight
+from flashmem_lab.graph.expand import is_steady
 
 
 def save(tmp_path: Path, text: str, *, name: str = "m.onnx") -> Path:
@@ -137,11 +138,38 @@ def test_a_loop_that_data_steers_is_refused_by_name(tmp_path: Path) -> None:
     assert "known when the model is opened" in caught.value.hint
 
 
-def test_a_loop_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold, "UNROLLED_LIMIT", 60)  # the real one takes a minute
-    body = "more = Identity (on) w = Neg (v) s = Exp (v)"
+@pytest.mark.parametrize(
+    "more",
+    [
+        "more = Identity (on)",  # settled by the first iteration
+        "many_more = Constant <value_int = 90000> () more = Less (i, many_more)",
+    ],
+)
+def test_a_loop_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    monkeypatch.setattr(fold, "UNROLLED_LIMIT", 60)
     with pytest.raises(ModelError, match="more than 60 nodes"):
-        _unrolled(tmp_path, body, last='total, steps = Loop ("", yes, x)')
+        _unrolled(
+            tmp_path, f"{more} w = Neg (v) s = Exp (v)", last='total, steps = Loop ("", yes, x)'
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "steady"),
+    [
+        ("more = Identity (on)", True),
+        ("five = Constant <value_int = 5> () more = Less (i, five)", False),
+        ("more = Not (odd) odd = Less (t, zero) t = ReduceSum (v)", False),  # not in order
+    ],
+)
+def test_a_loop_is_steady_if_its_condition_reads_nothing_that_changes(
+    body: str, steady: bool
+) -> None:
+    graph = parser.parse_graph(
+        f"b (int64 i, bool on, float[2] v) => (bool more, float[2] w) {{ {body} w = Neg (v) }}"
+    )
+    assert is_steady(graph) is steady
 
 
 @pytest.mark.parametrize(
