@@ -6,7 +6,7 @@ function that needs it, so that importing this module costs little.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,24 +14,24 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
-from flashmem_lab.errors import BudgetTooSmall, CacheCorrupt, PlanError, UsageError
+from flashmem_lab.errors import CacheCorrupt, UsageError
+from flashmem_lab.fitting import make_plan
 from flashmem_lab.folders import cache_directory
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plans import load_plan, plan_document, save_plan
+from flashmem_lab.prepared import Prepared, fitted, load, resident_bytes
 
 if TYPE_CHECKING:
     import numpy as np
 
     from flashmem_lab.arrays import Check
-    from flashmem_lab.device import DeviceSpec, Transport
-    from flashmem_lab.graph import Graph
-    from flashmem_lab.lower import LoweredModel, Precision, Storage
-    from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Prices, Strategy
+    from flashmem_lab.device import DeviceSpec
+    from flashmem_lab.lower import LoweredModel
+    from flashmem_lab.plan import Plan
     from flashmem_lab.program import Packed
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
     from flashmem_lab.trace import Trace
-    from flashmem_lab.units import Budget
 
 __all__ = [
     "Compiled",
@@ -65,158 +65,12 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A model opened and lowered for a device.
-
-    Attributes:
-        graph: what the file says.
-        model: its layers.
-        device: where it is to run.
-        rss_bytes: resident set of this process before the file was opened, imports done.
-        load_ms: time from the path to here.
-        storage: asked for, or None for what the device is faster with.
-    """
-
-    graph: Graph
-    model: LoweredModel
-    device: DeviceSpec
-    rss_bytes: int
-    load_ms: float
-    storage: Storage | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Compiled:
     """A program and the packed weights that it reads; `compile_ms` is what making them took."""
 
     program: Program
     packed: Packed
     compile_ms: float
-
-
-# --- model and plan ------------------------------------------------------------------------
-
-
-def load(
-    path: Path | str,
-    *,
-    device: DeviceSpec,
-    precision: Precision | None = None,
-    storage: Storage | None = None,
-    dims: Mapping[str, int] | None = None,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-) -> Prepared:
-    """Opens an ONNX file and lowers it for a device; reads no weights.
-
-    Args:
-        path: the .onnx file.
-        device: from `open_device`.
-        precision: of the weights on the device, fp32 by default.
-        storage: image2d or buffer; by default what the device is faster with.
-        dims: values of symbolic dimensions, by name.
-        shapes: shapes of inputs, by name, for dimensions without one.
-
-    Raises:
-        ModelError, InputError: see `open_graph`.
-    """
-    began = perf_counter()
-    from flashmem_lab.graph import open_graph
-    from flashmem_lab.lower import Precision, lower
-
-    rss_bytes = resident_bytes()
-    graph = open_graph(path, dims=dims or {}, shapes=shapes or {})
-    model = lower(graph, device, precision=precision or Precision.FP32, storage=storage)
-    return Prepared(graph, model, device, rss_bytes, load_ms=_since(began), storage=storage)
-
-
-def make_plan(
-    prepared: Prepared,
-    *,
-    budget: Budget,
-    strategy: Strategy | None = None,
-    optimize: Objective | None = None,
-    constraints: Constraints | None = None,
-    transport: Transport | None = None,
-    prices: Prices | None = None,
-    effort: Effort | None = None,
-    split_fused: bool = False,
-) -> Plan:
-    """A checked plan within a budget; the defaults are the greedy strategy for a cold run.
-
-    With `split_fused`, fused layers are split where load capacity runs out, as long as the
-    objective gains by it; the plan then says which (`undone_fusions`), and `fitted` lowers the
-    model accordingly.
-
-    Raises:
-        BudgetTooSmall: with the least feasible budget.
-        UsageError: a constraint names an unknown weight, or contradicts another.
-    """
-    from flashmem_lab import plan as planning
-
-    prices = prices or planning.Prices()
-
-    def planned(prepared: Prepared, budget: Budget) -> Plan:
-        plan = planning.make_plan(
-            prepared.model,
-            prepared.device,
-            budget=budget,
-            strategy=strategy or planning.Strategy.GREEDY,
-            optimize=optimize or planning.Objective.COLD,
-            constraints=constraints or planning.Constraints(),
-            transport=transport,
-            prices=prices,
-            effort=effort,
-        )
-        planning.check_plan(plan, prepared.model, prepared.device)
-        return plan
-
-    plan = planned(prepared, budget)
-    whole = plan.objective
-    while split_fused:
-        model = fitted(prepared, plan).model
-        values = {split.value for split in planning.splits(plan, model, prepared.device, prices)}
-        finer = _lowered(prepared, {*plan.undone_fusions, *values})
-        try:
-            trial = planned(finer, replace(budget, bytes=plan.budget_bytes, share=None))
-        except BudgetTooSmall:  # what is stored now has no room
-            break
-        if trial.objective >= plan.objective:
-            break
-        plan = replace(trial, fusion_gain=whole - trial.objective)
-    return plan
-
-
-def fitted(prepared: Prepared, plan: Plan) -> Prepared:
-    """`prepared`, its fusions undone as the plan says.
-
-    Raises:
-        PlanError: the plan names a value that this model does not compute.
-    """
-    if plan.undone_fusions == prepared.model.unfused:
-        return prepared
-    try:
-        return _lowered(prepared, plan.undone_fusions)
-    except UsageError as error:
-        raise PlanError(
-            f"the plan undoes a fusion that this model does not have: {error.message}",
-            hint="make the plan anew: flashmem-lab plan MODEL ... -o plan.json",
-        ) from None
-
-
-def _lowered(prepared: Prepared, unfused: Iterable[str]) -> Prepared:
-    from flashmem_lab.lower import lower
-
-    model = lower(
-        prepared.graph,
-        prepared.device,
-        precision=prepared.model.precision,
-        storage=prepared.storage,
-        unfused=unfused,
-    )
-    return replace(prepared, model=model)
-
-
-# --- program and run -----------------------------------------------------------------------
 
 
 def compile_plan(
@@ -415,13 +269,6 @@ def predict(program: Program, device: DeviceSpec, runs: int = 1) -> Trace:
     from flashmem_lab.runtime.simulated import SimulatedRuntime
 
     return SimulatedRuntime(device).run(program, Path(), {}, repeat=max(2, runs)).trace
-
-
-def resident_bytes() -> int:
-    """Resident set of this process."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
 
 
 def _refuse_misfits(model: LoweredModel, given: Mapping[str, np.ndarray]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flashmem_lab import workflow
 from flashmem_lab.cli.parser import Options
@@ -13,8 +15,8 @@ from flashmem_lab.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from flashmem_lab.device import DeviceSpec
-    from flashmem_lab.plan import Constraints, Effort, Plan
+    from flashmem_lab.device import DeviceSpec, Transport
+    from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Prices, Strategy
     from flashmem_lab.trace import Trace
 
 
@@ -32,14 +34,13 @@ def prepare(
         UsageError: what the options want written is a file that holds weights of the model.
     """
     from flashmem_lab.arrays import read_inputs
-    from flashmem_lab.lower import Precision, Storage
 
     inputs = read_inputs(dict(options.input))
-    prepared = workflow.load(
+    prepared = opened(
+        options,
         options.model,
-        device=device,
-        precision=Precision(options.precision or precision),
-        storage=None if options.storage == "auto" else Storage(options.storage),
+        device,
+        precision=precision,
         dims=dict(options.dim),
         shapes={**{name: array.shape for name, array in inputs.items()}, **dict(options.shape)},
     )
@@ -47,40 +48,66 @@ def prepare(
     return prepared, inputs
 
 
-def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:
-    """The plan that the options ask for."""
-    from flashmem_lab.device import Transport
-    from flashmem_lab.plan import Objective, Prices, Strategy
+def opened(
+    options: Options,
+    path: Path,
+    device: DeviceSpec,
+    *,
+    dims: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: str = "fp32",
+) -> workflow.Prepared:
+    """One model, lowered for `device` in the precision and storage that the options ask for."""
+    from flashmem_lab.lower import Precision, Storage
 
-    given = {"lambda_": options.lambda_, "mu": options.mu}
-    return workflow.make_plan(
-        prepared,
-        budget=options.budget,
-        strategy=Strategy(options.strategy) if options.strategy else None,
-        optimize=Objective(options.optimize) if options.optimize else None,
-        constraints=_constraints(options),
-        transport=Transport(options.transport) if options.transport else None,
-        prices=Prices(**{name: value for name, value in given.items() if value is not None}),
-        effort=effort_of(options),
-        split_fused=options.split_fused,
+    return workflow.load(
+        path,
+        device=device,
+        precision=Precision(options.precision or precision),
+        storage=None if options.storage == "auto" else Storage(options.storage),
+        dims=dims,
+        shapes=shapes,
     )
 
 
-def effort_of(options: Options) -> Effort:
-    """How hard lc-opg is to try."""
-    from flashmem_lab.plan import Effort
+def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:
+    """The plan that the options ask for."""
+    how = asked(options)
+    if options.mu is not None:
+        how = how._replace(prices=replace(how.prices, mu=options.mu))
+    return workflow.make_plan(
+        prepared, budget=options.budget, split_fused=options.split_fused, **how._asdict()
+    )
+
+
+class Asked(NamedTuple):
+    """What plans of one model have in common, whatever their budgets; see `workflow.make_plan`."""
+
+    strategy: Strategy
+    optimize: Objective
+    constraints: Constraints
+    transport: Transport | None
+    prices: Prices
+    effort: Effort
+
+
+def asked(options: Options) -> Asked:
+    """What the options say of how to plan; what they do not say is the planner's default."""
+    from flashmem_lab.device import Transport
+    from flashmem_lab.plan import Constraints, Effort, Objective, Prices, Strategy, Window
 
     tried = {"time_s": options.time_limit, "workers": options.workers}
-    return Effort(**{name: value for name, value in tried.items() if value is not None})
-
-
-def _constraints(options: Options) -> Constraints:
-    from flashmem_lab.plan import Constraints, Window
-
-    return Constraints(
-        preload=tuple(options.preload),
-        stream=tuple(options.stream),
-        windows=tuple(Window(*window) for window in options.window),
+    return Asked(
+        strategy=Strategy(options.strategy or Strategy.GREEDY),
+        optimize=Objective(options.optimize or Objective.COLD),
+        constraints=Constraints(
+            preload=tuple(options.preload),
+            stream=tuple(options.stream),
+            windows=tuple(Window(*window) for window in options.window),
+        ),
+        transport=Transport(options.transport) if options.transport else None,
+        prices=Prices() if options.lambda_ is None else Prices(lambda_=options.lambda_),
+        effort=Effort(**{name: value for name, value in tried.items() if value is not None}),
     )
 
 
@@ -99,10 +126,10 @@ def planned(
         return workflow.fitted(prepared, made), inputs, made
     plan = workflow.load_plan(options.plan)
     for name in ("strategy", "optimize", "transport"):
-        asked, made = getattr(options, name), getattr(plan, name)
-        if asked is not None and asked != made:
+        wanted, made = getattr(options, name), getattr(plan, name)
+        if wanted is not None and wanted != made:
             raise UsageError(
-                f"--{name} {asked} contradicts {options.plan}, which was made for {made}",
+                f"--{name} {wanted} contradicts {options.plan}, which was made for {made}",
                 hint=f"leave --{name} out, or give --budget instead of --plan",
             )
     if missing := [name for name in options.preload if name not in plan.preloaded]:

@@ -222,6 +222,28 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
 def _add_planning(parser: argparse.ArgumentParser) -> None:
     _add_choice(parser)
     parser.add_argument(
+        "--split-fused",
+        action="store_true",
+        help="undo fusions where load capacity runs out and the objective gains by it",
+    )
+    parser.add_argument(
+        "--mu",
+        type=_share,
+        metavar="SHARE",
+        help="price of earlier loads in ranking fused layers to split; 0.1",
+    )
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strategy", choices=STRATEGIES, help="who decides; greedy")
+    parser.add_argument("--optimize", choices=OBJECTIVES, help="what is made least; cold")
+    parser.add_argument(
+        "--time-limit", type=_seconds, metavar="SECONDS", help="for lc-opg to improve a plan; 10"
+    )
+    parser.add_argument(
+        "--workers", type=_count, metavar="N", help="2: lc-opg solves and searches side by side"
+    )
+    parser.add_argument(
         "--preload", action="append", default=[], metavar="NAME", help="a weight that stays"
     )
     parser.add_argument(
@@ -242,29 +264,7 @@ def _add_planning(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="price of pinned bytes against prefetched ones in --optimize memory; 0.9",
     )
-    parser.add_argument(
-        "--mu",
-        type=_share,
-        metavar="SHARE",
-        help="price of earlier loads in ranking fused layers to split; 0.1",
-    )
-    parser.add_argument(
-        "--split-fused",
-        action="store_true",
-        help="undo fusions where load capacity runs out and the objective gains by it",
-    )
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
-
-
-def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--strategy", choices=STRATEGIES, help="who decides; greedy")
-    parser.add_argument("--optimize", choices=OBJECTIVES, help="what is made least; cold")
-    parser.add_argument(
-        "--time-limit", type=_seconds, metavar="SECONDS", help="for lc-opg to improve a plan; 10"
-    )
-    parser.add_argument(
-        "--workers", type=_count, metavar="N", help="2: lc-opg solves and searches side by side"
-    )
 
 
 # --- values --------------------------------------------------------------------------------

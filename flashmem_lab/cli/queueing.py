@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flashmem_lab import workflow
-from flashmem_lab.cli.common import save_trace
+from flashmem_lab.cli.common import opened, save_trace
 from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
@@ -27,10 +27,10 @@ def queue(options: Options) -> int:
     from flashmem_lab.queues import run_queue
 
     refuse_targets(options)
-    opened = _open(options, workflow.open_device(options.device or "auto"))
+    models = _open(options, workflow.open_device(options.device or "auto"))
     with progress_bars() as tell:
         outcome = run_queue(
-            opened,
+            models,
             budget=options.budget,
             transport=Transport(options.transport) if options.transport else None,
             check=options.check,
@@ -52,16 +52,14 @@ def queue(options: Options) -> int:
 
 
 def _open(options: Options, device: DeviceSpec) -> Queue:
-    from flashmem_lab.lower import Precision, Storage
     from flashmem_lab.queues import Queue
 
     paths: list[Path] = list(dict.fromkeys(options.models))
     models = tuple(
-        workflow.load(
+        opened(
+            options,
             path,
-            device=device,
-            precision=Precision(options.precision or "fp32"),
-            storage=None if options.storage == "auto" else Storage(options.storage),
+            device,
             dims=_of_model(options.dim, path, paths),
             shapes=_of_model(options.shape, path, paths),
         )

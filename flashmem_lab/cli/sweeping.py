@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashmem_lab import workflow
-from flashmem_lab.cli.common import effort_of
+from flashmem_lab.cli.common import asked, opened
 from flashmem_lab.cli.console import print_json, print_table, progress_bars
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.units import Budget, format_bytes, format_ms
@@ -61,18 +61,11 @@ def _results(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _curve(path: Path, device: DeviceSpec, options: Options) -> list[dict[str, Any]]:
     """The points of one model on one device, and the budgets that are too small for it."""
-    from flashmem_lab.lower import Precision, Storage
-    from flashmem_lab.plan import Objective, Strategy, bounds, check_plan, pareto
+    from flashmem_lab.plan import bounds, check_plan, pareto
 
-    prepared = workflow.load(
-        path,
-        device=device,
-        precision=Precision(options.precision or "fp32"),
-        storage=None if options.storage == "auto" else Storage(options.storage),
-        dims=dict(options.dim),
-        shapes=dict(options.shape),
-    )
-    least, full, _ = bounds(prepared.model, device)
+    prepared = opened(options, path, device, dims=dict(options.dim), shapes=dict(options.shape))
+    how = asked(options)
+    least, full, _ = bounds(prepared.model, device, how.transport, constraints=how.constraints)
     caps = [budget.resolve(least, full) for budget in options.budgets]
     rows: list[dict[str, Any]] = [
         {
@@ -88,9 +81,7 @@ def _curve(path: Path, device: DeviceSpec, options: Options) -> list[dict[str, A
         prepared.model,
         device,
         [Budget(bytes=cap) for cap in caps if cap >= least],
-        strategy=Strategy(options.strategy or Strategy.GREEDY),
-        optimize=Objective(options.optimize or Objective.COLD),
-        effort=effort_of(options),
+        **how._asdict(),
     )
     for point in points:
         check_plan(point.plan, prepared.model, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from tests.pipeline import run_model, save_nodes
 
+KINDS = ("cpu", "gpu")  # by which kernels are chosen; oclgrind's device, for one, is no CPU
 RNG = np.random.default_rng(7)
 
 
@@ -31,12 +33,17 @@ def compare(
     precision: Precision = Precision.FP32,
     storage: Storage | None = None,
     budget: str = "0%",
+    kind: str | None = None,
     on_device: bool = True,
 ) -> None:
-    """Runs the nodes both ways; outputs must agree, and (unless told) nothing runs on the host."""
+    """Runs the nodes both ways; outputs must agree, and (unless told) nothing runs on the host.
+
+    With `kind`, the kernels are those of that class of devices: each device runs them all.
+    """
+    device = runtime.spec if kind is None else replace(runtime.spec, kind=kind)
     path = save_nodes(folder, nodes, inputs, weights)
     model, result = run_model(
-        path, inputs, runtime, precision=precision, storage=storage, budget=budget
+        path, inputs, runtime, device=device, precision=precision, storage=storage, budget=budget
     )
     wanted = reference_outputs(path, inputs)["y"]
     got = result.outputs["y"]
@@ -72,7 +79,10 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 @pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
-def test_convolution(case: str, storage: Storage, runtime: OpenCLRuntime, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_convolution(
+    case: str, storage: Storage, kind: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     x, w, attributes = CONVOLUTIONS[case]
     weights = {"w": random(*w), "b": random(w[0])}
     compare(
@@ -82,11 +92,13 @@ def test_convolution(case: str, storage: Storage, runtime: OpenCLRuntime, tmp_pa
         {"x": random(*x)},
         weights,
         storage=storage,
+        kind=kind,
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_convolution_to_one_row_of_a_piece_of_longer_rows(
-    runtime: OpenCLRuntime, tmp_path: Path
+    kind: str, runtime: OpenCLRuntime, tmp_path: Path
 ) -> None:
     nodes = [
         helper.make_node("Slice", ["x", "from", "to", "axis"], ["piece"], name="slice"),
@@ -94,10 +106,13 @@ def test_convolution_to_one_row_of_a_piece_of_longer_rows(
     ]
     ends = {"from": np.array([0]), "to": np.array([33]), "axis": np.array([3])}
     weights = {"w": random(8, 4, 3, 3), **ends}
-    compare(tmp_path, runtime, nodes, {"x": random(1, 4, 3, 40)}, weights)
+    compare(tmp_path, runtime, nodes, {"x": random(1, 4, 3, 40)}, weights, kind=kind)
 
 
-def test_convolution_of_channels_in_reverse(runtime: OpenCLRuntime, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_convolution_of_channels_in_reverse(
+    kind: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     # The last channel lies first in memory: its padding must not be read from before the buffer.
     nodes = [
         helper.make_node("Slice", ["x", "from", "to", "axis", "step"], ["turned"], name="slice"),
@@ -106,7 +121,7 @@ def test_convolution_of_channels_in_reverse(runtime: OpenCLRuntime, tmp_path: Pa
     ends = {"from": np.array([-1]), "to": np.array([-100])}
     cut = {**ends, "axis": np.array([1]), "step": np.array([-1])}
     weights = {"w": random(8, 5, 3, 3), **cut}
-    compare(tmp_path, runtime, nodes, {"x": random(1, 5, 9, 40)}, weights)
+    compare(tmp_path, runtime, nodes, {"x": random(1, 5, 9, 40)}, weights, kind=kind)
 
 
 TRANSPOSED = {
@@ -134,7 +149,9 @@ def test_transposed_convolution(case: str, runtime: OpenCLRuntime, tmp_path: Pat
 @pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 7, 5), (5, 64, 66), (33, 31, 129)])
+@pytest.mark.parametrize("kind", KINDS)
 def test_product_with_a_weight(
+    kind: str,
     rows: int,
     depth: int,
     columns: int,
@@ -151,6 +168,7 @@ def test_product_with_a_weight(
         {"w": random(columns, depth), "b": random(columns)},
         precision=precision,
         storage=storage,
+        kind=kind,
     )
 
 

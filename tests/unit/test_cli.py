@@ -315,6 +315,17 @@ def test_sweep(model: str, capsys: Capture) -> None:
         main([*asked, *devices, "--device", "sim:pocl"])
 
 
+def test_a_sweep_is_of_plans_like_those_of_plan(model: str, capsys: Capture) -> None:
+    how = ["--dim", "batch=2", "--preload", "w0", "--transport", "copy", "--lambda", "0.5"]
+    how += ["--optimize", "memory"]
+    on = "sim:adreno750"
+    (point,) = json_of(capsys, "sweep", model, *how, "--budgets", "50%", "--devices", on)["points"]
+    plan = json_of(capsys, "plan", model, *how, "--budget", "50%", "--device", on)
+    for same in ("budget_bytes", "preloaded_bytes", "objective", "predicted"):
+        assert point[same] == plan[same]
+    assert plan["preloaded_bytes"]
+
+
 def test_options_that_contradict_a_plan(model: str, capsys: Capture) -> None:
     json_of(capsys, "plan", model, *ON_PAPER, "--budget", "min", "-o", "plan.json")
     again = ["run", model, *ON_PAPER, "--plan", "plan.json"]

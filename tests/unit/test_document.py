@@ -59,6 +59,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("front_end")
 def test_open_dimensions_are_asked_for(model: Path) -> None:
     document = Document(model, NoDevice())
     assert document.bench is None

@@ -19,7 +19,7 @@ DEVICE = "sim:adreno750"
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+def bench(front_end: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
     write_chain(tmp_path / "net.onnx")
     workbench = Workbench(tmp_path / "net.onnx", device=DEVICE, budget="40%")

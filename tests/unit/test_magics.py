@@ -38,6 +38,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     InteractiveShell.clear_instance()
 
 
+@pytest.mark.usefixtures("front_end")
 def test_a_line_opens_the_workbench(shell: Any) -> None:
     bench = shell.run_line_magic("flashmem", f"net.onnx --device {DEVICE} --budget min")
     assert isinstance(bench, Workbench)

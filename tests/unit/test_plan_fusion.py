@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from flashmem_lab import workflow
 from flashmem_lab.device import Quantity, simulated_devices
 from flashmem_lab.errors import PlanError
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Part
-from flashmem_lab.plan import Objective, Prices, Strategy, check_plan, make_plan, splits
+from flashmem_lab.plan import Objective, Plan, Prices, Strategy, check_plan, make_plan, splits
 from flashmem_lab.units import Budget
 from tests.unit.plan_samples import PHONE, layers_model
 from tests.unit.small_models import small_model
@@ -93,3 +94,19 @@ def test_a_plan_with_undone_fusions_runs_from_its_file(tmp_path: Path) -> None:
     assert outcome.result.peak_bytes["total"] <= plan.budget_bytes
     with pytest.raises(PlanError, match="does not have"):
         workflow.fitted(prepared, replace(plan, undone_fusions=("ghost",)))
+
+
+def test_where_nothing_is_to_be_split_there_is_one_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counting(*given: Any, **asked: Any) -> Plan:
+        made.append(make_plan(*given, **asked))
+        return made[-1]
+
+    monkeypatch.setattr("flashmem_lab.plan.make_plan", counting)
+    prepared = workflow.load(small_model(tmp_path), device=PHONE, dims={"batch": 2})
+    budget = Budget(share=1.0)
+    plan = workflow.make_plan(prepared, budget=budget, strategy=Strategy.PRELOAD, split_fused=True)
+    assert made == [plan]

@@ -124,6 +124,7 @@ def test_words_on_a_node(resnet: Prepared) -> None:
     assert bare == {"Place", "Reads", "Writes", "Weights in the file", "Attributes"}
 
 
+@pytest.mark.usefixtures("front_end")
 def test_the_widget_answers_what_the_browser_asks(
     resnet: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

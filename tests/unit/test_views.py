@@ -88,7 +88,7 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def bench(model: Path, engine: Engine) -> Iterator[Workbench]:
+def bench(front_end: None, model: Path, engine: Engine) -> Iterator[Workbench]:
     workbench = Workbench(model, device=DEVICE, engine=engine)
     yield workbench
     engine.go.set()
@@ -264,6 +264,7 @@ def test_a_drag_is_planned_once_in_a_while_and_for_its_end(
     assert bench._plan.budget_bytes == bench._plan.min_budget_bytes + round(0.495 * span)
 
 
+@pytest.mark.usefixtures("front_end")
 def test_a_closed_workbench_hears_nothing(model: Path, engine: Engine) -> None:
     workbench = Workbench(model, device=DEVICE, engine=engine)
     slider, button = controls(workbench)._slider, controls(workbench)._button
