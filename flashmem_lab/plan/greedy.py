@@ -145,15 +145,17 @@ def least_cold(problem: Problem, free: Freedom, budget: int) -> Schedule:
     run = run_clock(problem, plain.pinned, plain.load_at, cold=True)
     pinned = _free_pins(problem, free, plain, run, budget)
     candidates = [Schedule(some, earliest_loads(problem, free, some, budget)) for some in pinned]
-    candidates.append(least_warm(problem, free, budget))
+    candidates += [least_warm(problem, free, budget), plain]
+
+    def later_runs(plan: Schedule) -> tuple[float, int]:
+        time_ns = ns_at_least(problem, plan.pinned, plan.load_at, cold=False)
+        return time_ns, -int(problem.size[plan.pinned].sum())
+
     # Not even a faster one: a plan with a larger budget might not be able to follow.
-    equal = [plan for plan in candidates if _takes(problem, plan, run.total_ns)]
-    return min(
-        [plain, *equal],
-        key=lambda plan: (
-            ns_at_least(problem, plan.pinned, plan.load_at, cold=False),
-            -problem.size[plan.pinned].sum(),
-        ),
+    return next(
+        plan
+        for plan in sorted(candidates, key=later_runs)
+        if plan is plain or _takes(problem, plan, run.total_ns)
     )
 
 

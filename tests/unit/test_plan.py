@@ -369,7 +369,7 @@ def test_lanes_that_wait_for_one_another_are_reported() -> None:
     assert run_lanes({"a": [Task(0, 1.0)], "b": [Task(1, 2.0, (0,))]})[1].end_ns == 3.0
 
 
-@settings(max_examples=3)
+@settings(max_examples=3, deadline=None)  # it takes the time itself
 @given(st.sampled_from(Objective), shares)
 def test_a_deep_model_is_planned_at_once(optimize: Objective, share: float) -> None:
     rng = np.random.default_rng(7)
