@@ -21,6 +21,7 @@ WIDGETS = ROOT / "widgets"
 BUILT = (ROOT / "flashmem_lab/views/static", ROOT / "flashmem_lab/labextension")
 STAMP = BUILT[0] / "built-from"
 _PROOF = (STAMP.name, "package.json")  # in each built folder
+_QUICKLY = ("--no-progress", "--fetch-retries=1", "--fetch-timeout=60000")  # ms; else it hangs
 _NOT_SOURCES = {"node_modules", "lib"}
 
 
@@ -28,14 +29,9 @@ class FrontEnd(BuildHookInterface[Any]):
     """Builds before a wheel or an editable install is made."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling; an editable install does without where there is no npm registry."""
-        try:
+        """Called by hatchling; a checkout builds what it needs itself (scripts/setup.sh frontend)."""
+        if version != "editable":
             build()
-        except BuildError as error:
-            if version != "editable":
-                raise
-            BUILT[1].mkdir(exist_ok=True)  # an install without it fails
-            self.app.display_warning(f"{error}\nthe views stay unbuilt: scripts/setup.sh frontend")
 
 
 class BuildError(Exception):
@@ -60,7 +56,7 @@ def build() -> None:
     if not installed.exists() or installed.read_bytes() != lock.read_bytes():
         # Not `npm ci`: it refuses a lock file that lacks other systems' optional packages, which
         # a registry's mirror may not have.
-        _call([npm, "install", "--no-save", "--ignore-scripts", "--no-progress"], environment)
+        _call([npm, "install", "--no-save", "--ignore-scripts", *_QUICKLY], environment)
         shutil.copyfile(lock, installed)
     for folder_built in BUILT:
         shutil.rmtree(folder_built, ignore_errors=True)
