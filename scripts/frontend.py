@@ -26,10 +26,10 @@ _NOT_SOURCES = {"node_modules", "lib"}
 
 
 class FrontEnd(BuildHookInterface[Any]):
-    """Builds before a wheel or an editable install is made."""
+    """Builds before a wheel is made."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling; a checkout builds what it needs itself (scripts/setup.sh frontend)."""
+        """Called by hatchling; a checkout builds this itself (scripts/setup.sh frontend)."""
         if version != "editable":
             build()
 
