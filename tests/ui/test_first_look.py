@@ -152,8 +152,13 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
 
     bench.get_by_role("tab", name="Schedule").click()
     schedule = bench.locator(".fml-schedule")
-    schedule.get_by_role("application").focus()
-    page.keyboard.press("End")
+    rows = schedule.get_by_role("application")
+    for _ in range(40):  # the rows may still be on their way: keys before them select nothing
+        rows.focus()
+        page.keyboard.press("End")
+        if schedule.get_by_text("used at").count():
+            break
+        page.wait_for_timeout(250)
     page.keyboard.press("p")
     expect(schedule.get_by_text("Against the plan before:")).to_be_visible(timeout=20 * SECOND)
     expect(schedule.get_by_role("status")).to_contain_text("asked: preload")
