@@ -73,13 +73,11 @@ def as_measured(device: DeviceSpec) -> DeviceSpec:
         measured = load_profile(path)
     except DeviceError:
         return device  # of an older version; the next `flashmem-lab profile` replaces it
+    # What is asked of the driver comes from the driver; the rest is what was measured.
     return replace(
-        device,
-        disk=measured.disk,
-        upload=measured.upload,
-        memory=measured.memory,
-        compute=measured.compute,
-        launch_ns=measured.launch_ns,
-        slack=measured.slack,
-        kinds=measured.kinds,
+        measured,
+        id=device.id,
+        limits=device.limits,
+        transport=device.transport,
+        work_group=device.work_group,
     )

@@ -1,4 +1,4 @@
-"""What planners are measured on: the zoo's graphs without their weights, and Llama-shaped lists."""
+"""The zoo's graphs lowered without their weights: all that a planner needs."""
 
 from __future__ import annotations
 

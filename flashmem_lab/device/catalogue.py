@@ -193,41 +193,23 @@ def _phone(image: int, memory: int) -> Limits:
 
 def simulated_devices() -> dict[str, DeviceSpec]:
     """Devices that can be planned for and simulated anywhere, by id."""
-    devices = (
-        _ADRENO_750.spec(
-            "sim:adreno750",
-            name="Adreno 750 (OnePlus 12)",
-            driver="simulated",
-            kind="gpu",
-            limits=_phone(16384, 16_000_000_000),
-        ),
-        _ADRENO_740.spec(
-            "sim:adreno740",
-            name="Adreno 740 (OnePlus 11)",
-            driver="simulated",
-            kind="gpu",
-            limits=_phone(16384, 12_000_000_000),
-        ),
-        _ADRENO_540.spec(
-            "sim:adreno540",
-            name="Adreno 540 (Xiaomi Mi 6)",
-            driver="simulated",
-            kind="gpu",
-            limits=_phone(16384, 6_000_000_000),
-        ),
-        _MALI_G715.spec(
-            "sim:mali-g715",
-            name="Mali-G715 (Pixel 8)",
-            driver="simulated",
-            kind="gpu",
-            limits=_phone(16384, 8_000_000_000),
-        ),
-        _VIDEOCORE_VII.spec(
+    phones = (
+        ("sim:adreno750", "Adreno 750 (OnePlus 12)", _ADRENO_750, _phone(16384, 16_000_000_000)),
+        ("sim:adreno740", "Adreno 740 (OnePlus 11)", _ADRENO_740, _phone(16384, 12_000_000_000)),
+        ("sim:adreno540", "Adreno 540 (Xiaomi Mi 6)", _ADRENO_540, _phone(16384, 6_000_000_000)),
+        ("sim:mali-g715", "Mali-G715 (Pixel 8)", _MALI_G715, _phone(16384, 8_000_000_000)),
+        # 4096: V3D 7.1's largest 2D texture.
+        (
             "sim:videocore7",
-            name="VideoCore VII (Raspberry Pi 5)",
-            driver="simulated",
-            kind="gpu",
-            limits=_phone(4096, 8_000_000_000),  # V3D 7.1's largest 2D texture
+            "VideoCore VII (Raspberry Pi 5)",
+            _VIDEOCORE_VII,
+            _phone(4096, 8_000_000_000),
+        ),
+    )
+    devices = (
+        *(
+            rates.spec(id_, name=name, driver="simulated", kind="gpu", limits=limits)
+            for id_, name, rates, limits in phones
         ),
         _CPU.spec(
             "sim:pocl",

@@ -13,6 +13,7 @@ from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import LoweredModel
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from tests.pipeline import run_model, save_nodes
+from tests.windows import WINDOWS, partition, there_and_back
 
 RNG = np.random.default_rng(11)
 
@@ -213,36 +214,12 @@ def test_attention_can_be_undone(
         assert {"scores", "p"} & {part.value for part in model.layers[0].parts}
 
 
-def windows(source: str, result: str) -> list[onnx.NodeProto]:
-    return [
-        node("Reshape", f"{source} cut", f"{result}0"),
-        node("Transpose", f"{result}0", f"{result}1", perm=[0, 1, 3, 2, 4, 5]),
-        node("Reshape", f"{result}1 windows", result),
-    ]
-
-
-WINDOWS = {
-    "cut": np.array([1, 4, 2, 3, 5, 8]),
-    "windows": np.array([12, 10, 8]),
-    "joined": np.array([1, 8, 15, 8]),
-    "apart": np.array([1, 4, 3, 2, 5, 8]),
-}
-
-
 def test_windows_there_and_back(tmp_path: Path, runtime: OpenCLRuntime) -> None:
     """Partition into windows, a product, a residual in the plane's order: written by index maps."""
     model = agree(
         tmp_path,
         runtime,
-        [
-            node("LayerNormalization", "x scale", "n"),
-            *windows("n", "w"),
-            node("MatMul", "w m", "p"),
-            node("Reshape", "p apart", "s"),
-            node("Transpose", "s", "t", perm=[0, 1, 3, 2, 4, 5]),
-            node("Reshape", "t joined", "u"),
-            node("Add", "x u", "y"),
-        ],
+        there_and_back(),
         {"x": random(1, 8, 15, 8)},
         {"scale": random(8), "m": random(8, 8), **WINDOWS},
     )
@@ -262,7 +239,7 @@ def test_windows_read_through_an_index_map(
     model = agree(
         tmp_path,
         runtime,
-        [*windows("x", "w"), last],
+        [*partition("x", "w"), last],
         {"x": random(1, 8, 15, 8)},
         {"m": random(8, 9), "scale": random(10, 8), "axis": np.array([1]), **WINDOWS},
     )

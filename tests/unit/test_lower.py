@@ -58,23 +58,29 @@ def kinds(model: LoweredModel) -> list[str]:
     return [layer.kind for layer in model.layers]
 
 
+# A product, its bias, GELU as exporters write it out, and a residual.
+GELU = [
+    node("MatMul", "x w", "p"),
+    node("Add", "p b", "h"),
+    node("Div", "h root", "d"),
+    node("Erf", "d", "e"),
+    node("Add", "e one", "a"),
+    node("Mul", "h a", "m"),
+    node("Mul", "m half", "g"),
+    node("Add", "g x", "y"),
+]
+GELU_SCALARS = {
+    name: np.array(value, np.float32) for name, value in (("half", 0.5), ("root", 1.4), ("one", 1))
+}
+
+
 def test_gelu_and_bias_and_residual_join_the_product(tmp_path: Path) -> None:
-    scalars = {k: np.array(v, np.float32) for k, v in (("half", 0.5), ("root", 1.4), ("one", 1))}
     model = lowered(
         tmp_path,
-        [
-            node("MatMul", "x w", "p"),
-            node("Add", "p b", "h"),
-            node("Div", "h root", "d"),
-            node("Erf", "d", "e"),
-            node("Add", "e one", "a"),
-            node("Mul", "h a", "m"),
-            node("Mul", "m half", "g"),
-            node("Add", "g x", "y"),
-        ],
+        GELU,
         {"x": (1, 6, 32)},
         {"y": (1, 6, 32)},
-        {"w": random(32, 32), "b": random(32), **scalars},
+        {"w": random(32, 32), "b": random(32), **GELU_SCALARS},
     )
     assert kinds(model) == ["gemm"]
     assert set(model.layers[0].nodes) == {"p", "h", "d", "e", "a", "m", "g", "y"}
@@ -374,19 +380,8 @@ def test_normalisation_behind_a_view_of_a_convolution_is_not_folded(tmp_path: Pa
 
 def test_a_fusion_can_be_undone_at_a_named_value(tmp_path: Path) -> None:
     """MatMul+Add+GELU+residual: the bias stays with the product, the rest can be cut off."""
-    scalars = {k: np.array(v, np.float32) for k, v in (("root", 1.4), ("one", 1), ("half", 0.5))}
-    nodes = [
-        node("MatMul", "x w", "p"),
-        node("Add", "p b", "h"),
-        node("Div", "h root", "d"),
-        node("Erf", "d", "e"),
-        node("Add", "e one", "a"),
-        node("Mul", "h a", "m"),
-        node("Mul", "m half", "g"),
-        node("Add", "g x", "y"),
-    ]
-    files = {"w": random(32, 32), "b": random(32), **scalars}
-    graph = (tmp_path, nodes, {"x": (1, 6, 32)}, {"y": (1, 6, 32)}, files)
+    files = {"w": random(32, 32), "b": random(32), **GELU_SCALARS}
+    graph = (tmp_path, GELU, {"x": (1, 6, 32)}, {"y": (1, 6, 32)}, files)
     (fused,) = lowered(*graph).layers
     assert [(part.kind, part.value) for part in fused.parts] == [
         ("gemm", "h"),

@@ -6,14 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
-from flashmem_lab.graph import open_graph
-from flashmem_lab.lower import LoweredModel, lower
-from flashmem_lab.zoo import entry, names
-from flashmem_lab.zoo.recipe import member_stream, open_archive, read_member
+from flashmem_lab.bench.graphs import lowered_zoo_model
+from flashmem_lab.lower import LoweredModel, Precision
+from flashmem_lab.zoo import names
 from tests.unit.test_lower import CPU, kinds, lowered, node, random
+from tests.windows import WINDOWS, partition, there_and_back
 
 # Skip connections and others: the next layers read what a Concat takes in.
 IN_PLACE = "other layers read the piece: in place, the whole would be held from then on"
@@ -34,36 +33,12 @@ REMAIN: dict[str, dict[str, int]] = {
 }
 """Copies that remain in each model of the zoo, by reason; none in those not named."""
 
-WINDOWS = {
-    "cut": np.array([1, 4, 2, 3, 5, 8]),
-    "windows": np.array([4 * 3, 2 * 5, 8]),
-    "joined": np.array([1, 8, 15, 8]),
-    "split": np.array([1, 4, 3, 2, 5, 8]),
-}
-
-
-def partition(source: str, result: str) -> list[onnx.NodeProto]:
-    """(1, 8, 15, 8) as 12 windows of 2 x 5 pixels."""
-    return [
-        node("Reshape", f"{source} cut", f"{result}_cut"),
-        node("Transpose", f"{result}_cut", f"{result}_turned", perm=[0, 1, 3, 2, 4, 5]),
-        node("Reshape", f"{result}_turned windows", result),
-    ]
-
 
 def test_windows_are_written_by_what_computes_them(tmp_path: Path) -> None:
     """Partition of a normalised plane, a product of the windows, the inverse, a residual."""
     model = lowered(
         tmp_path,
-        [
-            node("LayerNormalization", "x scale", "n"),
-            *partition("n", "w"),
-            node("MatMul", "w m", "p"),
-            node("Reshape", "p split", "s"),
-            node("Transpose", "s", "t", perm=[0, 1, 3, 2, 4, 5]),
-            node("Reshape", "t joined", "u"),
-            node("Add", "x u", "y"),
-        ],
+        there_and_back(),
         {"x": (1, 8, 15, 8)},
         {"y": (1, 8, 15, 8)},
         {"scale": random(8), "m": random(8, 8), **WINDOWS},
@@ -250,30 +225,11 @@ def test_a_scaled_transpose_is_written_by_the_product(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_copies_that_remain_in_the_zoo(name: str, tmp_path: Path) -> None:
-    model = lower(open_graph(without_weights(name, tmp_path)), CPU)
+def test_copies_that_remain_in_the_zoo(name: str) -> None:
+    model = lowered_zoo_model(name, CPU, Precision.FP32)
     found = Counter(copy.reason for copy in model.layout.copies)
     assert found == REMAIN.get(name, {})
     assert model.layout.nodes - model.layout.free <= sum(found.values())
-
-
-def without_weights(name: str, folder: Path) -> Path:
-    """The model's graph beside a data file that is one hole, but for its constants."""
-    model, path = entry(name), folder / f"{name}.onnx"
-    with (
-        model.archive.open("rb") as stream,
-        open_archive(stream) as members,
-        (folder / f"{name}.onnx.data").open("wb") as data,
-    ):
-        path.write_bytes(read_member(members, "model.onnx"))
-        constants = member_stream(members, "constants.bin")
-        data.truncate(model.data_bytes)
-        for tensor in model.tensors:
-            if tensor.constant is not None:
-                constants.seek(tensor.constant)
-                data.seek(tensor.offset)
-                data.write(constants.read(tensor.length))
-    return path
 
 
 def test_a_lowered_model_says_nothing_of_layout_when_nothing_moves(tmp_path: Path) -> None:
