@@ -74,15 +74,17 @@ def models(draw: st.DrawFn, most: int = 12, *, shared: bool = True) -> LoweredMo
 
 
 devices = st.builds(
-    lambda disk, upload, transport: replace(
+    lambda disk, upload, transport, contention: replace(
         PHONE,
         disk=Quantity(disk * 1e8, "drawn"),
         upload=Quantity(upload * 1e9, "drawn"),
         transport=transport,
+        contention=Quantity(contention, "drawn"),
     ),
     st.integers(1, 100),
     st.integers(1, 50),
     st.sampled_from([Transport.COPY, Transport.MAP]),
+    st.sampled_from([0.0, 0.07, 1.0]),
 )
 shares = st.floats(0, 1)
 SAMPLE = layers_model(
