@@ -35,7 +35,7 @@ class Document:
 
     Args:
         path: of an .onnx file.
-        engine: opens, plans and runs; `flashmem_lab.workflow` by default.
+        engine: opens, plans and runs; see `Workbench`.
 
     Attributes:
         bench: the workbench; None while there is none.
@@ -44,9 +44,9 @@ class Document:
 
     def __init__(self, path: Path | str, engine: Engine | None = None) -> None:
         if engine is None:
-            from flashmem_lab import workflow
+            from flashmem_lab.worker import isolated
 
-            engine = workflow
+            engine = isolated()
         self._engine: Engine = engine
         self._path = Path(path)
         self.bench: Workbench | None = None
