@@ -321,11 +321,8 @@ def test_the_clock_agrees_with_the_lane_engine(
             wanted = {n for n in layer.weights if n in arrived}
             if plan.barrier and layer.index == 0:
                 wanted |= set(arrived)
-            seconds = max(
-                layer.flops / device.compute[layer.op_class].value,
-                (layer.bytes_read + layer.bytes_written) / device.memory.value,
-            )
-            time = seconds * 1e9 + device.launch_ns.value
+            traffic = layer.bytes_read + layer.bytes_written
+            time = device.layer_ns(layer.op_class.value, layer.kind, layer.flops, traffic)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
         spans = run_lanes({"disk": reads, "transfer": uploads, "compute": layers})
         assert spans[steps - 1].end_ns / 1e6 == pytest.approx(expected, rel=1e-9)
