@@ -149,10 +149,18 @@ class Controls:
         """Who makes the plan."""
         return Strategy(self._strategy.value)
 
+    @strategy.setter
+    def strategy(self, value: Strategy) -> None:
+        self._strategy.value = value.value
+
     @property
     def optimize(self) -> Objective:
         """What is made least within the budget."""
         return Objective(self._optimize.value)
+
+    @optimize.setter
+    def optimize(self, value: Objective) -> None:
+        self._optimize.value = value.value
 
     @property
     def percent(self) -> float:

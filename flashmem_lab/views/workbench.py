@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from importlib.util import find_spec
@@ -18,8 +18,9 @@ from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.diff import plan_diff
-from flashmem_lab.views.edits import Edit
+from flashmem_lab.views.edits import Edit, History
 from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.kept import FIRST_PERCENT, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
@@ -55,6 +56,8 @@ class Workbench:
         dims: values of symbolic dimensions, by name.
         shapes: shapes of inputs, by name.
         repeat: runs a press of Run makes; the first is cold.
+        kept: what was done in an earlier workbench of this model; its edits are taken over.
+        keep: called with what was done, whenever something was.
         engine: opens, plans and runs; by default every device is used in a child process, so
             that a driver that crashes takes nothing with it.
 
@@ -68,11 +71,13 @@ class Workbench:
         model: Path | str,
         *,
         device: str = "auto",
-        budget: str = "30%",
+        budget: str = f"{FIRST_PERCENT:g}%",
         precision: str = "fp32",
         dims: Mapping[str, int] | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         repeat: int = 2,
+        kept: Kept | None = None,
+        keep: Callable[[Kept], None] | None = None,
         engine: Engine | None = None,
     ) -> None:
         if engine is None:
@@ -81,6 +86,8 @@ class Workbench:
             engine = isolated()
         self._engine: Engine = engine
         self._model, self._dims, self._shapes = Path(model), dims, shapes
+        self._edits = {(one.device, one.precision): one for one in (kept.edits if kept else ())}
+        self._keep = keep
         self._planners: dict[tuple[str, Precision], Planner] = {}
         self._refiner = Refiner()
         self._plan: Plan | None = None
@@ -105,6 +112,9 @@ class Workbench:
             live=self._live.box,
             pages=self._pages.box,
         )
+        if kept is not None:
+            self._controls.strategy = kept.choice.strategy
+            self._controls.optimize = kept.choice.optimize
         self._controls.percent = self._percent(first, wanted)
         self._refresh()
         self._controls.listen(
@@ -159,6 +169,13 @@ class Workbench:
         """The life of every weight; its edits become constraints of the plan."""
         return self._pages.schedule
 
+    @property
+    def kept(self) -> Kept:
+        """What was done here, to go on with in another workbench."""
+        made = {key: planner.edits for key, planner in self._planners.items()}
+        known = {**self._edits, **{key: one for key, one in made.items() if one is not None}}
+        return Kept(self.choice, dict(self._dims or {}), tuple(known.values()))
+
     def set_budget(self, budget: str) -> None:
         """Moves the slider to "30%", "200MB" or "min".
 
@@ -207,7 +224,9 @@ class Workbench:
                 dims=self._dims,
                 shapes=self._shapes,
             )
-            self._planners[key] = Planner(self._engine, prepared)
+            known = self._edits.get(key)
+            history = History(known.states, known.at) if known else History()
+            self._planners[key] = Planner(self._engine, prepared, history)
         return self._planners[key]
 
     def _percent(self, choice: Choice, budget: Budget) -> float:
@@ -222,6 +241,7 @@ class Workbench:
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
         choice = self.choice
+        self._tell_kept()
         try:
             planner = self._planner(choice)
             plan = planner.quick(choice)
@@ -258,6 +278,10 @@ class Workbench:
         compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
 
+    def _tell_kept(self) -> None:
+        if self._keep is not None:
+            self._keep(self.kept)
+
     def _say(
         self,
         diff: Sequence[tuple[str, Sequence[str]]] = (),
@@ -281,6 +305,7 @@ class Workbench:
         except FlashMemError as error:
             self._say(refused=(edit.weight, markup.advice(error)))
             return
+        self._tell_kept()
         self._show(planner, plan, before)
         self._refine(planner, choice, before)
 
