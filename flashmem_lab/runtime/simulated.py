@@ -53,6 +53,10 @@ class SimulatedRuntime:
     def __init__(self, device: DeviceSpec) -> None:
         self.spec = device
 
+    def held_bytes(self) -> Mapping[str, int]:
+        """Nothing: a run is over as soon as it began."""
+        return {}
+
     def close(self) -> None:
         """Nothing is held."""
 
