@@ -87,7 +87,8 @@ class OpenCLRuntime:
         """See `Runtime.run`. Kernels are built before the clock of the first run starts.
 
         `peak_bytes` has "host" too: the highest resident set of this process. The trace's notes
-        have the resident set before the first run and what the kernels took to build.
+        have the resident set before the first run, what the kernels took to build, and the most
+        that all blocks held at once, at most the peak.
         """
         if repeat < 1:
             raise UsageError(f"a program runs at least once, not {repeat} times")
@@ -111,7 +112,7 @@ class OpenCLRuntime:
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
                         passes.append(engine.run(at, arrays, telling))
                     residency.sample()
-                samples = list(ledger.samples)
+                booking = engine.booking
             finally:
                 engine.close()
             assert ledger.total == 0, "everything that was created is released"
@@ -122,18 +123,19 @@ class OpenCLRuntime:
             "driver": self.spec.driver,
             "device": self.spec.name,
             "compile_ms": f"{compile_ms:.1f}",
+            "held_peak_bytes": str(ledger.peak_bytes()["total"]),
             "host_rss_start_bytes": str(residency.samples[0][1]),
         }
-        peaks = {**ledger.peak_bytes(), "host": max(held for _, held in residency.samples)}
+        peaks = {**booking.peak_bytes(), "host": max(held for _, held in residency.samples)}
         return RunResult(
             outputs=passes[-1].outputs,
-            trace=self._trace(program, passes, [*samples, *host], notes),
+            trace=self._trace(program, passes, [*booking.samples, *host], notes),
             first_run_ms=_ms(passes[0]),
             warm_ms=tuple(_ms(later) for later in passes[1:]),
             compile_ms=compile_ms,
             stall_ms=sum(map(_stall_ns, passes[0].events)) / 1e6,
             peak_bytes=peaks,
-            average_bytes=ledger.average_bytes(),
+            average_bytes=booking.average_bytes(),
         )
 
     def _trace(
