@@ -17,6 +17,7 @@ from flashmem_lab.errors import UsageError
 from flashmem_lab.lower import LoweredModel, lower
 from flashmem_lab.plan import Strategy, make_plan
 from flashmem_lab.plan.timeline import Event, Lane
+from flashmem_lab.profiling.contention import measure_contention
 from flashmem_lab.profiling.fit import Launched, fit_kind
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.program import build_program, pack_weights
@@ -71,6 +72,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         upload=Quantity(_rate(uploaded), source) if copies else device.upload,
         launch_ns=Quantity(_between_launches(events), f"{source}: between two launches"),
         kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
+        contention=measure_contention(device, source, progress=progress),
     )
 
 
