@@ -16,6 +16,7 @@ from flashmem_lab.plan.timeline import Event, MemorySample, Pool, Timeline
 from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.opencl.binaries import KernelBinaries
 from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice, Pass
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
@@ -33,6 +34,7 @@ class OpenCLRuntime:
 
     Args:
         device_id: such as "ocl:0".
+        binaries: folder where compiled kernels are kept, if anywhere.
 
     Attributes:
         spec: the device.
@@ -42,7 +44,7 @@ class OpenCLRuntime:
         DeviceError: it cannot be opened.
     """
 
-    def __init__(self, device_id: str) -> None:
+    def __init__(self, device_id: str, binaries: Path | None = None) -> None:
         device = find(device_id)
         self.spec = spec_of(device_id, device)
         if self.spec.kind == "cpu":
@@ -56,7 +58,8 @@ class OpenCLRuntime:
                 compute=cl.CommandQueue(context, properties=timed),
                 transfer=cl.CommandQueue(context, properties=timed),
             )
-        self._kernels = Kernels(context, device)
+        kept = KernelBinaries(device, binaries) if binaries is not None else None
+        self._kernels = Kernels(context, device, kept)
         self._ledger: Ledger | None = None
 
     def __enter__(self) -> OpenCLRuntime:
@@ -102,10 +105,7 @@ class OpenCLRuntime:
         file = WeightFiles([weights] if isinstance(weights, Path) else weights, program.spans)
         try:
             begun_ns = perf_counter_ns()
-            kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
-            if finishes_at_launch(self._device.device):
-                telling = _telling(progress, "finishing kernels")
-                first_launches(program, kernels, self._device.compute, telling)
+            kernels = self._build(program, progress)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
             self._ledger = ledger = Ledger(program.budget_bytes)
             engine = Engine(self._device, program, file, kernels, ledger)
@@ -144,6 +144,19 @@ class OpenCLRuntime:
             peak_bytes=peaks,
             average_bytes=booking.average_bytes(),
         )
+
+    def prepare(self, program: Program, progress: Progress | None = None) -> None:
+        """See `Runtime.prepare`."""
+        self._build(program, progress)
+
+    def _build(self, program: Program, progress: Progress | None) -> list[cl.Kernel]:
+        """The kernels of a program, finished; their binaries are kept for the next process."""
+        kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
+        if finishes_at_launch(self._device.device):
+            telling = _telling(progress, "finishing kernels")
+            first_launches(program, kernels, self._device.compute, telling)
+        self._kernels.keep()
+        return kernels
 
     def _trace(
         self,
