@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import DeviceError
+from flashmem_lab.folders import cache_directory
 
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
@@ -82,4 +83,4 @@ def open_runtime(device: DeviceSpec) -> Runtime:
         return SimulatedRuntime(device)
     from flashmem_lab.runtime.opencl import open_runtime as open_opencl
 
-    return open_opencl(device.id)
+    return open_opencl(device.id, cache_directory() / "kernels")

@@ -56,6 +56,7 @@ __all__ = [
     "save_plan",
 ]
 
+_HERE = "ocl:"  # how the ids of devices of this machine begin
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total) from any thread."""
@@ -187,9 +188,12 @@ def save_bundle(
 ) -> Compiled:
     """Writes a bundle; a damaged weight cache is made anew, once. Arguments are those of `run`.
 
+    The kernels are built too, where the device is here, so that running the bundle need not.
+
     Raises:
         BundleError: something that is not a bundle is at `path`.
         PlanError, DiskFull: see `compile_plan`.
+        DeviceError: a kernel does not compile.
     """
     from flashmem_lab.program import write_bundle
 
@@ -201,6 +205,9 @@ def save_bundle(
         progress=progress,
         say=say,
     )
+    if prepared.device.id.startswith(_HERE):
+        with closing(open_runtime(prepared.device)) as runtime:
+            runtime.prepare(compiled.program, progress)
     return compiled
 
 
