@@ -14,7 +14,7 @@ from flashmem_lab.units import Budget
 STRATEGIES = ("lc-opg", "greedy", "preload", "always-next", "same-op")
 OBJECTIVES = ("memory", "cold", "warm")
 PRECISIONS = ("fp32", "fp16")
-TRANSPORTS = ("copy", "map")
+TRANSPORTS = ("copy", "map", "inline")
 STORAGES = ("image2d", "buffer", "auto")
 TRACE_SUFFIXES = (".pftrace", ".json", ".csv")
 

@@ -68,7 +68,7 @@ def test_json_has_null_for_what_is_no_number(capsys: Capture) -> None:
         ["run", "m.onnx", "--budget", "min", "--shape", "x=1xAx3"],
         ["run", "m.onnx", "--budget", "min", "--input", "x"],
         ["run", "m.onnx", "--budget", "min", "--trace", "trace.txt"],
-        ["run", "m.onnx", "--budget", "min", "--transport", "inline"],
+        ["run", "m.onnx", "--budget", "min", "--transport", "by hand"],
         ["bundle", "m.onnx", "-o", "m.fmb"],
         ["run", "m.onnx"],
     ],
@@ -112,7 +112,7 @@ def test_choices_are_those_of_the_values() -> None:
     assert tuple(Strategy) == parser.STRATEGIES
     assert tuple(Objective) == parser.OBJECTIVES
     assert tuple(Precision) == parser.PRECISIONS
-    assert set(parser.TRANSPORTS) == set(Transport) - {Transport.INLINE}
+    assert set(parser.TRANSPORTS) == set(Transport)
     assert {*parser.STORAGES} == {Storage.IMAGE2D, Storage.BUFFER, "auto"}
 
 
