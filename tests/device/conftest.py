@@ -214,13 +214,17 @@ def plan_for(
     uses = model.weight_uses()
     kept = [name for at, name in enumerate(uses) if at in preloaded]
     chunk_bytes = 256 * 1024
+
+    def chunks(name: str) -> int:
+        return len(model.weights[name].chunks(chunk_bytes))
+
     streamed = tuple(
         StreamedWeight(
             weight=name,
             load_at=max(0, first - ahead),
             first_use=first,
             last_use=last,
-            moves=_moves(first, ahead, len(model.weights[name].chunks(chunk_bytes)), transport),
+            moves=_moves(first, ahead, chunks(name), transport),
         )
         for name, (first, last) in uses.items()
         if name not in kept
@@ -264,8 +268,7 @@ def plan_for(
         first_plan_ms=0.0,
         predicted=Prediction(peak, peak, 0.0, 0.0),
         preload_moves=tuple(
-            (Move(0 if barrier else uses[name][0], len(model.weights[name].chunks(chunk_bytes))),)
-            for name in kept
+            _moves(0 if barrier else uses[name][0], 0, chunks(name), transport) for name in kept
         )
         if transport is Transport.INLINE
         else (),
@@ -277,7 +280,7 @@ def _moves(first: int, ahead: int, chunks: int, transport: Transport) -> tuple[M
     if transport is not Transport.INLINE:
         return (Move(max(0, first - ahead), chunks),)
     carried = min(_SLOTS, chunks) if first and ahead else 0
-    moves = (Move(first - 1, carried), Move(first, chunks - carried))
+    moves = (Move(first - 1, carried), Move(first, chunks - carried, chunks - carried))
     return tuple(move for move in moves if move.chunks)
 
 
