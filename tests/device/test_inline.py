@@ -16,6 +16,7 @@ from flashmem_lab.plan.timeline import Lane
 from flashmem_lab.program.carry import UNITS, Entry, carrying
 from flashmem_lab.program.program import KernelSource, Upload
 from flashmem_lab.runtime.opencl import OpenCLRuntime
+from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.query import find
 
 _KERNEL = KernelSource(
@@ -85,7 +86,7 @@ def _launch(queue: cl.CommandQueue, carried: list[Entry], memory: list[tuple[Any
     x = np.arange(777, dtype=np.float32)
     held = cl.Buffer(queue.context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=x)
     source = carrying(_KERNEL, carried)
-    kernel = cl.Kernel(cl.Program(queue.context, source.source).build(), source.entry)
+    (kernel,) = Kernels(queue.context, queue.device).build([source])
     arguments: list[Any] = [held, np.int32(len(x))]
     for at in range(CARRIED):
         entry = carried[min(at, len(carried) - 1)]
