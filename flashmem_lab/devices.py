@@ -70,8 +70,12 @@ def open_device(device_id: str = "auto") -> DeviceSpec:
     raise DeviceError(f"there is no device {device_id!r}", hint=f"known: {known}")
 
 
-def open_runtime(device: DeviceSpec) -> Runtime:
+def open_runtime(device: DeviceSpec, binaries: Path | None = None) -> Runtime:
     """A runtime on `device`; close it when done.
+
+    Args:
+        device: from `open_device`.
+        binaries: folder where compiled kernels are kept for later processes; None keeps none.
 
     Raises:
         DeviceError: it cannot be opened.
@@ -82,4 +86,4 @@ def open_runtime(device: DeviceSpec) -> Runtime:
         return SimulatedRuntime(device)
     from flashmem_lab.runtime.opencl import open_runtime as open_opencl
 
-    return open_opencl(device.id)
+    return open_opencl(device.id, binaries)

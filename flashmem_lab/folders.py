@@ -9,12 +9,17 @@ _ENVIRONMENT = "FLASHMEM_LAB_CACHE"
 
 
 def cache_directory() -> Path:
-    """Packed weights and device profiles: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
+    """Weights, profiles and compiled kernels: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
     if given := os.environ.get(_ENVIRONMENT):
         return Path(given)
     import platformdirs
 
     return platformdirs.user_cache_path("flashmem-lab") / "weights"
+
+
+def kernels_directory(cache: Path | None = None) -> Path:
+    """Compiled kernels of bundles, in the folder given or the user's cache."""
+    return (cache or cache_directory()) / "kernels"
 
 
 def state_directory() -> Path:

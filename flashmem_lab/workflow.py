@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
 from flashmem_lab.fitting import make_plan
-from flashmem_lab.folders import cache_directory
+from flashmem_lab.folders import cache_directory, kernels_directory
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plans import load_plan, plan_document, save_plan
 from flashmem_lab.prepared import Prepared, fitted, load, resident_bytes
@@ -140,7 +140,7 @@ def run(
     check_plan(plan, prepared.model, prepared.device)
     given = dict(inputs or {})
     _refuse_misfits(prepared.model, given)
-    job = _Job(prepared.device, given, repeat, seed, runtime, progress)
+    job = _Job(prepared.device, given, repeat, seed, runtime, None, progress)
     notes: list[str] = []
 
     def tell(note: str) -> None:
@@ -187,14 +187,23 @@ def save_bundle(
 ) -> Compiled:
     """Writes a bundle; a damaged weight cache is made anew, once. Arguments are those of `run`.
 
+    Its kernels are compiled for the device that it was planned for and kept in the cache, so that
+    runs of the bundle on this machine compile nothing.
+
     Raises:
         BundleError: something that is not a bundle is at `path`.
+        DeviceError: a kernel does not compile; nothing was written.
         PlanError, DiskFull: see `compile_plan`.
     """
     from flashmem_lab.program import write_bundle
 
+    def write(made: Compiled) -> None:
+        with closing(open_runtime(prepared.device, kernels_directory(cache))) as runtime:
+            runtime.prepare(made.program, progress)
+        write_bundle(made.program, made.packed, path)
+
     compiled, _ = _compile_and(
-        lambda made: write_bundle(made.program, made.packed, path),
+        write,
         prepared,
         plan,
         cache=cache,
@@ -239,6 +248,8 @@ def run_bundle(
 ) -> Outcome:
     """Runs a bundle; needs neither the model nor ONNX. Arguments are those of `run`.
 
+    Kernels that `save_bundle` has not compiled here for this device are compiled now, and kept.
+
     Raises:
         BundleError: damaged, or not a bundle.
         CacheCorrupt: its weights do not match their checksums.
@@ -250,7 +261,7 @@ def run_bundle(
     rss_bytes = resident_bytes()
     program, weights = read_bundle(path)
     load_ms = _since(began)
-    job = _Job(device, inputs or {}, repeat, seed, None, progress)
+    job = _Job(device, inputs or {}, repeat, seed, None, kernels_directory(), progress)
     result, _, open_ms = job.run(program, weights)
     return Outcome(
         program=program,
@@ -289,6 +300,7 @@ class _Job:
     repeat: int
     seed: int
     runtime: Runtime | None
+    binaries: Path | None
     progress: Progress | None
 
     def run(
@@ -302,7 +314,7 @@ class _Job:
         with (
             nullcontext(self.runtime)
             if self.runtime
-            else closing(open_runtime(self.device)) as runtime
+            else closing(open_runtime(self.device, self.binaries)) as runtime
         ):
             open_ms = _since(began)
             result = runtime.run(

@@ -54,6 +54,9 @@ class SimulatedRuntime:
         """Nothing: a run is over as soon as it began."""
         return {}
 
+    def prepare(self, program: Program, progress: Progress | None = None) -> None:
+        """Nothing is built."""
+
     def close(self) -> None:
         """Nothing is held."""
 

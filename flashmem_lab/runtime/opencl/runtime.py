@@ -16,6 +16,7 @@ from flashmem_lab.plan.timeline import Event, MemorySample, Pool, Timeline
 from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.opencl.binaries import BinaryCache
 from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice, Pass
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
@@ -33,6 +34,7 @@ class OpenCLRuntime:
 
     Args:
         device_id: such as "ocl:0".
+        binaries: folder where compiled kernels are kept for later processes; None keeps none.
 
     Attributes:
         spec: the device.
@@ -42,7 +44,7 @@ class OpenCLRuntime:
         DeviceError: it cannot be opened.
     """
 
-    def __init__(self, device_id: str) -> None:
+    def __init__(self, device_id: str, binaries: Path | None = None) -> None:
         device = find(device_id)
         self.spec = spec_of(device_id, device)
         if self.spec.kind == "cpu":
@@ -56,7 +58,8 @@ class OpenCLRuntime:
                 compute=cl.CommandQueue(context, properties=timed),
                 transfer=cl.CommandQueue(context, properties=timed),
             )
-        self._kernels = Kernels(context, device)
+        kept = BinaryCache(binaries, device) if binaries is not None else None
+        self._kernels = Kernels(context, device, kept)
         self._ledger: Ledger | None = None
 
     def __enter__(self) -> OpenCLRuntime:
@@ -100,11 +103,8 @@ class OpenCLRuntime:
         arrays = check_inputs(program.inputs, inputs)
         file = WeightFiles([weights] if isinstance(weights, Path) else weights, program.spans)
         try:
-            begun_ns = perf_counter_ns()
-            kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
-            if finishes_at_launch(self._device.device):
-                telling = _telling(progress, "finishing kernels")
-                first_launches(program, kernels, self._device.compute, telling)
+            begun_ns, compiled_before = perf_counter_ns(), self._kernels.compiled
+            kernels = self._build(program, progress)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
             self._ledger = ledger = Ledger(program.budget_bytes)
             engine = Engine(self._device, program, file, kernels, ledger)
@@ -120,6 +120,7 @@ class OpenCLRuntime:
                 samples = list(ledger.samples)
             finally:
                 engine.close()
+            self._kernels.keep()  # now that nobody waits for an output
             assert ledger.total == 0, "everything that was created is released"
         finally:
             self._ledger = None
@@ -138,10 +139,23 @@ class OpenCLRuntime:
             first_run_ms=_ms(passes[0]),
             warm_ms=tuple(_ms(later) for later in passes[1:]),
             compile_ms=compile_ms,
+            kernels_compiled=self._kernels.compiled - compiled_before,
             stall_ms=sum(map(_stall_ns, passes[0].events)) / 1e6,
             peak_bytes=peaks,
             average_bytes=ledger.average_bytes(),
         )
+
+    def prepare(self, program: Program, progress: Progress | None = None) -> None:
+        """See `Runtime.prepare`; compiled kernels are kept, if this runtime keeps any."""
+        self._build(program, progress)
+        self._kernels.keep()
+
+    def _build(self, program: Program, progress: Progress | None) -> list[cl.Kernel]:
+        kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
+        if finishes_at_launch(self._device.device):
+            telling = _telling(progress, "finishing kernels")
+            first_launches(program, kernels, self._device.compute, telling)
+        return kernels
 
     def _trace(
         self,
