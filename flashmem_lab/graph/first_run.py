@@ -1,8 +1,9 @@
 """onnxruntime from nothing to its first output.
 
-`python -P first_run.py MODEL THREADS NAME=FILE...` is a script that imports nothing of this package, as somebody who only knows onnxruntime would write
-it, so that a bench can time the process. Its session has the default settings but for the number
-of threads. It leaves without tearing the session down, since nobody would wait for that.
+`python -P first_run.py MODEL THREADS NAME=FILE...` is a script that imports nothing of this
+package, as somebody who only knows onnxruntime would write it, so that a bench can time the
+process. Its session has the default settings but for the number of threads. It leaves without
+tearing the session down, since nobody would wait for that.
 """
 
 from __future__ import annotations
