@@ -50,6 +50,9 @@ class SimulatedRuntime:
     def __init__(self, device: DeviceSpec) -> None:
         self.spec = device
 
+    def prepare(self, program: Program, progress: Progress | None = None) -> None:
+        """There is nothing to build."""
+
     def held_bytes(self) -> Mapping[str, int]:
         """Nothing: a run is over as soon as it began."""
         return {}
