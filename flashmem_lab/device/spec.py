@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from flashmem_lab.device.tuning import Tuning
+
 
 class Transport(StrEnum):
     """How a weight's bytes reach their texture; chosen by measurement."""
@@ -82,6 +84,7 @@ class DeviceSpec:
         transport: preferred transport.
         work_group: work-items for kernels without tiles of their own (1 suits CPUs).
         kinds: times by kind of kernel ("conv", "normalise", ...), from a profile of the device.
+        tuning: the fastest tiles by size of product, from a profile of the device.
     """
 
     id: str
@@ -98,6 +101,7 @@ class DeviceSpec:
     transport: Transport
     work_group: int
     kinds: Mapping[str, KindCost] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
 
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
         """Time of a layer that nothing disturbs, ns.

@@ -19,6 +19,7 @@ from flashmem_lab.plan import Strategy, make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.fit import Launched, fit_kind
 from flashmem_lab.profiling.samples import sample_graph
+from flashmem_lab.profiling.tune import least_times, tune
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
@@ -29,7 +30,7 @@ REPEAT = 6
 
 
 def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> DeviceSpec:
-    """Measures a device; takes about half a minute, most of it for building kernels.
+    """Measures a device; takes half a minute for that, and up to a minute and a half for tiles.
 
     Args:
         device: an OpenCL device of this machine.
@@ -47,6 +48,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
             f"{device.id} is simulated: there is nothing to measure",
             hint="flashmem-lab devices lists the OpenCL devices of this machine",
         )
+    device = replace(device, tuning=tune(device, progress=progress))
     graph = sample_graph()
     model = lower(graph, device)
     plan = make_plan(model, device, budget=Budget(share=1.0), strategy=Strategy.PRELOAD)
@@ -75,12 +77,6 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
 
 
 def _launches(model: LoweredModel, events: Iterable[Event]) -> list[Launched]:
-    """The shortest launch of each layer, the first run left out."""
-    least: dict[int, int] = {}
-    for event in events:
-        if event.kind == "launch" and event.run > 0:
-            took = event.end_ns - event.start_ns
-            least[event.layer] = min(took, least.get(event.layer, took))
     return [
         Launched(
             kind=model.layers[at].kind,
@@ -89,7 +85,7 @@ def _launches(model: LoweredModel, events: Iterable[Event]) -> list[Launched]:
             bytes=model.layers[at].bytes_read + model.layers[at].bytes_written,
             took_ns=max(1, took),
         )
-        for at, took in least.items()
+        for at, took in least_times(events).items()
     ]
 
 
