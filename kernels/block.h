@@ -78,6 +78,16 @@
     }
 {% endmacro %}
 
+{# Which of the tiles are this work-group's. #}
+{% macro span() %}
+{% if shares > 1 %}
+  const int per_share = (tiles + {{ shares - 1 }}) / {{ shares }};
+  const int start = share * per_share, end = min(tiles, start + per_share);
+{% else %}
+  const int start = 0, end = tiles;
+{% endif %}
+{% endmacro %}
+
 {% macro zero_sums() %}
 {% for r in range(rows) %}{% for c in range(columns // 4) %}
   float4 sum{{ r }}_{{ c }} = 0.0f;

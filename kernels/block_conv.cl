@@ -1,4 +1,4 @@
-{% from "block.h" import high, join_slices, multiply, place, threads, wide, zero_sums with context %}
+{% from "block.h" import high, join_slices, multiply, place, span, threads, wide, zero_sums with context %}
 {% from "store.h" import store_four %}
 {% include "common.h" %}
 {% set taps = kh * kw %}
@@ -9,7 +9,10 @@
 // columns are output channels, steps are taps of input channels; CPUs have panel_conv.cl.
 // W: RGBA texture, x = group * ceil(oc/4) + oc/4, y = (ic * KH + ky) * KW + kx.
 // One work-group computes {{ high }} pixels x {{ wide }} channels of a group, {{ depth }} steps at a time{{ " of one tap" if by_tap }}.
-// global (ceil(OC/{{ wide }}) * {{ threads }}, ceil(OH*OW/{{ high }}), N*G), local ({{ threads }},1,1).
+{% if shares > 1 %}
+// N = 1 in x; out[share,oc,oy,ox] is what the share's steps, one of {{ shares }} parts, sum up to.
+{% endif %}
+// global (ceil(OC/{{ wide }}) * {{ threads }}, ceil(OH*OW/{{ high }}), {{ shares if shares > 1 else "N*G" }}), local ({{ threads }},1,1).
 // Taps outside the plane count 0; pixels past the last and channels past the group are not stored.
 {{ defines }}
 
@@ -38,6 +41,10 @@ void block_conv(
   const int steps = group_in * {{ taps }};
   const int tiles = (steps + {{ depth - 1 }}) / {{ depth }};
 {% endif %}
+{% if shares > 1 %}
+  const int share = n;
+{% endif %}
+{{ span() }}
 {{ zero_sums() }}
 {% macro read_ahead(tile) %}
 {% if by_tap %}
@@ -85,18 +92,18 @@ void block_conv(
 {% endmacro %}
   float {% for j in range(per_item) %}next_x{{ j }} = 0.0f{{ ", " if not loop.last }}{% endfor %};
   float4 {% for j in range((w_units + threads - 1) // threads) %}next_w{{ j }} = 0.0f{{ ", " if not loop.last }}{% endfor %};
-  if (tiles > 0) {
-{{ read_ahead("0") }}
+  if (start < end) {
+{{ read_ahead("start") }}
 {{ keep("0") }}
   }
   barrier(CLK_LOCAL_MEM_FENCE);
-  for (int tile = 0; tile < tiles; tile++) {
-    const int here = tile % 2 * {{ stage }};
-    if (tile + 1 < tiles) {
+  for (int tile = start; tile < end; tile++) {
+    const int here = (tile - start) % 2 * {{ stage }};
+    if (tile + 1 < end) {
 {{ read_ahead("(tile + 1)") }}
     }
 {{ multiply("here", high // 4, "here + %d" | format(depth * high // 4), wide // 4) }}
-    if (tile + 1 < tiles) {
+    if (tile + 1 < end) {
 {{ keep("%d - here" | format(stage)) }}
     }
     barrier(CLK_LOCAL_MEM_FENCE);

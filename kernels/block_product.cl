@@ -1,4 +1,4 @@
-{% from "block.h" import high, join_slices, multiply, place, put, quad, threads, wide, zero_sums with context %}
+{% from "block.h" import high, join_slices, multiply, place, put, quad, span, threads, wide, zero_sums with context %}
 {% from "store.h" import store_four %}
 {% include "common.h" %}
 {% set a_pitch = high // 4 + (1 if a_fast == "step" else 0) %}
@@ -15,7 +15,10 @@
 {% endif %}
 // One work-group computes {{ high }} rows (m) x {{ wide }} columns (n), {{ depth }} steps of k at a time; it reads
 // each texel of its columns once.
-// global (ceil(N/{{ wide }}) * {{ threads }}, ceil(M/{{ high }}), B0*B1), local ({{ threads }},1,1).
+{% if shares > 1 %}
+// B0*B1 = 1 in `a`; out[share,0,m,n] is what the share's steps, one of {{ shares }} parts, sum up to.
+{% endif %}
+// global (ceil(N/{{ wide }}) * {{ threads }}, ceil(M/{{ high }}), {{ shares if shares > 1 else "B0*B1" }}), local ({{ threads }},1,1).
 // Rows past M repeat row M-1, columns past N the last; neither is stored.
 {{ defines }}
 
@@ -26,9 +29,14 @@ void block_product(
 {{ place() }}
   const int left = get_group_id(0) * {{ wide }};
   const int top = get_group_id(1) * {{ high }};
+{% if shares > 1 %}
+  const int b0 = get_global_id(2), b1 = 0, share = b0;
+{% else %}
   const int b0 = get_global_id(2) / batch;
   const int b1 = get_global_id(2) % batch;
+{% endif %}
   const int tiles = {{ "k_size / %d" | format(depth) if whole else "(k_size + %d) / %d" | format(depth - 1, depth) }};
+{{ span() }}
 {{ zero_sums() }}
 {% macro read_ahead(base) %}
 {% for j in range((a_units + threads - 1) // threads) %}
@@ -70,18 +78,18 @@ void block_product(
 {% endmacro %}
   float4 {% for j in range((a_units + threads - 1) // threads) %}next_a{{ j }} = 0.0f, {% endfor %}
 {% for j in range((w_units + threads - 1) // threads) %}next_w{{ j }} = 0.0f{{ ", " if not loop.last }}{% endfor %};
-  if (tiles > 0) {
-{{ read_ahead("0") }}
+  if (start < end) {
+{{ read_ahead("start * %d" | format(depth)) }}
 {{ keep("0") }}
   }
   barrier(CLK_LOCAL_MEM_FENCE);
-  for (int tile = 0; tile < tiles; tile++) {
-    const int here = tile % 2 * {{ stage }};
-    if (tile + 1 < tiles) {
+  for (int tile = start; tile < end; tile++) {
+    const int here = (tile - start) % 2 * {{ stage }};
+    if (tile + 1 < end) {
 {{ read_ahead("(tile + 1) * %d" | format(depth)) }}
     }
 {{ multiply("here", a_pitch, "here + %d" | format(depth * a_pitch), w_pitch) }}
-    if (tile + 1 < tiles) {
+    if (tile + 1 < end) {
 {{ keep("%d - here" | format(stage)) }}
     }
     barrier(CLK_LOCAL_MEM_FENCE);

@@ -15,6 +15,7 @@ class Tile:
         down, across: work-items of a team.
         slices: teams that share the steps of a tile.
         depth: steps of the reduction in local memory at a time, a multiple of 4 and of `slices`.
+        shares: work-groups that share the steps of a block; what they summed is added afterwards.
     """
 
     rows: int
@@ -23,6 +24,7 @@ class Tile:
     across: int
     slices: int
     depth: int
+    shares: int = 1
 
     @property
     def threads(self) -> int:

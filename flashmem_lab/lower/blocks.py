@@ -20,17 +20,23 @@ from flashmem_lab.lower.tiles import Geometry, power_of_two, window
 
 TILES = (
     Tile(8, 8, 16, 16, 1, 16),
-    Tile(8, 8, 8, 16, 1, 16),
     Tile(8, 8, 8, 8, 2, 16),
     Tile(8, 8, 8, 8, 4, 32),
-    Tile(4, 8, 8, 8, 4, 32),
-    Tile(4, 4, 16, 16, 1, 16),
+    Tile(8, 8, 4, 8, 4, 32),
+    Tile(8, 8, 4, 8, 8, 32),
+    Tile(8, 4, 8, 8, 4, 32),
     Tile(4, 4, 8, 8, 4, 32),
+    Tile(8, 8, 4, 8, 8, 32, shares=4),
+    Tile(8, 4, 8, 8, 4, 32, shares=8),
     Tile(4, 4, 8, 8, 1, 8),
 )
-"""From the most sums in a work-group to the fewest; the last fits every device."""
+"""What tuning tries, from the most sums in a work-group to the fewest; the last fits every device.
 
-GROUPS = 128  # work-groups that keep a large GPU busy; below that, smaller tiles are taken
+The fastest of 16 on an H100 (2026-11-22): of each, some size of `profiling.tune` is faster
+with it than with any other.
+"""
+
+GROUPS = 256  # work-groups that keep a large GPU busy; below that, smaller tiles are taken
 FEW_ROWS = 4  # up to which a product is bound by its weight, and gemv.cl reads that best
 NOISE = 0.03  # of two measurements, below which neither is slower
 LEAST_CHANNELS = 16  # of a group, below which a tile of a convolution would be mostly padding
@@ -51,7 +57,7 @@ def tile_for(device: DeviceSpec, kind: str, size: Product) -> Tile:
     known = device.tuning.nearest(kind, size)
     if known is not None and known.tile is not None:
         return known.tile
-    tiles = tiles_for(device.limits)
+    tiles = [tile for tile in tiles_for(device.limits) if tile.shares == 1]
     for tile in tiles:
         if _groups(tile, size) >= GROUPS:
             return tile
@@ -64,9 +70,27 @@ def size_of(op: Op) -> Product:
         n, channels, height, width = op.out.shape
         groups = op.integer("groups")
         steps = op.operands["x"].shape[1] // groups * op.integer("kh") * op.integer("kw")
+        n //= _shares(op)
         return Product(n * groups, height * width, channels // groups, steps)
     b0, b1, m, n = op.out.shape
-    return Product(b0 * b1, m, n, op.operands["a"].shape[3])
+    return Product(b0 * b1 // _shares(op), m, n, op.operands["a"].shape[3])
+
+
+def kind_of(op: Op) -> str:
+    """Whether tiles of products or of convolutions are right for a "gemm" or a "conv"."""
+    return "gemm" if op.kind == "conv" and as_product(op) is not None else op.kind
+
+
+def is_few_rows(kind: str, size: Product) -> bool:
+    """True if gemv.cl computes it: so few rows that reading the weight is all that takes time."""
+    return kind == "gemm" and size.m <= FEW_ROWS
+
+
+def _shares(op: Op) -> int:
+    """How many work-groups share a block; the result has one more axis entry for each."""
+    shares = op.attrs.get("shares", 1)
+    assert isinstance(shares, int), "set by share_long"
+    return shares
 
 
 def storage_of(op: Op, device: DeviceSpec) -> Storage:
@@ -77,7 +101,7 @@ def storage_of(op: Op, device: DeviceSpec) -> Storage:
     default = default_storage(device)
     if op.kind not in ("gemm", "conv") or not device.limits.images:
         return default
-    known = device.tuning.nearest(op.kind, size_of(op))
+    known = device.tuning.nearest(kind_of(op), size_of(op))
     if known is None or not known.image_ns or not known.buffer_ns:
         return default
     slower = known.image_ns > known.buffer_ns * (1 + NOISE)
@@ -91,11 +115,12 @@ def _groups(tile: Tile, size: Product) -> int:
 def product(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
     """Rows of `a` times a texture, or times an activation `b`; the signature has its sizes."""
     size = size_of(op)
-    if op.kind == "gemm" and size.m <= FEW_ROWS:
+    if is_few_rows(op.kind, size):
         return _few_rows(op, size, device.limits)
-    tile = tile_for(device, op.kind, size)
+    tile, shares = tile_for(device, op.kind, size), _shares(op)
     a = op.operands["a"]
     params = _params(tile) | {
+        "shares": shares,
         "textured": int(op.kind == "gemm"),
         "whole": int(size.k % tile.depth == 0),
         "down_first": int(op.out.strides[2] == 1 and op.out.strides[3] != 1),
@@ -106,7 +131,7 @@ def product(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
         b = op.operands["b"]
         params["b_fast"] = _fast(b, 2, 3)
         params["b_vector"] = int(_in_fours(b, 2 if _fast(b, 2, 3) == "step" else 3))
-    groups = (-(-size.n // tile.wide) * tile.threads, -(-size.m // tile.high), size.batch)
+    groups = (-(-size.n // tile.wide) * tile.threads, -(-size.m // tile.high), size.batch * shares)
     return Geometry("block_product.cl", params, groups, (tile.threads, 1, 1))
 
 
@@ -139,9 +164,9 @@ def as_product(op: Op) -> Op | None:
 
 
 def _pixels_by_channels(ref: Ref) -> Ref | None:
-    """(n, c, h, w) as (1, n, h * w, c), if no copy is needed for that."""
+    """(n, c, h, w) as (n, 1, h * w, c), if no copy is needed for that."""
     n, c, height, width = ref.shape
-    flat = ref.reshape((1, n, c, height * width))
+    flat = ref.reshape((n, 1, c, height * width))
     return None if flat is None else flat.permute((0, 1, 3, 2))
 
 
@@ -160,10 +185,9 @@ def conv(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
         in_height=x.shape[2], in_width=x.shape[3], out_width=width, out_pixels=height * width,
         group_in=group_in, group_out=group_out, groups=groups,
     )  # fmt: skip
-    taps = op.integer("kh") * op.integer("kw")
-    size = Product(n * groups, height * width, group_out, group_in * taps)
-    tile = tile_for(device, "conv", size)
+    tile = tile_for(device, "conv", size_of(op))
     params = _params(tile) | window(op) | {
+        "shares": _shares(op),
         "by_tap": int(group_in >= tile.depth),
         "whole": int(group_in % tile.depth == 0),
         "grouped": int(groups > 1),
@@ -179,6 +203,9 @@ ATTENTION = ((16, 8), (8, 8), (4, 8), (4, 4))
 """Work-items of a team (down, across) of attention, each with 4 queries and 4 keys."""
 
 
+LEAST_TEAM = 32  # work-items that an NVIDIA multiprocessor runs as one
+
+
 def attention_team(op: Op, limits: Limits) -> tuple[int, int] | None:
     """The largest team that the device has local memory for and that leaves enough of them."""
     b0, b1, m, depth = op.out.shape
@@ -192,8 +219,9 @@ def attention_team(op: Op, limits: Limits) -> tuple[int, int] | None:
             fits.append((down, across))
     if head % 4 or not fits:
         return None
-    busy = [team for team in fits if b0 * b1 * -(-m // (4 * team[0])) >= GROUPS]
-    return busy[0] if busy else fits[-1]
+    busy = [team for team in fits if b0 * b1 * -(-m // (4 * team[0])) >= GROUPS // 4]
+    wide = [team for team in fits if prod(team) >= LEAST_TEAM]
+    return next(iter([*busy, *wide[::-1], *fits]))
 
 
 def attention(op: Op, team: tuple[int, int]) -> Geometry:
@@ -203,7 +231,7 @@ def attention(op: Op, team: tuple[int, int]) -> Geometry:
     b0, b1, m, depth = op.out.shape
     q_fast, k_fast = _fast(query, 3, 2), _fast(key, 2, 3)
     params: dict[str, object] = {
-        "rows": 4, "columns": 4, "down": down, "across": across, "slices": 1,
+        "rows": 4, "columns": 4, "down": down, "across": across, "slices": 1, "shares": 1,
         "head": query.shape[3], "depth": depth, "guarded": op.integer("guarded"),
         "q_fast": q_fast, "q_vector": int(_in_fours(query, 3 if q_fast == "step" else 2)),
         "k_fast": k_fast, "k_vector": int(_in_fours(key, 2 if k_fast == "step" else 3)),

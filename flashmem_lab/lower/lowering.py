@@ -20,6 +20,7 @@ from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
 from flashmem_lab.lower.layout import layout_of
+from flashmem_lab.lower.shares import share_long
 from flashmem_lab.lower.split import split_large
 
 
@@ -65,7 +66,7 @@ def lower(
     planned = [op for op in planned if op.out.size or op.kind == "host"]
     for op in planned:
         op.storage = storage or storage_of(op, device)
-    planned = split_large(planned, device, precision)
+    planned = share_long(split_large(planned, device, precision), ctx, device)
     emitter = Emitter(ctx, device, precision)
     for op in planned:
         emitter.add(op)
