@@ -25,6 +25,10 @@ class Quantity:
     source: str
 
 
+UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
+"""Of a device whose contention nobody stated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Hard limits of the OpenCL device, from its own queries.
@@ -85,6 +89,8 @@ class DeviceSpec:
         work_group: work-items for kernels without tiles of their own (1 suits CPUs).
         kinds: times by kind of kernel ("conv", "normalise", ...), from a profile of the device.
         tuning: the fastest tiles by size of product, from a profile of the device.
+        contention: share by which kernels and uploads take longer while the disk reads: what it
+            brings is written, moved and read in the memory, or by the cores, that they work with.
     """
 
     id: str
@@ -102,6 +108,7 @@ class DeviceSpec:
     work_group: int
     kinds: Mapping[str, KindCost] = field(default_factory=dict)
     tuning: Tuning = field(default_factory=Tuning)
+    contention: Quantity = UNDISTURBED
 
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
         """Time of a layer that nothing disturbs, ns.

@@ -71,7 +71,7 @@ def tune(
     device: DeviceSpec, *, seconds: float = SECONDS, progress: Progress | None = None
 ) -> Tuning:
     """Measures every tile that the device has room for, at most about `seconds` long."""
-    graph, sizes = products_graph()
+    graph, sizes = tuning_graph()
     found: dict[str, list[Tried]] = {node: [] for node in sizes}
     for tried in trials(device, graph, seconds, progress):
         if tried.node in found:
@@ -125,13 +125,13 @@ def _run(
         program, packed.path, sample_inputs(program), repeat=REPEAT, progress=progress
     )
     times: dict[str, int] = {}
-    for layer, ns in least_times(result.trace.timeline.events).items():
+    for layer, ns in _least_times(result.trace.timeline.events).items():
         node = model.layers[layer].nodes[0]
         times[node] = times.get(node, 0) + ns
     return times
 
 
-def least_times(events: Iterable[Event]) -> dict[int, int]:
+def _least_times(events: Iterable[Event]) -> dict[int, int]:
     """The shortest launch of each layer, ns; the first run is left out."""
     least: dict[int, int] = {}
     for event in events:
@@ -151,7 +151,7 @@ def _best(kind: str, size: Product, results: list[Tried]) -> Best:
     return Best(kind, size, quickest.tile, by_storage[Storage.IMAGE2D], by_storage[Storage.BUFFER])
 
 
-def products_graph() -> tuple[Graph, dict[str, tuple[str, Product]]]:
+def tuning_graph() -> tuple[Graph, dict[str, tuple[str, Product]]]:
     """The graph of all sizes, and the kind and size of each of its nodes."""
     made, sizes = SampleBuilder("tuning"), {}
     for rows, inner, columns in PRODUCTS:
