@@ -94,7 +94,7 @@ class Controls:
             description="times",
             tooltip="runs that a press of Run makes; the first is cold",
             style={"description_width": "38px"},
-            layout=widgets.Layout(width="100px"),
+            layout=widgets.Layout(width="112px"),
         )
         self._check = widgets.Checkbox(
             value=can_check,
@@ -253,6 +253,15 @@ class Controls:
         self._status.value = ""
         if value:
             self._error.value = ""
+
+    @property
+    def looking(self) -> bool:
+        """Whether devices are looked for; the button waits so long."""
+        return bool(self._again.disabled)
+
+    @looking.setter
+    def looking(self, value: bool) -> None:
+        self._again.disabled = value
 
     def say(self, text: str) -> None:
         """A word on what is going on, plain text."""

@@ -383,11 +383,13 @@ class Workbench:
         """Looks for devices again."""
         if self._looker.job is not None or self._runner.job is not None:
             return
+        self._controls.looking = True
         if not self._looker.start(lambda hear, stop: self._engine.devices()):
             with suppress(FlashMemError):
                 self._looker.wait()
 
     def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
+        self._controls.looking = False
         if job.exception() is None:  # else the devices are as they were, and a run says why
             self._controls.set_devices(_working(job.result()))
 
