@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -15,7 +16,7 @@ from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.trace import RunRow, summarize
+from flashmem_lab.trace import RunRow, Trace, summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
@@ -25,17 +26,17 @@ from flashmem_lab.views.engine import Engine, preview
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
 from flashmem_lab.views.refine import Refiner
+from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
+    from flashmem_lab.views.memory import MemoryView
     from flashmem_lab.views.schedule import ScheduleView
 
-_DRAW_SECONDS = 0.05  # a redraw takes a browser about as long
+_DRAW_SECONDS = 0.01  # in which the kernel hears what else the slider said
 _PROGRESS_SECONDS = 0.1
 
 
@@ -82,6 +83,7 @@ class Workbench:
         self._repeat = repeat
         self._planners: dict[tuple[str, Precision], Planner] = {}
         self._refiner = Refiner()
+        self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
         self._outcome: Outcome | None = None
         self._rows: list[RunRow] = []
@@ -101,6 +103,8 @@ class Workbench:
             pages=self._pages.box,
         )
         self._controls.percent = self._percent(first, wanted)
+        self._pages.follow(self._controls.slider)
+        self._controls.slider.observe(self._grasped, names="moving")
         self._refresh()
         self._controls.listen(self._throttle.request, self._pressed)
 
@@ -112,9 +116,9 @@ class Workbench:
         return self._controls.box
 
     @property
-    def figure(self) -> go.FigureWidget:
-        """The memory timeline; updated in place."""
-        return self._pages.figure
+    def memory(self) -> MemoryView:
+        """What is held, predicted and measured; `memory.mode` is what it is drawn over."""
+        return self._pages.memory
 
     @property
     def graph(self) -> GraphView:
@@ -184,6 +188,8 @@ class Workbench:
         """Detaches every listener and removes the widgets; a run under way ends unseen."""
         self._throttle.cancel()
         self._refiner.cancel()
+        self._sweeper.cancel()
+        self._controls.slider.unobserve(self._grasped, names="moving")
         self._job = None
         self._pages.close()
         self._controls.close()
@@ -216,8 +222,27 @@ class Workbench:
             self._engine.make_plan(planner.prepared, budget=budget)  # says what needs more
         return planner.scale.percent(wanted)
 
+    def _grasped(self, change: Any) -> None:
+        """The kernel is free for the plan of where the slider will rest."""
+        if change.new:
+            self._refiner.cancel()
+            self._sweeper.hold()
+        else:
+            self._throttle.request()  # even where it is back at its place, for the solver
+
+    def _sweep(self, planner: Planner, choice: Choice) -> None:
+        """Plans along the whole scale in idle moments; once for what the controls say else."""
+
+        def plan(percent: float) -> tuple[Plan, Trace]:
+            made = planner.quick(replace(choice, percent=percent))
+            return made, preview(planner.prepared, made)
+
+        rest = (replace(choice, percent=0.0), planner.history.current)
+        self._sweeper.start(rest, plan, planner.scale, choice.optimize)
+
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
+        self._sweeper.hold()
         choice = self.choice
         try:
             planner = self._planner(choice)
@@ -244,13 +269,15 @@ class Workbench:
         """Shows a plan; `before` is the one that an edit made it from."""
         prepared = planner.prepared
         self._plan, self._outcome = plan, None
+        self._controls.slider.ends = [planner.scale.least, planner.scale.full]
+        self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
+        self._sweep(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
             budget=markup.budget(plan),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
         own = planner.own(self.choice)
         compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])

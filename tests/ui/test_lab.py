@@ -114,7 +114,7 @@ def test_files_open_run_survive_a_reload_and_a_dead_kernel(page: Page, shots: Pa
 
     # The kernel dies: the graph stays, and the workbench comes back with the kernel.
     page.evaluate(
-        "path => window.jupyterapp.commands.execute('docmanager:open', {path})", "net.onnx"
+        "path => void window.jupyterapp.commands.execute('docmanager:open', {path})", "net.onnx"
     )
     expect(run).to_be_visible(timeout=60 * SECOND)
     page.evaluate(
