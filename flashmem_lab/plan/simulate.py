@@ -14,7 +14,14 @@ from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem, build_problem
 from flashmem_lab.plan.timeline import Event, Lane, MemorySample, Pool, Timeline
 
 
-def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int = 2) -> Timeline:
+def simulate(
+    plan: Plan,
+    model: LoweredModel,
+    device: DeviceSpec,
+    *,
+    runs: int = 2,
+    by_weight: bool = False,
+) -> Timeline:
     """Runs `plan` on the clock of the device's rates, the first run cold, later ones warm.
 
     Deterministic. Each run's times start at 0, as each measured run's do; events and samples are
@@ -26,6 +33,8 @@ def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int =
         model: what it was made for.
         device: the same.
         runs: how many; a run after the first reads only streamed weights.
+        by_weight: one read and one upload for each weight, from the start of its first chunk to
+            the end of its last: a tenth of the time where a model has thousands of chunks.
     """
     problem = build_problem(model, device, plan.transport, chunk_bytes=plan.chunk_bytes)
     pinned = problem.mask(plan.preloaded)
@@ -40,7 +49,8 @@ def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int =
         cold = number == 0
         if number < 2:  # warm runs are alike
             run = run_clock(problem, pinned, load_at, cold=cold, barrier=plan.barrier and cold)
-        events += sorted(_events(problem, run, kinds, number), key=lambda event: event.start_ns)
+        found = _events(problem, run, kinds, number, by_weight)
+        events += sorted(found, key=lambda event: event.start_ns)
         samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
     return Timeline(tuple(events), tuple(samples))
 
@@ -54,16 +64,27 @@ def _kind(work: object) -> str:
 # --- events --------------------------------------------------------------------------------
 
 
-def _events(problem: Problem, run: Run, kinds: list[str], number: int) -> Iterator[Event]:
+def _events(
+    problem: Problem, run: Run, kinds: list[str], number: int, by_weight: bool
+) -> Iterator[Event]:
     names = problem.weights
-    owner = np.repeat(run.order, problem.chunks[run.order])
-    size = problem.chunk[owner]
-    ends = np.cumsum(problem.chunks[run.order]) - 1
-    size[ends] = problem.tail[run.order]
+    chunks = problem.chunks[run.order]
+    ends = np.cumsum(chunks) - 1
+    read, upload = run.read, run.upload
+    if by_weight:
+        owner, size = run.order, problem.size[run.order]
+        read, upload = (
+            np.stack((times[ends - chunks + 1, 0], times[ends, 1]), axis=1)
+            for times in (read, upload)
+        )
+    else:
+        owner = np.repeat(run.order, chunks)
+        size = problem.chunk[owner]
+        size[ends] = problem.tail[run.order]
     uses = problem.first[owner]
-    lanes = [(Lane.DISK, "read", run.read)]
+    lanes = [(Lane.DISK, "read", read)]
     if problem.staging.slots:
-        lanes.append((Lane.TRANSFER, "upload", run.upload))
+        lanes.append((Lane.TRANSFER, "upload", upload))
     for lane, kind, times in lanes:
         rows = zip(_ns(times).tolist(), owner.tolist(), size.tolist(), uses.tolist(), strict=True)
         for (start, end), at, count, use in rows:

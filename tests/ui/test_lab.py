@@ -13,6 +13,7 @@ from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
 from flashmem_lab.views.engine import preview
 from tests.ui.conftest import Lab
+from tests.ui.test_first_look import budget_line, move_slider, peak
 from tests.unit.small_models import write_chain
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
@@ -91,19 +92,6 @@ def run_for_long(tab: Locator) -> None:
     expect(tab.get_by_text("holds")).to_be_visible(timeout=30 * SECOND)
 
 
-def drag_budget(page: Page, tab: Locator, share: float) -> None:
-    """Drags the handle of the slider to a share of its way, in small steps."""
-    track = tab.locator(".widget-slider .noUi-base").bounding_box()
-    handle = tab.locator(".widget-slider .noUi-handle").bounding_box()
-    assert track is not None
-    assert handle is not None
-    y = handle["y"] + handle["height"] / 2
-    page.mouse.move(handle["x"] + handle["width"] / 2, y)
-    page.mouse.down()
-    page.mouse.move(track["x"] + share * track["width"], y, steps=20)
-    page.mouse.up()
-
-
 def pin_last_weight(page: Page, tab: Locator) -> None:
     """Asks for the last weight of the schedule to be preloaded, by keyboard."""
     tab.get_by_role("tab", name="Schedule").click()
@@ -126,18 +114,6 @@ def expect_pinned(tab: Locator) -> None:
         timeout=20 * SECOND
     )
     expect(tab.get_by_text("Against the planner's own:")).to_be_visible()
-
-
-def curves(page: Page) -> dict[str, float]:
-    """The highest point (MB) of each line that is drawn over time in the shown tab."""
-    return page.evaluate(
-        """() => {
-          const all = [...document.querySelectorAll(".fml-document .js-plotly-plot")];
-          const figure = all.find(one => one.offsetParent !== null);
-          const drawn = figure._fullData.slice(0, 7).filter(one => one.y.length > 1);
-          return Object.fromEntries(drawn.map(one => [one.name, Math.max(...one.y)]));
-        }"""
-    )
 
 
 def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Path) -> None:
@@ -163,7 +139,7 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     assert bytes_of == []
 
     expect(tab.get_by_text("30.0 %")).to_be_visible()
-    drag_budget(page, tab, 0.6)
+    move_slider(page, tab, 0.6)
     expect(tab.get_by_text("60.0 %")).to_be_visible(timeout=20 * SECOND)
     page.screenshot(path=shots / "lab_2_dragged.png")
     run(tab, 1)
@@ -171,11 +147,12 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     page.screenshot(path=shots / "lab_3_pinned.png")
     run(tab, 2)
     expect(tab.get_by_text("ok,").first).to_be_visible()
-    tab.get_by_role("tab", name="Memory").click()
-    page.wait_for_timeout(SECOND)  # the figure is drawn anew when its tab is
-    drawn = curves(page)
-    assert drawn["Total measured"] == pytest.approx(drawn["Total predicted"], rel=0.01)
-    assert drawn["Total measured"] <= drawn["Budget"]
+    page.wait_for_function(
+        "() => document.querySelector('.fml-memory').view.memory.measured.x.length > 9",
+        timeout=20 * SECOND,
+    )
+    assert peak(page, "measured") == peak(page, "predicted")
+    assert peak(page, "measured") <= budget_line(page)
     page.screenshot(path=shots / "lab_4_measured.png")
     tab.get_by_role("tab", name="Compare").click()
     comparison = tab.locator("table.comparison")
@@ -225,7 +202,7 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     write_chain(lab.folder / "fragile.onnx")
     page.evaluate("() => window.jupyterapp.commands.execute('filebrowser:refresh')")
     tab = opened(page, "fragile.onnx")
-    drag_budget(page, tab, 0.5)
+    move_slider(page, tab, 0.5)
     expect(tab.get_by_text("50.0 %")).to_be_visible(timeout=20 * SECOND)
     pin_last_weight(page, tab)
 
