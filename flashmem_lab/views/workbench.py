@@ -292,7 +292,7 @@ class Workbench:
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
-            budget=markup.budget(plan),
+            budget=markup.budget(plan, planner.scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
         own = planner.own(self.choice)
