@@ -15,3 +15,12 @@ def cache_directory() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("flashmem-lab") / "weights"
+
+
+def state_directory() -> Path:
+    """What people did in workbenches: a folder of $FLASHMEM_LAB_CACHE, or the user's own."""
+    if given := os.environ.get(_ENVIRONMENT):
+        return Path(given) / "workbench"
+    import platformdirs
+
+    return platformdirs.user_state_path("flashmem-lab") / "workbench"

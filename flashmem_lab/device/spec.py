@@ -23,6 +23,10 @@ class Quantity:
     source: str
 
 
+UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
+"""Of a device whose contention nobody stated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Hard limits of the OpenCL device, from its own queries.
@@ -82,6 +86,8 @@ class DeviceSpec:
         transport: preferred transport.
         work_group: work-items for kernels without tiles of their own (1 suits CPUs).
         kinds: times by kind of kernel ("conv", "normalise", ...), from a profile of the device.
+        contention: share by which kernels and uploads take longer while the disk reads: what it
+            brings is written, moved and read in the memory, or by the cores, that they work with.
     """
 
     id: str
@@ -98,6 +104,7 @@ class DeviceSpec:
     transport: Transport
     work_group: int
     kinds: Mapping[str, KindCost] = field(default_factory=dict)
+    contention: Quantity = UNDISTURBED
 
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
         """Time of a layer that nothing disturbs, ns.

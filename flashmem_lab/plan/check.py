@@ -248,12 +248,11 @@ def _check_capacity(
             )
         if claim and abs(claim.ms - late / rate * 1e3) > 1e-6 + 1e-6 * claim.ms:
             raise _fail(f"the plan states a wait of {claim.ms} ms before layer {index}")
-        seconds = max(
-            layer.flops / device.compute[layer.op_class.value].value,
-            (layer.bytes_read + layer.bytes_written) / device.memory.value,
+        lasts_ns = device.layer_ns(
+            layer.op_class.value, layer.kind, layer.flops, layer.bytes_read + layer.bytes_written
         )
-        seconds += device.launch_ns.value / 1e9
-        capacity = seconds * (1 + device.slack[layer.op_class.value].value) * rate
+        stretched_ns = lasts_ns * (1 + device.slack[layer.op_class.value].value)
+        capacity = stretched_ns / 1e9 * rate
         while moving and moving[0].load_at <= index and capacity > 0:
             name = moving[0].weight
             moved = 0.0 if moving[0].first_use <= index else min(capacity, left[name])

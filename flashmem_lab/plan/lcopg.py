@@ -199,7 +199,7 @@ class _Program:
     def warm(self) -> None:
         """The lanes as fluids: the disk reads streamed bytes in order of use while layers run."""
         solver, problem = self.solver, self.problem
-        rate = problem.disk / 1e9  # MB a ms is bytes a ns
+        rate = problem.own_disk / 1e9  # on the clock of the layers; MB a ms is bytes a ns
         length = (problem.duration_ns / MEGA).tolist()
         stalls, before = [], 0.0
         for layer, duration in enumerate(length):
@@ -218,7 +218,8 @@ class _Program:
             self._whole_objects(layer, done)
             stalls.append(stall)
             before = done
-        solver.Minimize(solver.Sum(stalls))
+        # Reading slows layers: what is lost to each streamed byte, wherever it is read.
+        solver.Minimize(solver.Sum(stalls) + problem.lost_ns(1.0) * self.streamed[-1])
         self.offset = sum(length)
 
     def _whole_objects(self, layer: int, done: Any) -> None:

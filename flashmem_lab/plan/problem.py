@@ -39,6 +39,7 @@ class Problem:
         chunk, tail: (n,) bytes of each chunk but the last, and of the last.
         staging: the ring.
         disk, upload: bytes/s; `upload` is infinite for `map`, where reads land in place.
+        contention: share by which layers and uploads take longer while the disk reads.
         index: position of each weight name.
     """
 
@@ -57,6 +58,7 @@ class Problem:
     staging: Staging
     disk: float
     upload: float
+    contention: float
     index: dict[str, int]
 
     @property
@@ -68,6 +70,15 @@ class Problem:
     def capacity(self) -> Floats:
         """(N,) C_l, bytes that can move while each layer runs, stretched as far as it may be."""
         return self.duration_ns * (1 + self.slack) * self.rate / 1e9
+
+    @property
+    def own_disk(self) -> float:
+        """Bytes/s of the disk on the clock of layers and uploads, which it slows (`clock`)."""
+        return self.disk * (1 + self.contention)
+
+    def lost_ns(self, size: float) -> float:
+        """By how much layers and uploads fall behind while the disk reads `size` bytes."""
+        return self.contention * size / self.own_disk * 1e9
 
     @property
     def compute_ns(self) -> float:
@@ -149,6 +160,7 @@ def build_problem(
         staging=staging(model, transport, chunk_bytes),
         disk=device.disk.value,
         upload=device.upload.value if transport is Transport.COPY else float("inf"),
+        contention=device.contention.value,
         index={name: at for at, name in enumerate(names)},
     )
 

@@ -1,4 +1,4 @@
-"""One graph of unconnected operators, several sizes of each kind that networks are made of.
+"""Graphs of unconnected operators: several sizes of each kind that networks are made of.
 
 They go the whole way of any model, so what is measured is what will run: the same lowering, tiles,
 textures and runtime.
@@ -88,6 +88,14 @@ def sample_graph() -> Graph:
             coordinate_transformation_mode="half_pixel",
         )  # fmt: skip
     made.chain(24)
+    return made.graph()
+
+
+def products_graph() -> Graph:
+    """Products alike, each with a weight of 9 MB of its own: reads and kernels take a while."""
+    made = _Builder()
+    for _ in range(8):
+        made.add("MatMul", [(1, 96, 768)], (1, 96, 3072), weights=[(768, 3072)])
     return made.graph()
 
 

@@ -71,6 +71,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def held_bytes(self) -> Mapping[str, int]:
+        """What a run holds on the device now, by pool; nothing between runs. For any thread."""
+        ...
+
     def close(self) -> None:
         """Releases every object on the device."""
         ...

@@ -11,7 +11,7 @@ import numpy as np
 from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import RowFetch
-from flashmem_lab.plan.lanes import Span, Task, run_lanes
+from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
 from flashmem_lab.plan.timeline import Event, Lane, Pool, Timeline
 from flashmem_lab.program.program import (
     Alloc,
@@ -36,9 +36,9 @@ Spans = Mapping[int, Span]
 class SimulatedRuntime:
     """Runs programs on paper: the same lanes, order and ledger as a device, and no bytes.
 
-    A layer lasts as long as `DeviceSpec.layer_ns` says;
-    moving a chunk lasts as long as its bytes at the lane's rate. What is given to the model and
-    what it gives back take no time.
+    A layer lasts as long as `DeviceSpec.layer_ns` says; moving a chunk lasts as long as its bytes
+    at the lane's rate. While the disk reads, layers and uploads take longer by the device's
+    contention. What is given to the model and what it gives back take no time.
 
     Args:
         device: whose rates to use.
@@ -49,6 +49,10 @@ class SimulatedRuntime:
 
     def __init__(self, device: DeviceSpec) -> None:
         self.spec = device
+
+    def held_bytes(self) -> Mapping[str, int]:
+        """Nothing: a run is over as soon as it began."""
+        return {}
 
     def close(self) -> None:
         """Nothing is held."""
@@ -179,7 +183,10 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
             for command in program.compute
         ],
     }
-    spans = run_lanes(lanes)
+    slowed = Contention(
+        by=Lane.DISK, of=(Lane.TRANSFER, Lane.COMPUTE), share=device.contention.value
+    )
+    spans = run_lanes(lanes, slowed)
     events = [
         *_moves(Lane.DISK, "read", disk, spans, program, number),
         *_moves(Lane.TRANSFER, "upload", transfer if copying else [], spans, program, number),

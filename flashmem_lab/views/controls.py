@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,6 +22,9 @@ class Controls:
         devices: id and name of each device to choose from.
         device: the id to start with.
         precision: the precision to start with.
+        repeat: runs that a press of Run makes.
+        can_check: whether outputs can be compared with onnxruntime's.
+        live: what a run holds, below the progress bar.
         pages: the pictures below the controls.
 
     Attributes:
@@ -29,15 +32,28 @@ class Controls:
     """
 
     def __init__(
-        self, devices: Sequence[tuple[str, str]], device: str, precision: Precision, pages: Any
+        self,
+        devices: Sequence[tuple[str, str]],
+        device: str,
+        precision: Precision,
+        *,
+        repeat: int,
+        can_check: bool,
+        live: Any,
+        pages: Any,
     ) -> None:
         self._summary = widgets.HTML(layout=_wide())
         self._device = widgets.Dropdown(
-            options=[(f"{one} · {name}", one) for one, name in devices],
+            options=_labelled(devices),
             value=device,
             description="Device",
             style=_LABEL,
-            layout=widgets.Layout(width="360px"),
+            layout=widgets.Layout(width="340px"),
+        )
+        self._again = widgets.Button(
+            icon="refresh",
+            tooltip="look for devices again",
+            layout=widgets.Layout(width="34px"),
         )
         self._precision = widgets.ToggleButtons(
             options=[one.value for one in Precision],
@@ -52,7 +68,34 @@ class Controls:
         self._budget = widgets.HTML()
         self._prediction = widgets.HTML()
         self._button = widgets.Button(
-            description="Run", icon="play", button_style="primary", tooltip="run on the device"
+            description="Run",
+            icon="play",
+            button_style="primary",
+            tooltip="run on the device",
+            layout=widgets.Layout(width="96px"),
+        )
+        self._stop = widgets.Button(
+            description="Stop",
+            icon="stop",
+            tooltip="end the run; edits and plan stay",
+            layout=widgets.Layout(width="80px"),
+        )
+        self._repeat = widgets.BoundedIntText(
+            value=repeat,
+            min=1,
+            max=1000,
+            description="times",
+            tooltip="runs that a press of Run makes; the first is cold",
+            style={"description_width": "38px"},
+            layout=widgets.Layout(width="100px"),
+        )
+        self._check = widgets.Checkbox(
+            value=can_check,
+            disabled=not can_check,
+            description="compare with onnxruntime",
+            tooltip="compare the outputs with onnxruntime's, after everything was measured",
+            indent=False,
+            layout=widgets.Layout(width="200px"),
         )
         self._progress = widgets.IntProgress(layout=widgets.Layout(width="260px"))
         self._status = widgets.HTML()
@@ -63,10 +106,14 @@ class Controls:
             [
                 widgets.HTML(markup.STYLE, layout=widgets.Layout(display="none")),
                 self._summary,
-                _row(self._device, self._precision, self._strategy, self._optimize),
+                _row(self._device, self._again, self._precision, self._strategy, self._optimize),
                 _row(self._slider, self._budget),
                 self._prediction,
-                _row(self._button, self._progress, self._status),
+                _row(
+                    *(self._button, self._stop, self._repeat, self._check),
+                    *(self._progress, self._status),
+                ),
+                live,
                 self._error,
                 pages,
                 self._result,
@@ -75,7 +122,7 @@ class Controls:
             layout=_wide(),
         )
         self._changed: Callable[[], None] | None = None
-        self._pressed: Callable[[], None] | None = None
+        self._clicked: Mapping[Any, Callable[[], None]] = {}
         self.busy = False
 
     # --- what was chosen -------------------------------------------------------------------
@@ -95,10 +142,18 @@ class Controls:
         """Who makes the plan."""
         return Strategy(self._strategy.value)
 
+    @strategy.setter
+    def strategy(self, value: Strategy) -> None:
+        self._strategy.value = value.value
+
     @property
     def optimize(self) -> Objective:
         """What is made least within the budget."""
         return Objective(self._optimize.value)
+
+    @optimize.setter
+    def optimize(self, value: Objective) -> None:
+        self._optimize.value = value.value
 
     @property
     def percent(self) -> float:
@@ -114,22 +169,42 @@ class Controls:
         """Of the budget."""
         return self._slider
 
+    @property
+    def repeat(self) -> int:
+        """Runs that a press of Run makes."""
+        return int(self._repeat.value)
+
+    @property
+    def check(self) -> bool:
+        """Whether outputs are to be compared with onnxruntime's."""
+        return bool(self._check.value)
+
     # --- listeners -------------------------------------------------------------------------
 
-    def listen(self, changed: Callable[[], None], pressed: Callable[[], None]) -> None:
-        """Calls `changed` when a choice changes and `pressed` when Run is pressed."""
-        self._changed, self._pressed = changed, pressed
+    def listen(
+        self,
+        *,
+        changed: Callable[[], None],
+        run: Callable[[], None],
+        stop: Callable[[], None],
+        look: Callable[[], None],
+    ) -> None:
+        """Calls `changed` when a choice changes, the others when their button is pressed."""
+        self._changed = changed
+        self._clicked = {self._button: run, self._stop: stop, self._again: look}
         for widget in self._choices():
             widget.observe(self._on_change, names="value")
-        self._button.on_click(self._on_click)
+        for button in self._clicked:
+            button.on_click(self._on_click)
 
     def close(self) -> None:
         """Detaches the listeners and closes every widget."""
         if self._changed is not None:
             for widget in self._choices():
                 widget.unobserve(self._on_change, names="value")
-            self._button.on_click(self._on_click, remove=True)
-        self._changed = self._pressed = None
+        for button in self._clicked:
+            button.on_click(self._on_click, remove=True)
+        self._changed, self._clicked = None, {}
         for child in self.box.children:
             for inner in getattr(child, "children", ()):
                 inner.close()
@@ -144,20 +219,34 @@ class Controls:
             self._changed()
 
     def _on_click(self, button: Any) -> None:
-        if self._pressed is not None:
-            self._pressed()
+        if button in self._clicked:
+            self._clicked[button]()
+
+    def set_devices(self, devices: Sequence[tuple[str, str]]) -> None:
+        """Offers other devices; the chosen one stays chosen, marked where it is gone."""
+        chosen = self.device
+        if chosen not in dict(devices):
+            devices = [*devices, (chosen, "not there now")]
+        options = _labelled(devices)
+        if options == list(self._device.options):
+            return
+        changed, self._changed = self._changed, None  # not a choice of anybody
+        self._device.options = options
+        self._device.value = chosen
+        self._changed = changed
 
     # --- what is shown ---------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way: Run is disabled and the progress bar is seen."""
+        """Whether a run is under way: it can be stopped, and the progress bar is seen."""
         return bool(self._button.disabled)
 
     @busy.setter
     def busy(self, value: bool) -> None:
         self._button.disabled = value
-        self._progress.layout.visibility = "visible" if value else "hidden"
+        self._stop.layout.display = None if value else "none"
+        self._progress.layout.display = None if value else "none"
         self._progress.value = 0
         self._status.value = ""
         if value:
@@ -196,6 +285,10 @@ class Controls:
         """Shows what a run measured, as HTML."""
         self._result.value = result
         self._history.value = history
+
+
+def _labelled(devices: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(f"{one} · {name}", one) for one, name in devices]
 
 
 def _wide() -> Any:

@@ -1,8 +1,8 @@
-"""What the views need of the way from a model to a trace; `flashmem_lab.workflow` is one."""
+"""What the views need of the way from a model to a trace; `flashmem_lab.worker` has it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
     from flashmem_lab.plan.search import Effort
     from flashmem_lab.units import Budget
+    from flashmem_lab.worker.process import Hear, Stop
     from flashmem_lab.workflow import DeviceState, Prepared
 
 
 class Engine(Protocol):
-    """Opens, plans and runs; the functions of `flashmem_lab.workflow`, which documents them."""
+    """Opens, plans and runs; as `flashmem_lab.worker.Isolated` does."""
 
     def devices(self) -> Sequence[DeviceState]:
         """Every device and what is wrong with it."""
@@ -62,7 +63,8 @@ class Engine(Protocol):
         *,
         repeat: int = 1,
         check: bool = False,
-        progress: Callable[[str, int, int], None] | None = None,
+        hear: Hear | None = None,
+        stop: Stop | None = None,
     ) -> Outcome:
         """Runs a plan; called in a thread."""
         ...

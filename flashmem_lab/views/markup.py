@@ -30,6 +30,10 @@ STYLE = """<style>
 .fml .history td:nth-child(2), .fml .history th:nth-child(2) { text-align: left; }
 .fml .history tbody tr:first-child td { font-weight: 600; }
 .fml .comparison td:first-child { text-align: left; }
+.fml .live { display: flex; gap: 12px; align-items: center; }
+.fml svg { border-bottom: 1px solid var(--jp-border-color2, #ccc); }
+.fml polyline { fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }
+.fml .cap { stroke: #e5484d; stroke-dasharray: 4 3; }
 </style>"""
 
 
@@ -158,6 +162,11 @@ def _hint(error: FlashMemError) -> str:
         edits = " or undo edits of the schedule" if error.relaxations else ""
         return f"move the budget to {format_bytes(error.needed)} or more{edits}"
     return error.hint
+
+
+def live(words: str, curve: str) -> str:
+    """What a run holds now; `words` and `curve` are HTML already."""
+    return _block(f"<div class='live'>{curve}<span>{words}</span></div>")
 
 
 def note(text: str) -> str:

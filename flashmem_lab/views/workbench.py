@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from flashmem_lab.errors import FlashMemError
+from flashmem_lab.errors import Cancelled, FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
@@ -21,15 +19,20 @@ from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.diff import plan_diff
-from flashmem_lab.views.edits import Edit
+from flashmem_lab.views.edits import Edit, History
 from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.kept import FIRST_PERCENT, Kept
+from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
 from flashmem_lab.views.refine import Refiner
+from flashmem_lab.views.running import Heard, Runner
 from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
+from flashmem_lab.worker.jobs import Step
 
 if TYPE_CHECKING:
+    from flashmem_lab.devices import DeviceState
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
     from flashmem_lab.views.schedule import ScheduleView
 
 _DRAW_SECONDS = 0.01  # in which the kernel hears what else the slider said
-_PROGRESS_SECONDS = 0.1
 
 
 class Workbench:
@@ -55,7 +57,10 @@ class Workbench:
         dims: values of symbolic dimensions, by name.
         shapes: shapes of inputs, by name.
         repeat: runs a press of Run makes; the first is cold.
-        engine: opens, plans and runs; `flashmem_lab.workflow` by default.
+        kept: what was done in an earlier workbench of this model; its edits are taken over.
+        keep: called with what was done, whenever something was.
+        engine: opens, plans and runs; by default every device is used in a child process, so
+            that a driver that crashes takes nothing with it.
 
     Raises:
         FlashMemError: the model cannot be opened, or there is no such device.
@@ -67,46 +72,61 @@ class Workbench:
         model: Path | str,
         *,
         device: str = "auto",
-        budget: str = "30%",
+        budget: str = f"{FIRST_PERCENT:g}%",
         precision: str = "fp32",
         dims: Mapping[str, int] | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         repeat: int = 2,
+        kept: Kept | None = None,
+        keep: Callable[[Kept], None] | None = None,
         engine: Engine | None = None,
     ) -> None:
         if engine is None:
-            from flashmem_lab import workflow
+            from flashmem_lab.worker import isolated
 
-            engine = workflow
+            engine = isolated()
         self._engine: Engine = engine
         self._model, self._dims, self._shapes = Path(model), dims, shapes
-        self._repeat = repeat
+        self._edits = {(one.device, one.precision): one for one in (kept.edits if kept else ())}
+        self._keep = keep
         self._planners: dict[tuple[str, Precision], Planner] = {}
         self._refiner = Refiner()
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
         self._outcome: Outcome | None = None
         self._rows: list[RunRow] = []
-        self._job: Future[Outcome] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runner: Runner[Outcome] = Runner(self._heard, self._finish)
+        self._live = Live()
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
         wanted = Budget.parse(budget)
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         states = self._engine.devices()
+        self._looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
         self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
         self._controls = Controls(
-            devices=[(state.spec.id, state.spec.name) for state in states if not state.problem],
+            devices=_working(states),
             device=spec.id,
             precision=first.precision,
+            repeat=repeat,
+            can_check=find_spec("onnxruntime") is not None,
+            live=self._live.box,
             pages=self._pages.box,
         )
+        if kept is not None:
+            self._controls.strategy = kept.choice.strategy
+            self._controls.optimize = kept.choice.optimize
         self._controls.percent = self._percent(first, wanted)
         self._pages.follow(self._controls.slider)
         self._controls.slider.observe(self._grasped, names="moving")
         self._refresh()
-        self._controls.listen(self._throttle.request, self._pressed)
+        self._controls.listen(
+            changed=self._throttle.request,
+            run=self._pressed,
+            stop=self._runner.cancel,
+            look=self._look,
+        )
 
     # --- for people who would rather call than click ---------------------------------------
 
@@ -153,6 +173,13 @@ class Workbench:
         """The life of every weight; its edits become constraints of the plan."""
         return self._pages.schedule
 
+    @property
+    def kept(self) -> Kept:
+        """What was done here, to go on with in another workbench."""
+        made = {key: planner.edits for key, planner in self._planners.items()}
+        known = {**self._edits, **{key: one for key, one in made.items() if one is not None}}
+        return Kept(self.choice, dict(self._dims or {}), tuple(known.values()))
+
     def set_budget(self, budget: str) -> None:
         """Moves the slider to "30%", "200MB" or "min".
 
@@ -173,24 +200,17 @@ class Workbench:
             FlashMemError: with `wait`, what failed; it is shown in place too.
         """
         self._throttle.flush()
-        if self._job is None:
-            self._start()
-        job = self._job
-        if not wait or job is None:
-            return None
-        try:
-            return job.result()
-        finally:
-            if job.done():  # else the wait was interrupted, and the run goes on
-                self._finish(job)
+        self._start()
+        return self._runner.wait() if wait else None
 
     def close(self) -> None:
-        """Detaches every listener and removes the widgets; a run under way ends unseen."""
+        """Detaches every listener and removes the widgets; a run under way is stopped."""
         self._throttle.cancel()
         self._refiner.cancel()
         self._sweeper.cancel()
         self._controls.slider.unobserve(self._grasped, names="moving")
-        self._job = None
+        self._runner.close()
+        self._looker.close()
         self._pages.close()
         self._controls.close()
 
@@ -210,7 +230,9 @@ class Workbench:
                 dims=self._dims,
                 shapes=self._shapes,
             )
-            self._planners[key] = Planner(self._engine, prepared)
+            known = self._edits.get(key)
+            history = History(known.states, known.at) if known else History()
+            self._planners[key] = Planner(self._engine, prepared, history)
         return self._planners[key]
 
     def _percent(self, choice: Choice, budget: Budget) -> float:
@@ -244,6 +266,7 @@ class Workbench:
         """Plans for the controls as they are and draws the prediction."""
         self._sweeper.hold()
         choice = self.choice
+        self._tell_kept()
         try:
             planner = self._planner(choice)
             plan = planner.quick(choice)
@@ -282,6 +305,10 @@ class Workbench:
         compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
 
+    def _tell_kept(self) -> None:
+        if self._keep is not None:
+            self._keep(self.kept)
+
     def _say(
         self,
         diff: Sequence[tuple[str, Sequence[str]]] = (),
@@ -305,6 +332,7 @@ class Workbench:
         except FlashMemError as error:
             self._say(refused=(edit.weight, markup.advice(error)))
             return
+        self._tell_kept()
         self._show(planner, plan, before)
         self._refine(planner, choice, before)
 
@@ -323,48 +351,37 @@ class Workbench:
 
     def _pressed(self) -> None:
         self._throttle.flush()
-        if self._job is None:
-            self._start()
+        self._start()
 
     def _start(self) -> None:
-        if self._plan is None:
+        if self._plan is None or self._runner.job is not None:
             return
         self._refiner.cancel()  # what runs is what is on the screen, and stays there
         prepared, plan = self._planner(self.choice).prepared, self._plan
-        check = not plan.device.startswith("sim:") and find_spec("onnxruntime") is not None
-        job: Future[Outcome] = Future()
-        self._job = job
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = None
+        repeat = self._controls.repeat
+        check = self._controls.check and not plan.device.startswith("sim:")
         self._controls.busy = True
-        tell = _Telling(self._controls.progress_to)
+        self._live.begin(plan.budget_bytes)
+        self._runner.start(
+            lambda hear, stop: self._engine.run(
+                prepared, plan, repeat=repeat, check=check, hear=hear, stop=stop
+            )
+        )
 
-        def work() -> None:
-            try:
-                outcome = self._engine.run(
-                    prepared, plan, repeat=self._repeat, check=check, progress=tell
-                )
-            except BaseException as error:  # handed to whoever waits or looks
-                job.set_exception(error)
-            else:
-                job.set_result(outcome)
-            # Widgets are changed by the kernel's own thread, where there is one to change them.
-            if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._finish, job)
-
-        Thread(target=work, name="flashmem-lab run", daemon=True).start()
+    def _heard(self, message: Heard) -> None:
+        """Shows how far a run is, or what it holds."""
+        if isinstance(message, Step):
+            self._controls.progress_to(message.what, message.done, message.total)
+        else:
+            self._live.hear(message)
 
     def _finish(self, job: Future[Outcome]) -> None:
-        """Shows what a run gave; once, and not if the workbench was closed meanwhile."""
-        if job is not self._job:
-            return
-        self._job = None
+        """Shows what a run gave."""
         self._controls.busy = False
+        self._live.end()
         error = job.exception()
         if error is not None:
-            self._controls.fail(error)
+            self._failed(error)
             return
         outcome = job.result()
         plan = outcome.plan
@@ -379,16 +396,29 @@ class Workbench:
             prepared = self._planner(self.choice).prepared
             self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
 
+    def _failed(self, error: BaseException) -> None:
+        """Says why a run gave nothing; plan and edits stay as they are."""
+        if isinstance(error, Cancelled):
+            self._controls.say("stopped; plan and edits are as they were")
+            return
+        self._controls.fail(error)
+        self._look()  # the device may have gone
 
-class _Telling:
-    """Passes progress on a few times a second; the runtime reports every command."""
+    # --- devices that come and go ----------------------------------------------------------
 
-    def __init__(self, show: Callable[[str, int, int], None]) -> None:
-        self._show = show
-        self._next = 0.0
+    def _look(self) -> None:
+        """Looks for devices again."""
+        if self._looker.job is not None or self._runner.job is not None:
+            return
+        if not self._looker.start(lambda hear, stop: self._engine.devices()):
+            with suppress(FlashMemError):
+                self._looker.wait()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = monotonic()
-        if now >= self._next:
-            self._next = now + _PROGRESS_SECONDS
-            self._show(what, done, total)
+    def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
+        if job.exception() is None:  # else the devices are as they were, and a run says why
+            self._controls.set_devices(_working(job.result()))
+
+
+def _working(states: Sequence[DeviceState]) -> list[tuple[str, str]]:
+    """Id and name of each device that works."""
+    return [(state.spec.id, state.spec.name) for state in states if not state.problem]

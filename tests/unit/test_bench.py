@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flashmem_lab import cli
-from flashmem_lab.bench import memory
+from flashmem_lab.bench import memory, offload
 from flashmem_lab.cli.bench import BENCHES
 from flashmem_lab.errors import FlashMemError
 
@@ -78,3 +78,11 @@ def test_every_bench_explains_itself(name: str, capsys: pytest.CaptureFixture[st
     assert f"flashmem-lab bench {name}" in text
     assert "--json" in text
     assert "{bert-base," not in text, "models are named once, not listed twice in the usage"
+
+
+def test_the_peer_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(offload, "missing", lambda *names: names)
+    assert cli.main(["bench", "offload"]) == 1
+    assert "torch and accelerate" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flashmem_lab import workflow
 from flashmem_lab.device import simulated_devices
-from flashmem_lab.errors import BudgetTooSmall, DeviceError, FlashMemError
+from flashmem_lab.errors import BudgetTooSmall, Cancelled, DeviceError, FlashMemError
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plan import Plan
 from flashmem_lab.views import Workbench, markup
 from flashmem_lab.views.throttle import Throttle
+from flashmem_lab.worker.jobs import Held
+from flashmem_lab.worker.process import Hear, Stop
 from flashmem_lab.workflow import DeviceState, Prepared
 from tests.unit.test_view_data import decode
 
@@ -52,13 +54,19 @@ class Engine:
         *,
         repeat: int = 1,
         check: bool = False,
-        progress: Callable[[str, int, int], None] | None = None,
+        hear: Hear | None = None,
+        stop: Stop | None = None,
     ) -> Outcome:
         assert threading.current_thread() is not threading.main_thread()
-        assert self.go.wait(10)
+        assert hear is not None
+        assert stop is not None
+        hear(Held({"texture": 1000}, 2000))
+        while not self.go.wait(0.01):
+            if stop():
+                raise Cancelled
         if self.error is not None:
             raise self.error
-        return workflow.run(prepared, plan, repeat=repeat, check=check, progress=progress)
+        return workflow.run(prepared, plan, repeat=repeat, check=check)
 
 
 @pytest.fixture
@@ -246,9 +254,9 @@ def test_the_kernel_stays_usable_while_a_run_is_under_way(bench: Workbench, engi
         engine.go.clear()
         controls(bench)._button.click()
         assert controls(bench).busy
-        job = bench._job
+        job = bench._runner.job
         controls(bench)._button.click()
-        assert bench._job is job, "one run at a time"
+        assert bench._runner.job is job, "one run at a time"
         controls(bench)._slider.value = 80
         assert bench.plan is not None
         engine.go.set()
@@ -271,6 +279,46 @@ def test_what_fails_is_said_in_place_with_what_to_do(bench: Workbench, engine: E
     engine.error = None
     bench.run(wait=True)
     assert controls(bench)._error.value == ""
+
+
+def test_a_run_is_stopped_and_says_what_it_holds(bench: Workbench, engine: Engine) -> None:
+    async def press_and_stop() -> None:
+        engine.go.clear()
+        controls(bench)._button.click()
+        while "holds" not in bench._live.box.value:
+            await asyncio.sleep(0.01)
+        assert "1.0 kB</b> of" in bench._live.box.value
+        assert "<polyline" in bench._live.box.value
+        controls(bench)._stop.click()
+        while controls(bench).busy:
+            await asyncio.sleep(0.01)
+
+    plan = bench.plan
+    asyncio.run(asyncio.wait_for(press_and_stop(), 20))
+    assert "stopped" in controls(bench)._status.value
+    assert bench._live.box.layout.display == "none"
+    assert bench.plan is plan
+
+
+def test_devices_come_and_go(bench: Workbench, engine: Engine) -> None:
+    async def look() -> None:
+        controls(bench)._again.click()
+        while bench._looker.job is not None:
+            await asyncio.sleep(0.01)
+
+    plans, states = engine.plans, engine.devices()
+    gone = [state for state in states if state.spec.id != DEVICE]
+    engine.devices = lambda: gone  # type: ignore[method-assign]
+    engine.error = DeviceError("lost")
+    with pytest.raises(DeviceError):
+        bench.run(wait=True)
+    assert (f"{DEVICE} · not there now", DEVICE) in controls(bench)._device.options
+    assert bench.choice.device == DEVICE
+    assert "lost" in controls(bench)._error.value
+    engine.devices = lambda: states  # type: ignore[method-assign]
+    asyncio.run(asyncio.wait_for(look(), 20))
+    assert not any("not there" in label for label, _ in controls(bench)._device.options)
+    assert engine.plans == plans
 
 
 def test_a_plan_that_fails_leaves_nothing_to_run(bench: Workbench, engine: Engine) -> None:
@@ -327,7 +375,7 @@ def test_a_closed_workbench_hears_nothing(model: Path, engine: Engine) -> None:
     slider.value = 90
     button.click()
     assert engine.plans == before
-    assert workbench._job is None
+    assert workbench._runner.job is None
     assert controls(workbench)._result.value == ""
 
 

@@ -16,7 +16,10 @@ from flashmem_lab.runtime.uses import first_uses
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A command that occupied a lane: on the host until end_ns, or on the device (`event`)."""
+    """A command that occupied a lane: on the host until end_ns, or on the device (`event`).
+
+    The device has had it since end_ns.
+    """
 
     command: int
     lane: Lane
@@ -97,6 +100,7 @@ class Recorder:
                 end_ns=spans[note.command][1] - origin_ns,
                 bytes=note.bytes,
                 run=self._run,
+                queued_ns=note.end_ns - origin_ns if note.event is not None else -1,
             )
             for note in self._notes
         ]

@@ -57,6 +57,7 @@ class OpenCLRuntime:
                 transfer=cl.CommandQueue(context, properties=timed),
             )
         self._kernels = Kernels(context, device)
+        self._ledger: Ledger | None = None
 
     def __enter__(self) -> OpenCLRuntime:
         return self
@@ -74,6 +75,11 @@ class OpenCLRuntime:
         with translating("closing the device"):
             self._device.transfer.finish()
             self._device.compute.finish()
+
+    def held_bytes(self) -> Mapping[str, int]:
+        """See `Runtime.held_bytes`."""
+        ledger = self._ledger
+        return ledger.held_bytes() if ledger is not None else {}
 
     def run(
         self,
@@ -100,7 +106,7 @@ class OpenCLRuntime:
                 telling = _telling(progress, "finishing kernels")
                 first_launches(program, kernels, self._device.compute, telling)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
-            ledger = Ledger(program.budget_bytes)
+            self._ledger = ledger = Ledger(program.budget_bytes)
             engine = Engine(self._device, program, file, kernels, ledger)
             try:
                 passes: list[Pass] = []
@@ -116,6 +122,7 @@ class OpenCLRuntime:
                 engine.close()
             assert ledger.total == 0, "everything that was created is released"
         finally:
+            self._ledger = None
             file.close()
         host = _host_samples(residency, passes)
         notes = {
