@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
 from flashmem_lab.fitting import make_plan
-from flashmem_lab.folders import cache_directory, kernels_directory
+from flashmem_lab.folders import cache_directory
 from flashmem_lab.outcome import Outcome
 from flashmem_lab.plans import load_plan, plan_document, save_plan
 from flashmem_lab.prepared import Prepared, fitted, load, resident_bytes
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flashmem_lab.program import Packed
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
+    from flashmem_lab.runtime.pagecache import PageCache
     from flashmem_lab.trace import Trace
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "save_plan",
 ]
 
+_HERE = "ocl:"  # how the ids of devices of this machine begin
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total) from any thread."""
@@ -107,6 +109,7 @@ def run(
     seed: int = 0,
     cache: Path | None = None,
     runtime: Runtime | None = None,
+    pages: PageCache | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Outcome:
@@ -122,6 +125,7 @@ def run(
         cache: where packed weights are kept, `cache_directory()` by default.
         runtime: one that is open on the device already, with the kernels that it has built; it
             stays open. By default one is opened for this run.
+        pages: what becomes of the pages of weight files that were read; of a runtime opened here.
         progress: told of packing, kernel building and layers.
         say: told when the cache was mended.
 
@@ -140,7 +144,7 @@ def run(
     check_plan(plan, prepared.model, prepared.device)
     given = dict(inputs or {})
     _refuse_misfits(prepared.model, given)
-    job = _Job(prepared.device, given, repeat, seed, runtime, None, progress)
+    job = _Job(prepared.device, given, repeat, seed, runtime, pages, progress)
     notes: list[str] = []
 
     def tell(note: str) -> None:
@@ -187,29 +191,26 @@ def save_bundle(
 ) -> Compiled:
     """Writes a bundle; a damaged weight cache is made anew, once. Arguments are those of `run`.
 
-    Its kernels are compiled for the device that it was planned for and kept in the cache, so that
-    runs of the bundle on this machine compile nothing.
+    The kernels are built too, where the device is here, so that running the bundle need not.
 
     Raises:
         BundleError: something that is not a bundle is at `path`.
-        DeviceError: a kernel does not compile; nothing was written.
         PlanError, DiskFull: see `compile_plan`.
+        DeviceError: a kernel does not compile.
     """
     from flashmem_lab.program import write_bundle
 
-    def write(made: Compiled) -> None:
-        with closing(open_runtime(prepared.device, kernels_directory(cache))) as runtime:
-            runtime.prepare(made.program, progress)
-        write_bundle(made.program, made.packed, path)
-
     compiled, _ = _compile_and(
-        write,
+        lambda made: write_bundle(made.program, made.packed, path),
         prepared,
         plan,
         cache=cache,
         progress=progress,
         say=say,
     )
+    if prepared.device.id.startswith(_HERE):
+        with closing(open_runtime(prepared.device)) as runtime:
+            runtime.prepare(compiled.program, progress)
     return compiled
 
 
@@ -244,11 +245,10 @@ def run_bundle(
     *,
     repeat: int = 1,
     seed: int = 0,
+    pages: PageCache | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Runs a bundle; needs neither the model nor ONNX. Arguments are those of `run`.
-
-    Kernels that `save_bundle` has not compiled here for this device are compiled now, and kept.
 
     Raises:
         BundleError: damaged, or not a bundle.
@@ -261,7 +261,7 @@ def run_bundle(
     rss_bytes = resident_bytes()
     program, weights = read_bundle(path)
     load_ms = _since(began)
-    job = _Job(device, inputs or {}, repeat, seed, None, kernels_directory(), progress)
+    job = _Job(device, inputs or {}, repeat, seed, None, pages, progress)
     result, _, open_ms = job.run(program, weights)
     return Outcome(
         program=program,
@@ -300,7 +300,7 @@ class _Job:
     repeat: int
     seed: int
     runtime: Runtime | None
-    binaries: Path | None
+    pages: PageCache | None
     progress: Progress | None
 
     def run(
@@ -314,7 +314,7 @@ class _Job:
         with (
             nullcontext(self.runtime)
             if self.runtime
-            else closing(open_runtime(self.device, self.binaries)) as runtime
+            else closing(open_runtime(self.device, self.pages)) as runtime
         ):
             open_ms = _since(began)
             result = runtime.run(

@@ -1,14 +1,9 @@
-"""Compiled kernels on disk: what one process compiled, the next one loads.
-
-PoCL keeps what it compiles, and yet reads each program's bitcode with LLVM when it is built from
-source: 37 ms a kernel, against 2 ms from a binary, which saves 12 MB of resident memory too (PoCL
-3.1, nine kernels of ViT, 2026-11). Drivers that keep nothing gain their whole compile time.
-"""
+"""Kernels as the driver compiled them, on disk, so that a later process need not compile."""
 
 from __future__ import annotations
 
-import os
-import time
+import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,69 +13,83 @@ import xxhash
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.program.container import replacing
 
-_SUFFIX = ".clbin"
-_MOST_BYTES = 256 * 2**20  # of all files; a binary of PoCL has some 90 kB
-_IN_USE_S = 3600.0
+_SUFFIX = ".kernels"
+_KEPT = 64  # files; some 1 MB each on PoCL
+_MAGIC = b"FMLKER\r\n"
+_COUNT = struct.Struct("<I")
+_PART = struct.Struct("<QQ")  # bytes of a binary, and their xxh3-64
 
 
-class BinaryCache:
-    """Binaries by device, driver and source; a file each, behind a checksum of its content.
+class KernelBinaries:
+    """Binaries of one device and driver, a file for each set of sources.
 
-    The checksum guards against damage, not against malice: the folder is the user's own.
+    A driver gets only bytes that match their checksum; whatever else is amiss, the sources are
+    compiled. A file that cannot be written costs the next process its compilation, so that is
+    silent.
 
     Args:
-        folder: made when the first binary is kept.
-        device: whose binaries they are; another driver or device finds none of them.
+        device: whose.
+        folder: where the files are; it need not exist.
     """
 
-    def __init__(self, folder: Path, device: cl.Device) -> None:
+    def __init__(self, device: cl.Device, folder: Path) -> None:
         platform = device.platform
+        self._device = (platform.name, platform.version, device.name, device.driver_version)
         self._folder = folder
-        self._device = "\n".join(
-            (
-                str(platform.name),
-                str(platform.version),  # of PoCL, names its LLVM too
-                str(device.name),
-                str(device.version),
-                str(device.driver_version),
-            )
-        )
 
-    def load(self, source: str) -> bytes | None:
-        """The binary of a source; None if there is none, or it is damaged."""
-        path = self._path(source)
+    def load(self, sources: Iterable[str]) -> dict[str, bytes]:
+        """Binaries by source: all of `sources`, or none."""
+        wanted = list(sources)
         try:
-            data = path.read_bytes()
+            data = memoryview(self._path(wanted).read_bytes())
         except OSError:
-            return None
-        digest, binary = data[:16], data[16:]
-        if xxhash.xxh3_128_digest(binary) != digest:
-            return None
-        with suppress(OSError):
-            os.utime(path)  # used now: `_make_room` takes the longest unused first
-        return binary
+            return {}
+        try:
+            return dict(zip(wanted, _parts(data, len(wanted)), strict=True))
+        except (struct.error, ValueError):
+            return {}
 
-    def save(self, source: str, binary: bytes) -> None:
-        """Keeps a binary; a disk that refuses it costs a compilation later, so that is silent."""
-        with suppress(OSError, FlashMemError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._make_room(len(binary))
-            with replacing(self._path(source), "keeping a compiled kernel") as file:
-                file.write(xxhash.xxh3_128_digest(binary) + binary)
+    def save(self, binaries: dict[str, bytes]) -> None:
+        """Keeps binaries, by source; those of the same sources are replaced."""
+        parts = [_MAGIC, _COUNT.pack(len(binaries))]
+        for binary in binaries.values():
+            parts += [_PART.pack(len(binary), xxhash.xxh3_64_intdigest(binary)), binary]
+        path = self._path(binaries)
+        with suppress(FlashMemError, OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path, "keeping compiled kernels") as file:
+                file.write(b"".join(parts))
+            files = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda one: one.stat().st_mtime)
+            for oldest in files[:-_KEPT]:
+                oldest.unlink()
 
-    def _path(self, source: str) -> Path:
-        key = xxhash.xxh3_128_hexdigest(f"{self._device}\n{source}".encode())
-        return self._folder / f"{key}{_SUFFIX}"
+    def _path(self, sources: Iterable[str]) -> Path:
+        digest = xxhash.xxh3_128()
+        for text in (*self._device, *sources):
+            encoded = text.encode()
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        return self._folder / f"{digest.hexdigest()}{_SUFFIX}"
 
-    def _make_room(self, wanted: int) -> None:
-        found = sorted(
-            (state.st_mtime, state.st_size, path)
-            for path in self._folder.glob(f"*{_SUFFIX}")
-            if (state := path.stat())
-        )
-        kept = sum(size for _, size, _ in found)
-        for used, size, path in found:
-            if kept + wanted <= _MOST_BYTES or time.time() - used < _IN_USE_S:
-                return
-            path.unlink()
-            kept -= size
+
+def _parts(data: memoryview, count: int) -> list[bytes]:
+    """The binaries in a file.
+
+    Raises:
+        ValueError, struct.error: it is damaged, or holds another number of them.
+    """
+    if bytes(data[: len(_MAGIC)]) != _MAGIC:
+        raise ValueError("not a file of kernels")
+    at = len(_MAGIC)
+    if _COUNT.unpack_from(data, at)[0] != count:
+        raise ValueError("another number of kernels")
+    at += _COUNT.size
+    parts = []
+    for _ in range(count):
+        size, checksum = _PART.unpack_from(data, at)
+        at += _PART.size
+        part = bytes(data[at : at + size])
+        if len(part) != size or xxhash.xxh3_64_intdigest(part) != checksum:
+            raise ValueError("a kernel is damaged")
+        parts.append(part)
+        at += size
+    return parts
