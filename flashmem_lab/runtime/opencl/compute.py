@@ -14,6 +14,7 @@ from flashmem_lab.program.program import (
     HostStep,
     Launch,
     Program,
+    ReadOutput,
     WriteInput,
 )
 from flashmem_lab.runtime.opencl.errors import translating
@@ -137,6 +138,7 @@ class ComputeLane:
                 event = write_view(self._queue, memory, command.view, array)
                 kind, size = "write-input", array.nbytes
             else:
+                assert isinstance(command, ReadOutput), "the engine refuses inline moves"
                 memory = self._objects.buffer(command.view.ref)
                 array, event = read_view(self._queue, memory, command.view, blocking=False)
                 self.outputs[command.name] = array
