@@ -87,7 +87,7 @@ class Controls:
             description="times",
             tooltip="runs that a press of Run makes; the first is cold",
             style={"description_width": "38px"},
-            layout=widgets.Layout(width="100px"),
+            layout=widgets.Layout(width="112px"),
         )
         self._check = widgets.Checkbox(
             value=can_check,
@@ -165,11 +165,6 @@ class Controls:
         self._slider.value = value
 
     @property
-    def slider(self) -> BudgetSlider:
-        """Of the budget."""
-        return self._slider
-
-    @property
     def repeat(self) -> int:
         """Runs that a press of Run makes."""
         return int(self._repeat.value)
@@ -178,6 +173,11 @@ class Controls:
     def check(self) -> bool:
         """Whether outputs are to be compared with onnxruntime's."""
         return bool(self._check.value)
+
+    @property
+    def slider(self) -> BudgetSlider:
+        """Of the budget."""
+        return self._slider
 
     # --- listeners -------------------------------------------------------------------------
 
@@ -251,6 +251,15 @@ class Controls:
         self._status.value = ""
         if value:
             self._error.value = ""
+
+    @property
+    def looking(self) -> bool:
+        """Whether devices are looked for; the button waits so long."""
+        return bool(self._again.disabled)
+
+    @looking.setter
+    def looking(self, value: bool) -> None:
+        self._again.disabled = value
 
     def say(self, text: str) -> None:
         """A word on what is going on, plain text."""

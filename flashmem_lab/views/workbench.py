@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashmem_lab.errors import Cancelled, FlashMemError
+from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.trace import RunRow, Trace, summarize
+from flashmem_lab.trace import Trace, summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
@@ -26,13 +24,11 @@ from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
 from flashmem_lab.views.refine import Refiner
-from flashmem_lab.views.running import Heard, Runner
+from flashmem_lab.views.runs import Runs, working
 from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
-from flashmem_lab.worker.jobs import Step
 
 if TYPE_CHECKING:
-    from flashmem_lab.devices import DeviceState
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
@@ -94,26 +90,25 @@ class Workbench:
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
         self._outcome: Outcome | None = None
-        self._rows: list[RunRow] = []
-        self._runner: Runner[Outcome] = Runner(self._heard, self._finish)
-        self._live = Live()
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
         wanted = Budget.parse(budget)
+        states = self._engine.devices()
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
-        states = self._engine.devices()
-        self._looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
+        live = Live()
         self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
         self._controls = Controls(
-            devices=_working(states),
+            devices=working(states),
             device=spec.id,
             precision=first.precision,
             repeat=repeat,
             can_check=find_spec("onnxruntime") is not None,
-            live=self._live.box,
+            live=live.box,
             pages=self._pages.box,
         )
+        compare = self._pages.compare
+        self._runs = Runs(self._engine, self._controls, live, compare, self._ran)
         if kept is not None:
             self._controls.strategy = kept.choice.strategy
             self._controls.optimize = kept.choice.optimize
@@ -124,8 +119,8 @@ class Workbench:
         self._controls.listen(
             changed=self._throttle.request,
             run=self._pressed,
-            stop=self._runner.cancel,
-            look=self._look,
+            stop=self._runs.runner.cancel,
+            look=self._runs.look,
         )
 
     # --- for people who would rather call than click ---------------------------------------
@@ -201,16 +196,15 @@ class Workbench:
         """
         self._throttle.flush()
         self._start()
-        return self._runner.wait() if wait else None
+        return self._runs.runner.wait() if wait else None
 
     def close(self) -> None:
         """Detaches every listener and removes the widgets; a run under way is stopped."""
         self._throttle.cancel()
         self._refiner.cancel()
+        self._runs.close()
         self._sweeper.cancel()
         self._controls.slider.unobserve(self._grasped, names="moving")
-        self._runner.close()
-        self._looker.close()
         self._pages.close()
         self._controls.close()
 
@@ -298,7 +292,7 @@ class Workbench:
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
-            budget=markup.budget(plan),
+            budget=markup.budget(plan, planner.scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
         own = planner.own(self.choice)
@@ -354,71 +348,14 @@ class Workbench:
         self._start()
 
     def _start(self) -> None:
-        if self._plan is None or self._runner.job is not None:
-            return
-        self._refiner.cancel()  # what runs is what is on the screen, and stays there
-        prepared, plan = self._planner(self.choice).prepared, self._plan
-        repeat = self._controls.repeat
-        check = self._controls.check and not plan.device.startswith("sim:")
-        self._controls.busy = True
-        self._live.begin(plan.budget_bytes)
-        self._runner.start(
-            lambda hear, stop: self._engine.run(
-                prepared, plan, repeat=repeat, check=check, hear=hear, stop=stop
-            )
-        )
+        if self._plan is not None and self._runs.runner.job is None:
+            self._refiner.cancel()  # what runs is what is on the screen, and stays there
+            self._runs.start(self._planner(self.choice).prepared, self._plan)
 
-    def _heard(self, message: Heard) -> None:
-        """Shows how far a run is, or what it holds."""
-        if isinstance(message, Step):
-            self._controls.progress_to(message.what, message.done, message.total)
-        else:
-            self._live.hear(message)
-
-    def _finish(self, job: Future[Outcome]) -> None:
-        """Shows what a run gave."""
-        self._controls.busy = False
-        self._live.end()
-        error = job.exception()
-        if error is not None:
-            self._failed(error)
-            return
-        outcome = job.result()
+    def _ran(self, outcome: Outcome) -> None:
+        """Draws what a run measured; where the controls were moved meanwhile it is another's."""
         plan = outcome.plan
-        label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
-        row = RunRow.of(label, outcome.to_json())
-        self._rows.append(row)
-        self._pages.compare.add(row, outcome.result.trace)
-        self._controls.report(markup.result(row), markup.history(self._rows))
-        # Where the controls were moved meanwhile the picture is another's.
         if plan is not None and plan == self._plan:
             self._outcome = outcome
             prepared = self._planner(self.choice).prepared
             self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
-
-    def _failed(self, error: BaseException) -> None:
-        """Says why a run gave nothing; plan and edits stay as they are."""
-        if isinstance(error, Cancelled):
-            self._controls.say("stopped; plan and edits are as they were")
-            return
-        self._controls.fail(error)
-        self._look()  # the device may have gone
-
-    # --- devices that come and go ----------------------------------------------------------
-
-    def _look(self) -> None:
-        """Looks for devices again."""
-        if self._looker.job is not None or self._runner.job is not None:
-            return
-        if not self._looker.start(lambda hear, stop: self._engine.devices()):
-            with suppress(FlashMemError):
-                self._looker.wait()
-
-    def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
-        if job.exception() is None:  # else the devices are as they were, and a run says why
-            self._controls.set_devices(_working(job.result()))
-
-
-def _working(states: Sequence[DeviceState]) -> list[tuple[str, str]]:
-    """Id and name of each device that works."""
-    return [(state.spec.id, state.spec.name) for state in states if not state.problem]

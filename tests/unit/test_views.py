@@ -254,9 +254,9 @@ def test_the_kernel_stays_usable_while_a_run_is_under_way(bench: Workbench, engi
         engine.go.clear()
         controls(bench)._button.click()
         assert controls(bench).busy
-        job = bench._runner.job
+        job = bench._runs.runner.job
         controls(bench)._button.click()
-        assert bench._runner.job is job, "one run at a time"
+        assert bench._runs.runner.job is job, "one run at a time"
         controls(bench)._slider.value = 80
         assert bench.plan is not None
         engine.go.set()
@@ -285,10 +285,10 @@ def test_a_run_is_stopped_and_says_what_it_holds(bench: Workbench, engine: Engin
     async def press_and_stop() -> None:
         engine.go.clear()
         controls(bench)._button.click()
-        while "holds" not in bench._live.box.value:
+        while "holds" not in bench._runs._live.box.value:
             await asyncio.sleep(0.01)
-        assert "1.0 kB</b> of" in bench._live.box.value
-        assert "<polyline" in bench._live.box.value
+        assert "1.0 kB</b> of" in bench._runs._live.box.value
+        assert "<polyline" in bench._runs._live.box.value
         controls(bench)._stop.click()
         while controls(bench).busy:
             await asyncio.sleep(0.01)
@@ -296,14 +296,14 @@ def test_a_run_is_stopped_and_says_what_it_holds(bench: Workbench, engine: Engin
     plan = bench.plan
     asyncio.run(asyncio.wait_for(press_and_stop(), 20))
     assert "stopped" in controls(bench)._status.value
-    assert bench._live.box.layout.display == "none"
+    assert bench._runs._live.box.layout.display == "none"
     assert bench.plan is plan
 
 
 def test_devices_come_and_go(bench: Workbench, engine: Engine) -> None:
     async def look() -> None:
         controls(bench)._again.click()
-        while bench._looker.job is not None:
+        while bench._runs.looker.job is not None:
             await asyncio.sleep(0.01)
 
     plans, states = engine.plans, engine.devices()
@@ -375,7 +375,7 @@ def test_a_closed_workbench_hears_nothing(model: Path, engine: Engine) -> None:
     slider.value = 90
     button.click()
     assert engine.plans == before
-    assert workbench._runner.job is None
+    assert workbench._runs.runner.job is None
     assert controls(workbench)._result.value == ""
 
 
