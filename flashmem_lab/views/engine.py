@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flashmem_lab.lower.layer import Precision
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
-    from flashmem_lab.plan.search import Effort
+    from flashmem_lab.plan.incumbent import Effort
     from flashmem_lab.units import Budget
     from flashmem_lab.worker.process import Hear, Stop
     from flashmem_lab.workflow import DeviceState, Prepared

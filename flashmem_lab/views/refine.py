@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.plan import Plan
-from flashmem_lab.plan.search import Effort
+from flashmem_lab.plan.incumbent import Effort
 
 _SECONDS = 5.0  # an answer that people still wait for
 _QUIET = (
