@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from flashmem_lab.device.tuning import Tuning
+
 
 class Transport(StrEnum):
     """How a weight's bytes reach their texture; chosen by measurement."""
@@ -103,6 +105,7 @@ class DeviceSpec:
         transport: preferred transport.
         work_group: work-items for kernels without tiles of their own (1 suits CPUs).
         kinds: times by kind of kernel ("conv", "normalise", ...), from a profile of the device.
+        tuning: the fastest tiles by size of product, from a profile of the device.
         contention: share by which kernels and uploads take longer while the disk reads: what it
             brings is written, moved and read in the memory, or by the cores, that they work with.
     """
@@ -121,6 +124,7 @@ class DeviceSpec:
     transport: Transport
     work_group: int
     kinds: Mapping[str, KindCost] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
     contention: Quantity = UNDISTURBED
 
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:

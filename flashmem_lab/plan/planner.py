@@ -18,6 +18,7 @@ from flashmem_lab.plan.clock import Run, run_clock
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
+from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.infeasible import too_small
 from flashmem_lab.plan.inline import Step, run_inline
 from flashmem_lab.plan.plan import (
@@ -33,7 +34,7 @@ from flashmem_lab.plan.plan import (
 from flashmem_lab.plan.problem import Floats, Mask, Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
 from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, memory_cost, quick_bound, unhidden
-from flashmem_lab.plan.search import Effort, search
+from flashmem_lab.plan.search import search
 from flashmem_lab.units import Budget
 
 

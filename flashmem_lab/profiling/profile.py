@@ -21,6 +21,7 @@ from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.contention import measure_contention
 from flashmem_lab.profiling.fit import Launched, fit_kind
 from flashmem_lab.profiling.samples import sample_graph
+from flashmem_lab.profiling.tune import tune
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
@@ -31,7 +32,7 @@ REPEAT = 12
 
 
 def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> DeviceSpec:
-    """Measures a device; takes about half a minute, most of it for building kernels.
+    """Measures a device; takes half a minute for that, and up to a minute and a half for tiles.
 
     Args:
         device: an OpenCL device of this machine.
@@ -49,6 +50,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
             f"{device.id} is simulated: there is nothing to measure",
             hint="flashmem-lab devices lists the OpenCL devices of this machine",
         )
+    device = replace(device, tuning=tune(device, progress=progress))
     graph = sample_graph()
     model = lower(graph, device)
     plan = make_plan(model, device, budget=Budget(share=1.0), strategy=Strategy.PRELOAD)

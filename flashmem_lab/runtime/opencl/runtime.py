@@ -25,6 +25,7 @@ from flashmem_lab.runtime.opencl.query import find, spec_of
 from flashmem_lab.runtime.opencl.residency import ResidencySampler
 from flashmem_lab.runtime.opencl.warmup import finishes_at_launch, first_launches
 from flashmem_lab.runtime.opencl.weightfile import WeightFiles
+from flashmem_lab.runtime.pagecache import PageCache
 from flashmem_lab.runtime.ports import check_inputs
 from flashmem_lab.trace.trace import Trace
 
@@ -35,6 +36,7 @@ class OpenCLRuntime:
     Args:
         device_id: such as "ocl:0".
         binaries: folder where compiled kernels are kept, if anywhere.
+        pages: what becomes of the pages of weight files that were read.
 
     Attributes:
         spec: the device.
@@ -44,7 +46,12 @@ class OpenCLRuntime:
         DeviceError: it cannot be opened.
     """
 
-    def __init__(self, device_id: str, binaries: Path | None = None) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        binaries: Path | None = None,
+        pages: PageCache = PageCache.AUTO,
+    ) -> None:
         device = find(device_id)
         self.spec = spec_of(device_id, device)
         if self.spec.kind == "cpu":
@@ -60,6 +67,7 @@ class OpenCLRuntime:
             )
         kept = KernelBinaries(device, binaries) if binaries is not None else None
         self._kernels = Kernels(context, device, kept)
+        self._pages = pages
         self._ledger: Ledger | None = None
 
     def __enter__(self) -> OpenCLRuntime:
@@ -102,9 +110,10 @@ class OpenCLRuntime:
         if repeat < 1:
             raise UsageError(f"a program runs at least once, not {repeat} times")
         arrays = check_inputs(program.inputs, inputs)
-        file = WeightFiles([weights] if isinstance(weights, Path) else weights, program.spans)
+        paths = [weights] if isinstance(weights, Path) else weights
+        file = WeightFiles(paths, program.spans, self._pages)
         try:
-            begun_ns = perf_counter_ns()
+            begun_ns, compiled_before = perf_counter_ns(), self._kernels.compiled
             kernels = self._build(program, progress)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
             self._ledger = ledger = Ledger(program.budget_bytes)
@@ -140,6 +149,7 @@ class OpenCLRuntime:
             first_run_ms=_ms(passes[0]),
             warm_ms=tuple(_ms(later) for later in passes[1:]),
             compile_ms=compile_ms,
+            kernels_compiled=self._kernels.compiled - compiled_before,
             stall_ms=sum(map(_stall_ns, passes[0].events)) / 1e6,
             peak_bytes=peaks,
             average_bytes=booking.average_bytes(),
