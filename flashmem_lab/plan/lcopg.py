@@ -123,7 +123,7 @@ class Chooser:
         program = _Program(self._solver, problem, free, budget, relaxed=relaxed)
         program.pin_between(least, most)
         if optimize is Objective.WARM:
-            program.warm(ceiling, whole=whole)
+            program.warm(whole=whole)
         else:
             program.memory(price)
         if np.isfinite(enough) and not relaxed:
@@ -240,15 +240,12 @@ class _Program:
 
     # --- warm ------------------------------------------------------------------------------
 
-    def warm(self, ceiling: float, *, whole: bool) -> None:
+    def warm(self, *, whole: bool) -> None:
         """The lanes as fluids: the disk reads streamed bytes in order of use while layers run.
 
-        A plan of up to `ceiling` ns cannot stream more than the disk reads in that time.
+        If `whole`, it is decided which of the next objects are there when a layer ends.
         """
         solver, problem = self.solver, self.problem
-        if np.isfinite(ceiling):
-            self.least = max(self.least, self.total - ceiling * problem.disk / 1e9 / MEGA)
-            self._hold_while_read(ceiling)
         rate = problem.disk / 1e9  # MB a ms is bytes a ns
         length = (problem.duration_ns / MEGA).tolist()
         near = self._near() if whole else [[] for _ in length]
@@ -273,19 +270,6 @@ class _Program:
             before = done
         solver.Minimize(solver.Sum(stalls))
         self.offset = sum(length)
-
-    def _hold_while_read(self, ceiling: float) -> None:
-        """Bytes held, summed over the run: a pinned object all along, others while they are read.
-
-        And while the layers that use them run. On average over the run it fits the room there is.
-        """
-        problem = self.problem
-        elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
-        lives = problem.size / problem.disk * 1e9 + elapsed[problem.last + 1]
-        lives -= elapsed[problem.first]
-        held = (problem.size / MEGA * np.minimum(1.0, lives / ceiling)).tolist()
-        streamed = [h * (1 - y) for h, y in zip(held, self.pinned, strict=True)]
-        self.solver.Add(self.kept + self.solver.Sum(streamed) <= max(self.room))
 
     def _whole_objects(self, layer: int, done: Any) -> None:
         """An object has room as a whole or not at all.
