@@ -135,10 +135,9 @@ class Chooser:
         self._status: int | None = None
         self._thread: Thread | None = None
 
-    @property
-    def busy(self) -> bool:
-        """Still at work in the background."""
-        return self._thread is not None and self._thread.is_alive()
+    def idle(self) -> bool:
+        """Not at work in the background, or no longer."""
+        return self._thread is None or not self._thread.is_alive()
 
     def start(self) -> None:
         """Solves in the background."""
@@ -147,13 +146,13 @@ class Chooser:
 
     def wait(self, stop: Callable[[], bool]) -> None:
         """Waits for the solver; ends it when `stop` says so."""
-        while self._thread is not None and self.busy and not stop():
+        while self._thread is not None and not self.idle() and not stop():
             self._thread.join(POLL_S)
         self.stop()
 
     def stop(self) -> None:
         """Asks the solver to end, and waits for it."""
-        while self._thread is not None and self.busy:
+        while self._thread is not None and not self.idle():
             self._solver.InterruptSolve()
             self._thread.join(POLL_S)
 
