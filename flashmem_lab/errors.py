@@ -25,6 +25,19 @@ class FlashMemError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled with what it knows: the constructors of some take other arguments."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[FlashMemError], args: tuple[object, ...], known: dict[str, object]
+) -> FlashMemError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(known)
+    return error
+
 
 class UsageError(FlashMemError):
     """What was asked for does not exist or does not fit together."""
@@ -115,6 +128,30 @@ class DeviceError(FlashMemError):
 
 class OutOfBudget(DeviceError):
     """The allocator refused an object that would have broken the budget: a defect, never silent."""
+
+
+class WorkerDied(DeviceError):
+    """The child process of a run ended by itself: most often a driver that crashed.
+
+    Args:
+        how: its end, "killed by SIGSEGV".
+        said: its last words, "" if there were none.
+    """
+
+    def __init__(self, how: str, said: str = "") -> None:
+        super().__init__(
+            f"the process that runs models on the device died ({how})"
+            + (f": {said}" if said else ""),
+            hint="nothing else was lost: run again, in a new process; `flashmem-lab doctor` says "
+            "whether the device still works",
+        )
+
+
+class Cancelled(FlashMemError):
+    """A run was stopped because somebody asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped")
 
 
 class CacheCorrupt(FlashMemError):

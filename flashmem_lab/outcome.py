@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flashmem_lab.plan import Plan
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult
-    from flashmem_lab.trace import GraphSummary, ReportSection, Trace
+    from flashmem_lab.trace import GraphSummary, Profile, ReportSection, Trace
 
 SCHEMA = "flashmem-lab/run/1"
 
@@ -65,6 +65,14 @@ class Outcome:
     def preloaded_bytes(self) -> int:
         """Those that stay from the first run on."""
         return self._weights(streamed=False)
+
+    @property
+    def profile(self) -> Profile:
+        """Where the time of each run went, and what each layer took of the shortest."""
+        from flashmem_lab.trace import profile_of
+
+        walls_ms = (self.result.first_run_ms, *self.result.warm_ms)
+        return profile_of(self.result.trace, walls_ms, self.program.costs, self.device)
 
     @property
     def host_nodes(self) -> tuple[str, ...]:
@@ -187,6 +195,7 @@ class Outcome:
             "host_rss_baseline_bytes": self.rss_baseline_bytes,
             "cold_ms": self.cold_ms,
             "stages_ms": dict(self.stages_ms),
+            "kernels_compiled": result.kernels_compiled,
             "first_run_ms": result.first_run_ms,
             "warm_ms": list(result.warm_ms),
             "stall_ms": result.stall_ms,
@@ -197,6 +206,7 @@ class Outcome:
                 "warm_ms": warm.duration_ns / 1e6,
             },
             "check": asdict(self.check) if self.check else None,
+            "profile": self.profile.to_json(),
             "layers": len(program.layers),
             "host_nodes": list(self.host_nodes),
             "notes": list(self.notes),

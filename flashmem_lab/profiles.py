@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.device.tuning import Tuning
 from flashmem_lab.errors import DeviceError, UsageError, from_os_error
 from flashmem_lab.folders import cache_directory
+from flashmem_lab.program import kernels_digest
 from flashmem_lab.serial import from_plain, to_plain
 from flashmem_lab.trace.write import write_file
 
@@ -73,11 +75,14 @@ def as_measured(device: DeviceSpec) -> DeviceSpec:
         measured = load_profile(path)
     except DeviceError:
         return device  # of an older version; the next `flashmem-lab profile` replaces it
-    # What is asked of the driver comes from the driver; the rest is what was measured.
+    # What is asked of the driver comes from the driver; the rest is what was measured, tiles with
+    # these very kernels.
+    tuned = measured.tuning if measured.tuning.kernels == kernels_digest() else Tuning()
     return replace(
         measured,
         id=device.id,
         limits=device.limits,
         transport=device.transport,
         work_group=device.work_group,
+        tuning=tuned,
     )

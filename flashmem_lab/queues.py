@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,6 +181,7 @@ def run_queue(
     compare: bool = False,
     seed: int = 0,
     cache: Path | None = None,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> QueueOutcome:
@@ -194,6 +195,7 @@ def run_queue(
         compare: then run the same models one after another, under the same cap.
         seed: of the inputs; every place has its own.
         cache: where packed weights are kept.
+        runtime: one that is open on the device already; it stays open.
         progress: told of packing, kernel building and layers.
         say: told when the cache was mended.
 
@@ -218,7 +220,7 @@ def run_queue(
     store = _Store(queue, cache or cache_directory(), progress)
     program = build_program(planned.plan, planned.joined.model, store.packed(planned))
     arrays = sample_inputs(program, seed)
-    with closing(open_runtime(device)) as runtime:
+    with nullcontext(runtime) if runtime else closing(open_runtime(device)) as runtime:
         try:
             result = runtime.run(program, store.paths(), arrays, progress=progress)
         except CacheCorrupt as damage:

@@ -31,6 +31,23 @@ __kernel void normalise(
   }
   const float scale = 1.0f / sqrt(sum_of(squares) / count + {{ epsilon }});
   for (int i = 0; i < count; i++) STORE(r0, r1, r2, i, ((const float*)row)[i] * scale);
+{% elif held %}
+  SCRATCH
+  OWN(0.0f)
+{% if centred %}
+  float sum = 0.0f;
+  for (int j = 0; j < {{ held }}; j++) sum += own[j];
+  const float mean = join_sum(sum, scratch) / count;
+{% else %}
+  const float mean = 0.0f;
+{% endif %}
+  float squares = 0.0f;
+  EACH(j, i) {
+    own[j] -= mean;
+    squares += own[j] * own[j];
+  }
+  const float scale = 1.0f / sqrt(join_sum(squares, scratch) / count + {{ epsilon }});
+  EACH(j, i) STORE(r0, r1, r2, i, own[j] * scale);
 {% else %}
   SCRATCH
 {% if centred %}

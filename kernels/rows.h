@@ -1,7 +1,9 @@
 {# Walking a row. Where a work-group has one item, a row of at most 16 * `vectors` elements is copied
    to vectors of its own: ROW does that, PAD fills what is past the row. Else JOIN makes a function
-   that combines what the items of a group found, of type `value`. #}
+   that combines what the items of a group found, of type `value`, and the items keep a row of at
+   most group * `held` elements between them: OWN and EACH. #}
 {% set type = value | default("float") %}
+{% set held = held | default(0) %}
 {% if vectors %}
 #define ROW                                                                        \
   float16 row[{{ vectors }}];                                                      \
@@ -19,24 +21,43 @@ static float max_of(float16 v) {
   return fmax(fmax(b.x, b.y), fmax(b.z, b.w));
 }
 {% elif group > 1 %}
-#define JOIN(NAME, COMBINE)                                              \
-  static {{ type }} NAME({{ type }} value, __local {{ type }}* scratch) { \
-    const int lane = get_local_id(0);                                    \
-    scratch[lane] = value;                                               \
-    for (int width = {{ group }} / 2; width > 0; width /= 2) {           \
-      barrier(CLK_LOCAL_MEM_FENCE);                                      \
-      if (lane < width) {                                                \
-        const {{ type }} acc = scratch[lane], v = scratch[lane + width];      \
-        scratch[lane] = COMBINE;                                         \
-      }                                                                  \
-    }                                                                    \
-    barrier(CLK_LOCAL_MEM_FENCE);                                        \
-    const {{ type }} total = scratch[0];                                      \
-    barrier(CLK_LOCAL_MEM_FENCE);                                        \
-    return total;                                                        \
+{% set few = [16, group] | min %}
+// Three barriers: {{ few }} items join what all found, then every item joins what those have.
+#define JOIN(NAME, COMBINE)                                                   \
+  static {{ type }} NAME({{ type }} value, __local {{ type }}* scratch) {     \
+    const int lane = get_local_id(0);                                         \
+    scratch[lane] = value;                                                    \
+    barrier(CLK_LOCAL_MEM_FENCE);                                             \
+    if (lane < {{ few }}) {                                                   \
+      {{ type }} acc = scratch[lane];                                         \
+      for (int i = lane + {{ few }}; i < {{ group }}; i += {{ few }}) {       \
+        const {{ type }} v = scratch[i];                                      \
+        acc = COMBINE;                                                        \
+      }                                                                       \
+      scratch[lane] = acc;                                                    \
+    }                                                                         \
+    barrier(CLK_LOCAL_MEM_FENCE);                                             \
+    {{ type }} acc = scratch[0];                                              \
+    for (int i = 1; i < {{ few }}; i++) {                                     \
+      const {{ type }} v = scratch[i];                                        \
+      acc = COMBINE;                                                          \
+    }                                                                         \
+    barrier(CLK_LOCAL_MEM_FENCE);                                             \
+    return acc;                                                               \
   }
 #define SCRATCH __local {{ type }} scratch[{{ group }}];
 #define FIRST get_local_id(0)
+{% if held %}
+// A row is read once: every item keeps its share of it.
+#define OWN(VALUE)                                                     \
+  float own[{{ held }}];                                               \
+  for (int j = 0; j < {{ held }}; j++) {                               \
+    const int i = get_local_id(0) + j * {{ group }};                   \
+    own[j] = i < count ? X_AT(r0, r1, r2, i) : VALUE;                  \
+  }
+#define EACH(J, I) \
+  for (int J = 0, I = get_local_id(0); J < {{ held }}; J++, I += {{ group }}) if (I < count)
+{% endif %}
 {% else %}
 #define JOIN(NAME, COMBINE) \
   static {{ type }} NAME({{ type }} value, __local {{ type }}* scratch) { return value; }

@@ -32,6 +32,25 @@ __kernel void softmax(
   const float scale = 1.0f / sum_of(sums);
   for (int i = 0; i < count; i++) STORE(r0, r1, r2, i, ((const float*)row)[i] * scale);
 {% endif %}
+{% elif held %}
+  SCRATCH
+  OWN(-INFINITY)
+  float high = own[0];
+  for (int j = 1; j < {{ held }}; j++) high = fmax(high, own[j]);
+  high = join_max(high, scratch);
+  float sum = 0.0f;
+{% if log %}
+  EACH(j, i) sum += exp(own[j] - high);
+  const float shift = high + log(join_sum(sum, scratch));
+  EACH(j, i) STORE(r0, r1, r2, i, own[j] - shift);
+{% else %}
+  EACH(j, i) {
+    own[j] = exp(own[j] - high);
+    sum += own[j];
+  }
+  const float scale = 1.0f / join_sum(sum, scratch);
+  EACH(j, i) STORE(r0, r1, r2, i, own[j] * scale);
+{% endif %}
 {% else %}
   SCRATCH
   float high = -INFINITY;

@@ -1,8 +1,9 @@
 """How well plans are predicted: the device is profiled, then models run and are compared.
 
-The profile knows sample kernels, none of these models. A model is run at several budgets, some
-times over; the first run is compared with the predicted cold one, the median of the others with
-the predicted warm one, and the peak with the peak.
+The profile knows sample kernels, none of these models, and is made anew before each of them, so
+that a machine that others use too is the same machine for both. A model is run at several budgets,
+some times over; the first run is compared with the predicted cold one, the median of the others
+with the predicted warm one, and the peak with the peak.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     facts = machine(("pyopencl", "numpy"))
     rows = []
     with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch:
-        profile = _profile(Path(scratch), options.device)
         for name in options.models:
+            profile = _profile(Path(scratch), options.device)
             with zoo_model(name, options.folder) as (path, cache):
                 cache.mkdir()
                 shutil.copy(profile, cache)

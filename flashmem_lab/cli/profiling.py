@@ -45,6 +45,7 @@ def profile(options: Options) -> int:
                 if measured.transport is Transport.COPY
                 else []
             ),
+            ("kernels while it reads", f"{measured.contention.value:.0%} slower"),
             ("between launches", f"{measured.launch_ns.value / 1e3:.1f} us"),
             ("saved as", ", ".join(map(str, paths))),
         ]

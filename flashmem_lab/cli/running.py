@@ -11,6 +11,7 @@ from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
 from flashmem_lab.errors import FlashMemError, UsageError
+from flashmem_lab.runtime.pagecache import PageCache
 from flashmem_lab.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
     from flashmem_lab.lower.layer import Port
     from flashmem_lab.outcome import Outcome
-    from flashmem_lab.trace import GraphSummary
+    from flashmem_lab.trace import GraphSummary, Profile
 
 _OF_MODELS = ("plan", "budget", "strategy", "optimize", "transport", "precision")
+_COSTLIEST = 10  # layers that are printed; --json has them all
 
 
 def run(options: Options) -> int:
@@ -40,6 +42,12 @@ def run(options: Options) -> int:
         print_json(outcome.to_json())
     else:
         print_table(_rows(outcome), title=f"{outcome.program.model} on {outcome.device.name}")
+        profile = outcome.profile
+        print_table(
+            _costliest(profile),
+            columns=("Layer", "Kind", "Time", "Share", "Rate", "Of ceiling"),
+            title=f"Costliest layers of run {profile.detailed}",
+        )
     if outcome.check is not None and not outcome.check.ok:
         raise FlashMemError(
             f"the outputs differ from onnxruntime's: relative L2 error {outcome.check.rel_l2:.3g}, "
@@ -99,6 +107,7 @@ def _run_model(options: Options) -> tuple[Outcome, GraphSummary]:
             repeat=options.repeat,
             check=options.check,
             seed=options.seed,
+            pages=PageCache(options.page_cache),
             progress=tell,
             say=say,
         )
@@ -124,6 +133,7 @@ def _run_bundle(options: Options) -> Outcome:
             read_inputs(dict(options.input)),
             repeat=options.repeat,
             seed=options.seed,
+            pages=PageCache(options.page_cache),
             progress=tell,
         )
 
@@ -186,9 +196,45 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         rows.append(("host memory", f"{format_bytes(above)} above the interpreter and libraries"))
     if outcome.host_nodes:
         rows.append(("on the host", ", ".join(outcome.host_nodes)))
+    rows.append(("where time went", _shares(outcome.profile)))
     if check is not None:
         verdict = "ok" if check.ok else "WRONG"
         rows.append(
             ("check", f"{verdict}: relative L2 {check.rel_l2:.2g}, largest {check.max_abs:.2g}")
+        )
+    return rows
+
+
+def _shares(profile: Profile) -> str:
+    """The parts of the run that is shown in detail."""
+    run = next(one for one in profile.runs if one.run == profile.detailed)
+    parts = {
+        "layers": run.layers_ms,
+        "launching": run.launching_ms,
+        "transfers": run.transfer_ms,
+        "disk": run.disk_ms,
+        "stalls": run.stall_ms,
+        "host": run.host_ms,
+    }
+    told = ", ".join(f"{name} {ms / run.wall_ms:.1%}" for name, ms in parts.items() if ms)
+    return f"{told} of run {run.run}, {format_ms(run.wall_ms)}"
+
+
+def _costliest(profile: Profile) -> list[tuple[str, ...]]:
+    run = next(one for one in profile.runs if one.run == profile.detailed)
+    rows: list[tuple[str, ...]] = []
+    for layer in profile.layers[:_COSTLIEST]:
+        took = layer.ms + layer.launching_ms + layer.waiting_ms
+        arithmetic = layer.bound == "arithmetic"
+        rate = layer.flops_per_s if arithmetic else layer.bytes_per_s
+        rows.append(
+            (
+                layer.name,
+                layer.kind,
+                format_ms(took),
+                f"{took / run.wall_ms:.1%}",
+                f"{rate / 1e9:.1f} {'GF/s' if arithmetic else 'GB/s'}",
+                f"{layer.of_ceiling:.2f}",
+            )
         )
     return rows

@@ -39,6 +39,7 @@ class Rates:
     slack: Mapping[str, Quantity]
     transport: Transport
     work_group: int
+    contention: Quantity
 
     def spec(self, id_: str, *, name: str, driver: str, kind: str, limits: Limits) -> DeviceSpec:
         """The whole DeviceSpec of a device with these rates."""
@@ -56,6 +57,7 @@ class Rates:
             slack=self.slack,
             transport=self.transport,
             work_group=self.work_group,
+            contention=self.contention,
         )
 
 
@@ -64,17 +66,33 @@ def _all_classes(value: float, source: str) -> dict[str, Quantity]:
     return {name: Quantity(value, source) for name in _SLACK}
 
 
+def _one_memory(disk: Quantity, memory: Quantity) -> Quantity:
+    """Contention on a device with unified memory, for kernels that its bandwidth limits.
+
+    What the disk brings is written to memory, read by the upload and written again: three passes,
+    so that share of the bandwidth is gone for the time of the read.
+    """
+    passes = 3 * disk.value / memory.value
+    return Quantity(
+        passes / (1 - passes),
+        "estimate from the rates of disk and memory: each byte passes the memory three times",
+    )
+
+
 # Layers and MACs against SmartMem's execution times of ten models, least squares of the relative
 # error: time = 22 us x layers + 2 x MACs / 581 GFLOP/s (fp16), within a factor 0.5 to 1.24.
+_UFS = Quantity(1.5e9, f"{_PAPER}: UFS")
+_LPDDR = Quantity(65e9, f"{_PAPER}: unified memory, where activation buffers lie")
 _ADRENO_750 = Rates(
-    disk=Quantity(1.5e9, f"{_PAPER}: UFS"),
+    disk=_UFS,
     upload=Quantity(65e9, f"{_PAPER}: unified memory, read by the GPU on the way to texture"),
-    memory=Quantity(65e9, f"{_PAPER}: unified memory, where activation buffers lie"),
+    memory=_LPDDR,
     compute=_all_classes(581e9, f"{_PAPER}: fitted to SmartMem's execution times, fp16"),
     launch_ns=Quantity(22e3, f"{_PAPER}: fitted to SmartMem's execution times"),
     slack=_SLACK,
     transport=Transport.COPY,
     work_group=64,
+    contention=_one_memory(_UFS, _LPDDR),
 )
 # Share of the peak that the paper's phone reaches: 581 of about 5,500 GFLOP/s in fp16.
 _REACHED = "times the 0.105 of its peak that the fit for the Adreno 750 reaches"
@@ -106,6 +124,7 @@ def _estimated(
         slack=_SLACK,
         transport=Transport.COPY,
         work_group=64,
+        contention=_one_memory(disk, memory),
     )
 
 
@@ -152,6 +171,7 @@ _CPU = Rates(
     slack=_SLACK,
     transport=Transport.MAP,
     work_group=1,
+    contention=Quantity(0.02, f"{_POCL}: products beside reads, by `profile`, 0.00 to 0.03"),
 )
 _GPU = Rates(
     disk=Quantity(1.4e9, f"{_H100}: direct sequential reads, 1.1 to 1.8 GB/s"),
@@ -162,6 +182,9 @@ _GPU = Rates(
     slack=_SLACK,
     transport=Transport.COPY,
     work_group=64,
+    contention=Quantity(
+        0.0004, "estimate from the rates of disk and memory: a byte is written to it once"
+    ),
 )
 
 

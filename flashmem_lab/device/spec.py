@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from flashmem_lab.device.tuning import Tuning
+
 
 class Transport(StrEnum):
     """How a weight's bytes reach their texture; chosen by measurement."""
@@ -21,6 +23,10 @@ class Quantity:
 
     value: float
     source: str
+
+
+UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
+"""Of a device whose contention nobody stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,23 @@ class KindCost:
     source: str
 
 
+def carrying_ns(own_ns: float, slack: float, rate: float, size: int) -> float:
+    """Time of a kernel that also moves `size` bytes (`inline`), ns.
+
+    Within its load capacity, own time x (1 + slack) x rate, the bytes pass beside what it computes,
+    and it takes longer in proportion, by its slack when that is reached. Every byte beyond costs
+    its full time; so do all of a kernel that hides nothing.
+
+    Args:
+        own_ns: of the kernel alone.
+        slack: share of its time that loading may add, of its operator class.
+        rate: bytes/s of a move.
+        size: bytes.
+    """
+    hidden = min(float(size), own_ns * (1 + slack) * rate / 1e9) if slack else 0.0
+    return own_ns + (hidden * slack / (1 + slack) + size - hidden) / rate * 1e9
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
     """A device as the planner sees it.
@@ -82,6 +105,9 @@ class DeviceSpec:
         transport: preferred transport.
         work_group: work-items for kernels without tiles of their own (1 suits CPUs).
         kinds: times by kind of kernel ("conv", "normalise", ...), from a profile of the device.
+        tuning: the fastest tiles by size of product, from a profile of the device.
+        contention: share by which kernels and uploads take longer while the disk reads: what it
+            brings is written, moved and read in the memory, or by the cores, that they work with.
     """
 
     id: str
@@ -98,6 +124,8 @@ class DeviceSpec:
     transport: Transport
     work_group: int
     kinds: Mapping[str, KindCost] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
+    contention: Quantity = UNDISTURBED
 
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
         """Time of a layer that nothing disturbs, ns.

@@ -42,13 +42,10 @@ class Emitter:
         constants: names of folded constants that some recipe reads.
     """
 
-    def __init__(
-        self, ctx: Context, device: DeviceSpec, precision: Precision, storage: Storage
-    ) -> None:
+    def __init__(self, ctx: Context, device: DeviceSpec, precision: Precision) -> None:
         self._ctx = ctx
         self._limits = device.limits
         self._precision = precision
-        self._storage = storage
         self._launcher = Launcher(device)
         self._packed: dict[tuple[object, ...], str] = {}
         self.layers: list[Layer] = []
@@ -166,17 +163,17 @@ class Emitter:
         if by_panels(op, self._launcher.cpu):
             shape: Panels | Texture = panels(op, self._limits)
         else:
-            shape = texture(op, self._limits, self._storage)
+            shape = texture(op, self._limits, op.storage)
         half = self._precision is Precision.FP16
         dtype = _DTYPE[self._precision]
-        width = shape.width if self._storage is Storage.IMAGE2D else shape.width * 4
+        width = shape.width if op.storage is Storage.IMAGE2D else shape.width * 4
         assert op.weight is not None
         name = op.weight.origin + (f" [{op.tile}]" if op.tile else "")
-        name = self._pack(name, shape.expr.cast(dtype), self._storage, dtype, width, shape.height)
+        name = self._pack(name, shape.expr.cast(dtype), op.storage, dtype, width, shape.height)
         if isinstance(shape, Panels):
-            signature.panels("w", name, shape, self._storage, half)
+            signature.panels("w", name, shape, op.storage, half)
         else:
-            signature.texture("w", name, shape, self._storage, half)
+            signature.texture("w", name, shape, op.storage, half)
         return name
 
     def _table(self, expr: WeightExpr) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from flashmem_lab.graph.model import WeightRef
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body
-from flashmem_lab.lower.layer import OperatorClass, Part, Step
+from flashmem_lab.lower.layer import OperatorClass, Part, Step, Storage
 
 ITEM_BYTES = {"float32": 4, "int64": 8, "int32": 4, "bool": 1}
 
@@ -243,6 +243,7 @@ class Op:
         attrs: integers, floats and strings that the template needs.
         flops: of the anchor.
         parts: what it was fused of; set when fusion is over.
+        storage: of the weight; set when fusion is over.
     """
 
     kind: str
@@ -258,6 +259,7 @@ class Op:
     tile: str = ""
     more: list[Ref] = field(default_factory=list)  # further outputs; host nodes only
     parts: tuple[Part, ...] = ()
+    storage: Storage = Storage.BUFFER
 
     @property
     def is_plain(self) -> bool:

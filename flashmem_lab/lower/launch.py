@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.lower import blocks
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body, literal
 from flashmem_lab.lower.ir import Op, Ref
@@ -25,6 +26,9 @@ from flashmem_lab.lower.tiles import (
 
 ROW_VECTORS = 256  # of a row that one work-item keeps to itself: 16 KiB of a core's cache
 MOST_ROW_GROUP = 256  # work-items that walk one row; more would idle on rows of usual length
+LONG_ROW = 16384  # elements, as planes of group normalisation have: as many items as there are
+FEWEST_HELD = 8  # elements of a row for each work-item, where the row is short
+MOST_HELD = 16  # that a work-item of a GPU keeps in registers
 
 
 class Launcher:
@@ -35,6 +39,7 @@ class Launcher:
     """
 
     def __init__(self, device: DeviceSpec) -> None:
+        self.device = device
         self.cpu = device.kind == "cpu"
         self.widest = 1 << device.limits.max_work_group.bit_length() - 1
         self.group = power_of_two(device.work_group, min(self.widest, MOST_ROW_GROUP))
@@ -69,18 +74,14 @@ class Launcher:
         for name, ref in op.operands.items():
             s.view(name, ref)
         s.store(op)
-        b0, b1, m, n = op.out.shape
+        _, b1, m, n = op.out.shape
         s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
         if self.cpu:
             return panel_product(op, s)
-        tile = power_of_two(m, 8)
-        columns = up(n, 4) // 4
-        local = self._local(columns, 32)
-        size = (up(columns, local), up(m, tile) // tile, b0 * b1)
-        return Geometry(f"{op.kind}.cl", {"rows": tile}, size, (local, 1, 1))
+        return blocks.product(op, s, self.device)
 
     def attention(self, op: Op, s: Signature) -> Geometry:
-        """Rows of queries against all keys, scores in private memory."""
+        """Rows of queries against all keys, by blocks or with scores in private memory."""
         masks = dict(op.operands)
         query, key, value = (masks.pop(name) for name in ("query", "key", "value"))
         s.view("query", query)
@@ -92,6 +93,9 @@ class Launcher:
         s.store(op)
         b0, b1, m, _ = op.out.shape
         s.integers(m_size=m, n_size=key.shape[3], batch=b1)
+        team = None if self.cpu else blocks.attention_team(op, self.device.limits)
+        if team is not None:
+            return blocks.attention(op, team)
         # On a CPU a lane of a vector is a row; on a GPU a work-item is.
         lanes = power_of_two(m, 16) if self.cpu else 1
         params: dict[str, object] = {
@@ -107,10 +111,12 @@ class Launcher:
         return Geometry("attention.cl", params, (up(rows, local), b0 * b1), (local, 1))
 
     def conv(self, op: Op, s: Signature) -> Geometry:
-        """Direct convolution: a run of pixels of four output channels a work-item."""
+        """Convolution by panels or blocks, or directly, four output channels a work-item."""
         if by_panels(op, self.cpu):
             return panel_conv(op, s)
-        op = _flattened(op)
+        if not self.cpu and blocks.by_blocks(op):
+            same = blocks.as_product(op)
+            return blocks.conv(op, s, self.device) if same is None else self.product(same, s)
         quarters = _convolution(op, s)
         n, _, height, width = op.out.shape
         tile = power_of_two(width, 4)
@@ -154,10 +160,23 @@ class Launcher:
         r0, r1, r2, count = x.shape
         s.integers(count=count, middle=r1)
         params = {k: _c(v) for k, v in op.attrs.items()}
-        short = self.group == 1 and op.kind != "reduce" and count <= LANES * ROW_VECTORS
-        params |= {"group": self.group, "vectors": ROW_VECTORS if short else 0}
-        size = (self.group, r2, r0 * r1)
-        return Geometry(f"{op.kind}.cl", params, size, (self.group, 1, 1))
+        group = self._row_group(count)
+        keeps = op.kind != "reduce"
+        short = group == 1 and keeps and count <= LANES * ROW_VECTORS
+        share = -(-count // group)
+        params |= {
+            "group": group,
+            "vectors": ROW_VECTORS if short else 0,
+            "held": share if keeps and group > 1 and share <= MOST_HELD else 0,
+        }
+        return Geometry(f"{op.kind}.cl", params, (group, r2, r0 * r1), (group, 1, 1))
+
+    def _row_group(self, count: int) -> int:
+        """Work-items that walk one row of `count` elements; a core walks its row alone."""
+        if self.group == 1:
+            return 1
+        most = MOST_ROW_GROUP if count <= LONG_ROW else self.widest
+        return min(max(self.group, power_of_two(-(-count // FEWEST_HELD), most)), self.widest)
 
     def scan(self, op: Op, s: Signature) -> Geometry:
         """Running sums: one work-item a row."""
@@ -213,23 +232,6 @@ def _convolution(op: Op, s: Signature) -> int:
 
 def _c(value: object) -> object:
     return literal(value, "float32") if isinstance(value, float) else value
-
-
-def _flattened(op: Op) -> Op:
-    """A 1x1 convolution without stride as one long row of pixels, where strides allow it."""
-    w = window(op)
-    if (w["kh"], w["kw"], w["sh"], w["sw"], w["ph"], w["pw"]) != (1, 1, 1, 1, 0, 0):
-        return op
-    n, c, height, width = op.out.shape
-    x = op.operands["x"]
-    if x.shape[2:] != (height, width):
-        return op
-    flat_x = x.reshape((*x.shape[:2], 1, height * width))
-    flat = [ref.reshape((n, c, 1, height * width)) for ref in (op.out, *op.extras)]
-    if flat_x is None or any(ref is None for ref in flat):
-        return op
-    out, *extras = [ref for ref in flat if ref is not None]
-    return replace(op, out=out, extras=extras, operands={"x": flat_x})
 
 
 _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {

@@ -12,6 +12,7 @@ from flashmem_lab.errors import ModelError, UsageError
 from flashmem_lab.graph.evaluate import single_node_model
 from flashmem_lab.graph.model import Graph, Node
 from flashmem_lab.lower import ops as _handlers  # noqa: F401  (registers every handler)
+from flashmem_lab.lower.blocks import storage_of
 from flashmem_lab.lower.body import identity
 from flashmem_lab.lower.context import HANDLERS, NARROW, NARROW_SAFE, Context
 from flashmem_lab.lower.emit import Emitter
@@ -19,8 +20,8 @@ from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
 from flashmem_lab.lower.layout import layout_of
+from flashmem_lab.lower.shares import share_long
 from flashmem_lab.lower.split import split_large
-from flashmem_lab.lower.textures import default_storage
 
 
 def lower(
@@ -35,9 +36,10 @@ def lower(
 
     Args:
         graph: with static shapes.
-        device: whose limits bound images and whose class chooses tiles.
+        device: whose limits bound images and whose class and tuning choose tiles.
         precision: element type of weights on the device; activations stay float32.
-        storage: of the large weights; by default what its class is faster with.
+        storage: of the large weights; by default, of each what was measured to be faster, or what
+            the device's class is faster with.
         unfused: values (`Part.value`) to keep in memory, each of which undoes a fusion.
 
     Returns:
@@ -62,10 +64,10 @@ def lower(
     kept = {ref.tensor for ref in outputs.values()} | _named(ctx.ops, unfused)
     planned = fuse(ctx.ops, kept)
     planned = [op for op in planned if op.out.size or op.kind == "host"]
-    if storage is None:
-        storage = default_storage(device)
-    planned = split_large(planned, device, precision, storage)
-    emitter = Emitter(ctx, device, precision, storage)
+    for op in planned:
+        op.storage = storage or storage_of(op, device)
+    planned = share_long(split_large(planned, device, precision), ctx, device)
+    emitter = Emitter(ctx, device, precision)
     for op in planned:
         emitter.add(op)
     covered = {name for op in planned for name in op.nodes}

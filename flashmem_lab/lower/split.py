@@ -30,9 +30,7 @@ def texel_bytes(precision: Precision) -> int:
     return 16 if precision is Precision.FP32 else 8
 
 
-def split_large(
-    ops: list[Op], device: DeviceSpec, precision: Precision, storage: Storage
-) -> list[Op]:
+def split_large(ops: list[Op], device: DeviceSpec, precision: Precision) -> list[Op]:
     """Replaces each operation whose weight is too large by tiles that run one after another.
 
     A tile may hold what activations need anyway at the busiest layer, or 1/32 of all weights,
@@ -43,9 +41,9 @@ def split_large(
     cap = min(cap, device.limits.max_alloc)
     result: list[Op] = []
     for op in ops:
-        for part in _bundles(op, cap, device, precision, storage) if op in sizes else ():
+        for part in _bundles(op, cap, device, precision) if op in sizes else ():
             size = _texture_bytes(part, precision)
-            result += _tiles(part, _columns(part, size, cap, device, storage))
+            result += _tiles(part, _columns(part, size, cap, device))
         if op not in sizes:
             result.append(op)
     return result
@@ -60,14 +58,14 @@ def _groups(op: Op) -> int:
     return op.integer("groups") if op.kind in ("conv", "deconv") else 1
 
 
-def _columns(op: Op, size: int, cap: int, device: DeviceSpec, storage: Storage) -> int:
+def _columns(op: Op, size: int, cap: int, device: DeviceSpec) -> int:
     """Output channels of a tile; images have a widest one, buffers do not."""
     assert op.weight is not None
     axis = AXES[op.kind][1]
     channels = op.weight.shape[axis]
     rows = prod(op.weight.shape) // channels
     widest = channels
-    if storage is Storage.IMAGE2D:
+    if op.storage is Storage.IMAGE2D:
         limits = device.limits
         if by_panels(op, device.kind == "cpu"):
             widest = most_channels(rows, limits)
@@ -80,9 +78,7 @@ def _columns(op: Op, size: int, cap: int, device: DeviceSpec, storage: Storage) 
     return min(widest, max(ALIGN, -(-channels // count // ALIGN) * ALIGN))
 
 
-def _bundles(
-    op: Op, cap: int, device: DeviceSpec, precision: Precision, storage: Storage
-) -> list[Op]:
+def _bundles(op: Op, cap: int, device: DeviceSpec, precision: Precision) -> list[Op]:
     """A convolution in groups as several with fewer groups each, if its weight is too large."""
     groups = _groups(op)
     if groups == 1:
@@ -90,7 +86,7 @@ def _bundles(
     rows, channels = in_texels(op).shape  # each group's channels are padded to whole texels
     width = channels // groups
     most = cap // (rows * width // 4 * texel_bytes(precision))
-    if storage is Storage.IMAGE2D:
+    if op.storage is Storage.IMAGE2D:
         limits = device.limits
         if by_panels(op, device.kind == "cpu"):
             columns = panel_columns(width)

@@ -5,7 +5,7 @@ from flashmem_lab.plan.codec import plan_from_json, plan_to_json
 from flashmem_lab.plan.constraints import Constraints, Window
 from flashmem_lab.plan.fusion import Split, splits
 from flashmem_lab.plan.incumbent import Effort
-from flashmem_lab.plan.lanes import Span, Task, run_lanes
+from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
 from flashmem_lab.plan.pareto import Point, efficient, pareto
 from flashmem_lab.plan.plan import (
     Move,
@@ -23,6 +23,7 @@ from flashmem_lab.plan.simulate import simulate
 
 __all__ = [
     "Constraints",
+    "Contention",
     "Effort",
     "Move",
     "Objective",

@@ -3,8 +3,18 @@
 The disk reads chunks in order, the transfer lane uploads them in order, layers run in order. An
 object of step l is made when layer l-1 has ended, so its first read starts no earlier; with a
 staging ring a read also waits for the upload that empties its slot. A layer waits for the layer
-before it and for the weights that it uses first. Starting anything earlier therefore never makes
-anything else later.
+before it and for the weights that it uses first.
+
+The lanes share a memory, or cores: while the disk reads, uploads and layers go on at 1 / (1 +
+contention) of their pace. So everything is reckoned on a clock of their own, which goes at that
+pace. On it they last as long as ever, a read is shorter by that factor (`Problem.own_disk`), and
+the recurrence is the same as without contention. On the wall a moment comes later by contention
+times what has been read until then, in time on that clock. Wherever all reads are over, that is
+the same for every schedule that reads the same bytes.
+
+Making an object earlier therefore never makes a read, or the end of the run, later: a maximum of
+sums grows with its terms, and all reads of a run cost the same wherever they are. (A layer on the
+way there may end later, where more has been read while it ran.)
 """
 
 from __future__ import annotations
@@ -67,7 +77,7 @@ def run_clock(
     steps = np.arange(len(problem.layers))
     delay = np.array(delays)[np.searchsorted(needed, steps, side="right")]
     read, upload = lanes.chunk_times()
-    return Run(
+    own = Run(
         order=order,
         gate=np.array(gates),
         free=np.array(lanes.free),
@@ -77,6 +87,32 @@ def run_clock(
         upload=upload,
         start=delay + elapsed[:-1],
         end=delay + elapsed[1:],
+    )
+    return on_the_wall(own, problem)
+
+
+def on_the_wall(run: Run, problem: Problem) -> Run:
+    """A run whose times are on the clock of layers and uploads, in real time."""
+    read = run.read
+    if not problem.contention or not len(read):
+        return run
+    spent = np.cumsum(read[:, 1] - read[:, 0])
+    until = np.stack((np.concatenate(([0.0], spent[:-1])), spent), axis=1).ravel()
+
+    def later(own: Floats) -> Floats:
+        spent_until: Floats = np.interp(own, read.ravel(), until)
+        return own + problem.contention * spent_until
+
+    return Run(
+        order=run.order,
+        gate=later(run.gate),
+        free=later(run.free),
+        begin=later(run.begin),
+        arrival=later(run.arrival),
+        read=later(run.read),
+        upload=later(run.upload),
+        start=later(run.start),
+        end=later(run.end),
     )
 
 
@@ -94,10 +130,16 @@ def run_ns(
     Once that is sure to exceed `limit_ns` it is no longer worth finding: some time beyond the
     limit is returned.
     """
-    compute_ns = problem.compute_ns
-    most = limit_ns - compute_ns
+    unavoidable_ns = _unavoidable_ns(problem, pinned, cold)
+    most = limit_ns - unavoidable_ns
     delays = _move(problem, _Lanes(problem), pinned, load_at, cold, barrier, most)[3]
-    return compute_ns + delays[-1]
+    return unavoidable_ns + delays[-1]
+
+
+def _unavoidable_ns(problem: Problem, pinned: Mask, cold: bool) -> float:
+    """Time of a run in which no layer waits for a weight."""
+    moved = problem.size.sum() if cold else problem.size[~pinned].sum()
+    return problem.compute_ns + problem.lost_ns(float(moved))
 
 
 def ns_at_least(
@@ -125,7 +167,7 @@ def ns_at_least(
         moving = moving[np.lexsort((~pinned[moving], load_at[moving], problem.first[moving]))]
     first, load_at = problem.first[moving], load_at[moving]
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
-    read = np.cumsum(problem.size[moving]) / problem.disk * 1e9
+    read = np.cumsum(problem.size[moving]) / problem.own_disk * 1e9
     # Were the disk to read without a pause: how late each weight is; when its read would begin.
     late = read + problem.tail[moving] / problem.upload * 1e9 - elapsed[first]
     begin = np.concatenate(([0.0], read[:-1]))
@@ -139,7 +181,23 @@ def ns_at_least(
         if (longer == delays[1:]).all():
             break
         delays[1:] = longer
-    return problem.compute_ns + float(delays[-1])
+    return _unavoidable_ns(problem, pinned, cold) + float(delays[-1])
+
+
+def reading_order(
+    problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool, barrier: bool
+) -> tuple[Ints, Ints, Ints]:
+    """(weights in the order in which they are read, layer that needs each, step of each object).
+
+    In order of use; what is used first by one layer, in order of creation, pinned weights first.
+    """
+    load_at = np.where(pinned, 0, load_at)
+    moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
+    needed = np.where(pinned, 0, problem.first) if barrier else problem.first
+    behind = ~pinned if barrier else np.zeros_like(pinned)
+    keys = (moving, ~pinned[moving], load_at[moving], needed[moving], behind[moving])
+    order = moving[np.lexsort(keys)]
+    return order, needed[order], load_at[order]
 
 
 def _move(
@@ -156,14 +214,7 @@ def _move(
     A layer is delayed by delays[i] once i weights of the order have been waited for. Nothing
     moves any more after a delay of more than `most`.
     """
-    load_at = np.where(pinned, 0, load_at)
-    moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
-    needed = np.where(pinned, 0, problem.first) if barrier else problem.first
-    behind = ~pinned if barrier else np.zeros_like(pinned)
-    # In order of use; what is used first by one layer, in order of creation, pinned weights first.
-    keys = (moving, ~pinned[moving], load_at[moving], needed[moving], behind[moving])
-    order = moving[np.lexsort(keys)]
-    needed, load_at = needed[order], load_at[order]
+    order, needed, load_at = reading_order(problem, pinned, load_at, cold=cold, barrier=barrier)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
     waited_for = np.searchsorted(needed, load_at - 1, side="right").tolist()
     since_start = np.where(load_at > 0, elapsed[load_at], -inf).tolist()
@@ -181,7 +232,10 @@ def _move(
 
 
 class _Lanes:
-    """Disk and transfer lane, weight by weight: `move` has one form for each transport."""
+    """Disk and transfer lane, weight by weight: `move` has one form for each transport.
+
+    All times are on the clock of layers and uploads.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.free: list[float] = []
@@ -203,9 +257,9 @@ class _Lanes:
         whole, tail = problem.chunk[order], problem.tail[order]
         self._counts = problem.chunks[order]
         self._chunks = self._counts.tolist()
-        self._read_ns = (whole / problem.disk * 1e9).tolist()
-        self._read_tail_ns = (tail / problem.disk * 1e9).tolist()
-        self._weight_ns = (problem.size[order] / problem.disk * 1e9).tolist()
+        self._read_ns = (whole / problem.own_disk * 1e9).tolist()
+        self._read_tail_ns = (tail / problem.own_disk * 1e9).tolist()
+        self._weight_ns = (problem.size[order] / problem.own_disk * 1e9).tolist()
         self._upload_ns = (whole / problem.upload * 1e9).tolist()
         self._upload_tail_ns = (tail / problem.upload * 1e9).tolist()
 

@@ -245,7 +245,7 @@ class _Program:
         If `whole`, it is decided which of the next objects are there when a layer ends.
         """
         solver, problem = self.solver, self.problem
-        rate = problem.disk / 1e9  # MB a ms is bytes a ns
+        rate = problem.own_disk / 1e9  # on the clock of the layers; MB a ms is bytes a ns
         length = (problem.duration_ns / MEGA).tolist()
         near = self._near() if whole else [[] for _ in length]
         stalls, before = [], 0.0
@@ -267,7 +267,8 @@ class _Program:
                 self._begun(layer, at, done)
             stalls.append(stall)
             before = done
-        solver.Minimize(solver.Sum(stalls))
+        # Reading slows layers: what is lost to each streamed byte, wherever it is read.
+        solver.Minimize(solver.Sum(stalls) + problem.lost_ns(1.0) * self.streamed[-1])
         self.offset = sum(length)
 
     def _whole_objects(self, layer: int, done: Any) -> None:

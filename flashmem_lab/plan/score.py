@@ -153,8 +153,8 @@ def cold_bound(problem: Problem, free: Freedom, budget: int) -> float:
         np.minimum(np.searchsorted(allowed, wanted, side="left"), first[starts])
         for wanted in (until + least, through[ends])
     ]
-    reads = np.add.reduceat(size, starts) / problem.disk * 1e9
-    shortest = np.minimum.reduceat(size, starts) / problem.disk * 1e9
+    reads = np.add.reduceat(size, starts) / problem.own_disk * 1e9
+    shortest = np.minimum.reduceat(size, starts) / problem.own_disk * 1e9
     upload = np.minimum.reduceat(problem.tail, starts) / problem.upload * 1e9
     # A layer is delayed by delays[i] once the weights of the first i layers that load are there.
     delays, disk = [0.0], 0.0
@@ -167,14 +167,15 @@ def cold_bound(problem: Problem, free: Freedom, budget: int) -> float:
             opened.append(delays[known] + elapsed[step] if step else 0.0)
         disk = max(max(disk, opened[0]) + reads[at], opened[1] + shortest[at])
         delays.append(max(delays[-1], disk + upload[at] - need))
-    return float(elapsed[-1] + delays[-1])
+    return float(elapsed[-1] + delays[-1]) + problem.lost_ns(float(size.sum()))
 
 
 def warm_bound(problem: Problem, budget: int) -> float:
     """No plan's later runs are shorter, ns: what cannot be pinned is read in every run."""
     room = budget - problem.staging.bytes - int(problem.activation.max())
     streamed = max(0, int(problem.size.sum()) - room)
-    return max(problem.compute_ns, streamed / problem.disk * 1e9)
+    read_ns = streamed / problem.own_disk * 1e9
+    return max(problem.compute_ns, read_ns) + problem.lost_ns(streamed)
 
 
 def memory_bound(problem: Problem, free: Freedom, price: float) -> float:

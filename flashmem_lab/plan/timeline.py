@@ -36,6 +36,8 @@ class Event:
         start_ns, end_ns: from the start of the run.
         bytes: moved, 0 for launches.
         run: 0 for the cold run, then 1, 2, ...
+        queued_ns: when the device was given it, from the start of the run; -1 where that has no
+            meaning or is not known.
     """
 
     lane: Lane
@@ -47,6 +49,7 @@ class Event:
     end_ns: int
     bytes: int
     run: int = 0
+    queued_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)

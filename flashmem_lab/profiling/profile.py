@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from flashmem_lab.device.spec import DeviceSpec, Quantity, Transport
 from flashmem_lab.devices import SIMULATED, open_runtime
@@ -17,19 +18,21 @@ from flashmem_lab.errors import UsageError
 from flashmem_lab.lower import LoweredModel, lower
 from flashmem_lab.plan import Strategy, make_plan
 from flashmem_lab.plan.timeline import Event, Lane
+from flashmem_lab.profiling.contention import measure_contention
 from flashmem_lab.profiling.fit import Launched, fit_kind
 from flashmem_lab.profiling.samples import sample_graph
+from flashmem_lab.profiling.tune import tune
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
 from flashmem_lab.units import Budget
 
-REPEAT = 6
-"""Runs; the least time of each launch counts, since whatever disturbs one makes it longer."""
+REPEAT = 12
+"""Runs; the median time of each launch counts, as that of its runs does for a model."""
 
 
 def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> DeviceSpec:
-    """Measures a device; takes about half a minute, most of it for building kernels.
+    """Measures a device; takes half a minute for that, and up to a minute and a half for tiles.
 
     Args:
         device: an OpenCL device of this machine.
@@ -47,6 +50,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
             f"{device.id} is simulated: there is nothing to measure",
             hint="flashmem-lab devices lists the OpenCL devices of this machine",
         )
+    device = replace(device, tuning=tune(device, progress=progress))
     graph = sample_graph()
     model = lower(graph, device)
     plan = make_plan(model, device, budget=Budget(share=1.0), strategy=Strategy.PRELOAD)
@@ -71,25 +75,25 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         upload=Quantity(_rate(uploaded), source) if copies else device.upload,
         launch_ns=Quantity(_between_launches(events), f"{source}: between two launches"),
         kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
+        contention=measure_contention(device, source, progress=progress),
     )
 
 
 def _launches(model: LoweredModel, events: Iterable[Event]) -> list[Launched]:
-    """The shortest launch of each layer, the first run left out."""
-    least: dict[int, int] = {}
+    """The median launch of each layer, the first run left out."""
+    took_ns: dict[int, list[int]] = defaultdict(list)
     for event in events:
         if event.kind == "launch" and event.run > 0:
-            took = event.end_ns - event.start_ns
-            least[event.layer] = min(took, least.get(event.layer, took))
+            took_ns[event.layer].append(event.end_ns - event.start_ns)
     return [
         Launched(
             kind=model.layers[at].kind,
             op_class=model.layers[at].op_class.value,
             flops=model.layers[at].flops,
             bytes=model.layers[at].bytes_read + model.layers[at].bytes_written,
-            took_ns=max(1, took),
+            took_ns=max(1.0, median(took)),
         )
-        for at, took in least.items()
+        for at, took in took_ns.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""One graph of unconnected operators, several sizes of each kind that networks are made of.
+"""Graphs of unconnected operators: several sizes of each kind that networks are made of.
 
 They go the whole way of any model, so what is measured is what will run: the same lowering, tiles,
 textures and runtime.
@@ -18,7 +18,7 @@ _OPSET = 20
 
 def sample_graph() -> Graph:
     """The graph; its weights are constants, all alike, since no kernel's time depends on them."""
-    made = _Builder()
+    made = SampleBuilder("profile")
     for rows, inner, columns in (
         (197, 768, 768), (197, 768, 3072), (197, 3072, 768), (128, 3072, 768), (50, 512, 2048),
         (1024, 320, 320), (1024, 256, 1024), (1, 2048, 1000), (1, 768, 1000),
@@ -91,8 +91,23 @@ def sample_graph() -> Graph:
     return made.graph()
 
 
-class _Builder:
-    def __init__(self) -> None:
+def products_graph() -> Graph:
+    """Products alike, each with a weight of 9 MB of its own: reads and kernels take a while."""
+    made = SampleBuilder("products")
+    for _ in range(8):
+        made.add("MatMul", [(1, 96, 768)], (1, 96, 3072), weights=[(768, 3072)])
+    return made.graph()
+
+
+class SampleBuilder:
+    """Collects unconnected operators.
+
+    Args:
+        name: of the graph.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._nodes: list[Node] = []
         self._types: dict[str, TensorType] = {}
         self._constants: dict[str, np.ndarray] = {}
@@ -100,9 +115,10 @@ class _Builder:
         self._outputs: list[str] = []
 
     def graph(self) -> Graph:
+        """All of them as one graph."""
         return Graph(
-            path=Path("profile"),
-            name="profile",
+            path=Path(self._name),
+            name=self._name,
             opset=_OPSET,
             nodes=tuple(self._nodes),
             types=self._types,
@@ -110,7 +126,7 @@ class _Builder:
             weights={},
             inputs=tuple(self._inputs),
             outputs=tuple(self._outputs),
-            fingerprint="profile",
+            fingerprint=self._name,
         )
 
     def add(
@@ -122,13 +138,14 @@ class _Builder:
         weights: Sequence[tuple[int, ...]] = (),
         settings: Mapping[int, np.ndarray] | None = None,
         **attributes: AttributeValue,
-    ) -> None:
-        """An operator with inputs, weights and an output of its own."""
+    ) -> str:
+        """An operator with inputs, weights and an output of its own; returns its name."""
         names = [self._input(shape) for shape in inputs]
         names += [self._constant(np.full(shape, 0.01, np.float32)) for shape in weights]
         for position, value in (settings or {}).items():
             names += [""] * (position - len(names)) + [self._constant(value)]
         self._outputs.append(self._node(op_type, names, output, attributes))
+        return self._outputs[-1]
 
     def attention(self, heads: int, rows: int, width: int) -> None:
         """Scaled products of queries and keys, softmax, and products with values."""

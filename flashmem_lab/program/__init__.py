@@ -4,6 +4,7 @@ from flashmem_lab.program.build import build_program
 from flashmem_lab.program.check import check_program
 from flashmem_lab.program.codec import is_bundle, read_bundle, write_bundle
 from flashmem_lab.program.pack import Packed, check_rows, discard, pack_weights, verify
+from flashmem_lab.program.render import kernels_digest
 
 __all__ = [
     "Packed",
@@ -12,6 +13,7 @@ __all__ = [
     "check_rows",
     "discard",
     "is_bundle",
+    "kernels_digest",
     "pack_weights",
     "read_bundle",
     "verify",

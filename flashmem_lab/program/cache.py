@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,9 +21,13 @@ Progress = Callable[[str, int, int], None]
 Stamp = tuple[int, ...]
 """Device, inode, size, mtime_ns and ctime_ns of a file: changed content changes one of them."""
 
+SUFFIX = ".fmw"
+"""Of packed weights in the cache."""
+
 FORMAT = 1
 """Version of the packed layout; a change of it packs everything anew."""
 
+_IN_USE_S = 3600.0  # a file used since then may belong to a run that has not opened it yet
 _INDEX = "sources.json"
 _INDEX_ENTRIES = 512
 _RACY_NS = 2_000_000_000  # a file younger than the clock's grain may change under the same stamp
@@ -158,3 +164,30 @@ def remove_stale(directory: Path, older_than_s: float = 86_400.0) -> None:
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > older_than_s:
                 leftover.unlink()
+
+
+def touch(path: Path) -> None:
+    """Remembers that a packed file was used now; what is not the user's own stays as it is."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def make_room(directory: Path, wanted: int) -> None:
+    """Deletes packed weights, longest unused first, until half of the disk's room is enough.
+
+    The cache and `wanted` bytes more may take half of what would be free without it. Files used
+    in the last hour stay.
+    """
+    found = []
+    for path in directory.glob(f"*{SUFFIX}"):
+        with suppress(OSError):
+            state = path.stat()
+            found.append((state.st_mtime, state.st_size, path))
+    kept = sum(size for _, size, _ in found)
+    most = (kept + shutil.disk_usage(directory).free) // 2
+    for used, size, path in sorted(found):
+        if kept + wanted <= most or time.time() - used < _IN_USE_S:
+            return
+        with suppress(OSError):
+            path.unlink()
+            kept -= size

@@ -21,12 +21,15 @@ from flashmem_lab.errors import CacheCorrupt, DiskFull, FlashMemError, from_os_e
 from flashmem_lab.lower.layer import LoweredModel
 from flashmem_lab.program.cache import (
     FORMAT,
+    SUFFIX,
     Progress,
     content_key,
+    make_room,
     remove_stale,
     source_digests,
     source_files,
     stamp,
+    touch,
 )
 from flashmem_lab.program.container import (
     PREAMBLE_BYTES,
@@ -89,11 +92,13 @@ def pack_weights(
     files = source_files(model)
     before = {file: stamp(file) for file in files}
     key = content_key(model, source_digests(files, directory, progress))
-    path = directory / f"{key}.fmw"
+    path = directory / f"{key}{SUFFIX}"
     places, data_end = _places(model)
     if (spans := _open_cached(path, key, places)) is not None:
+        touch(path)
         return Packed(path, key, spans)
     remove_stale(directory)
+    make_room(directory, data_end)
     check_room(directory, data_end, _DOING)
     with replacing(path, _DOING) as file, Sources(model.constants) as sources:
         reserve(file, data_end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +29,15 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  (the output is C, and no user's text goes in)
     )
+
+
+@cache
+def kernels_digest() -> str:
+    """A digest of all templates: what was measured of them holds while it stays the same."""
+    digest = hashlib.sha256()
+    for path in sorted(kernel_directory().iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def render(call: KernelCall) -> KernelSource:

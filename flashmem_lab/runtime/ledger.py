@@ -38,6 +38,10 @@ class Ledger:
         """Bytes that the device holds now."""
         return sum(self._held.values())
 
+    def held_bytes(self) -> dict[str, int]:
+        """The same by pool; for any thread."""
+        return {pool.value: held for pool, held in self._held.items()}
+
     def begin_run(self, run: int, origin_ns: int) -> None:
         """Samples from here on belong to `run` and count from `origin_ns`."""
         self._run, self._origin_ns, self._since_ns = run, origin_ns, origin_ns

@@ -5,6 +5,7 @@ from flashmem_lab.trace.codec import load_trace, save_trace, trace_from_json, tr
 from flashmem_lab.trace.csv import write_csv
 from flashmem_lab.trace.figures import memory_figure, schedule_figure
 from flashmem_lab.trace.perfetto import write_perfetto
+from flashmem_lab.trace.profile import LayerShare, Profile, RunShares, profile_of
 from flashmem_lab.trace.report import Picture, ReportSection, RunRow, Tile, write_html
 from flashmem_lab.trace.statistics import RunStatistics, Statistics, statistics
 from flashmem_lab.trace.summary import GraphSummary, LayerLine, summarize
@@ -13,15 +14,19 @@ from flashmem_lab.trace.trace import Trace
 __all__ = [
     "GraphSummary",
     "LayerLine",
+    "LayerShare",
     "Picture",
+    "Profile",
     "ReportSection",
     "RunRow",
+    "RunShares",
     "RunStatistics",
     "Statistics",
     "Tile",
     "Trace",
     "load_trace",
     "memory_figure",
+    "profile_of",
     "save_trace",
     "schedule_figure",
     "statistics",

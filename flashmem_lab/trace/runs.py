@@ -74,7 +74,15 @@ def _events_since(origin: int, events: list[Event]) -> tuple[Event, ...]:
     """Events on a clock that starts at `origin`; copied only where that changes them."""
     if origin == 0:
         return tuple(events)
-    return tuple(replace(e, start_ns=e.start_ns - origin, end_ns=e.end_ns - origin) for e in events)
+    return tuple(
+        replace(
+            e,
+            start_ns=e.start_ns - origin,
+            end_ns=e.end_ns - origin,
+            queued_ns=max(-1, e.queued_ns - origin),
+        )
+        for e in events
+    )
 
 
 def _samples_since(origin: int, samples: list[MemorySample]) -> tuple[MemorySample, ...]:

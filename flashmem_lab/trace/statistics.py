@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flashmem_lab.plan.timeline import Event, Lane, Pool
 from flashmem_lab.trace.runs import DEVICE_POOLS, Run, host_curve, memory_curve, split_runs
+from flashmem_lab.trace.spans import length, merge, union
 from flashmem_lab.trace.trace import Trace
-
-Spans = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,12 @@ def statistics(trace: Trace) -> Statistics:
     """Figures of every run of `trace` and of the whole."""
     runs = tuple(_of_run(run) for run in split_runs(trace.timeline))
     names = [*(pool.value for pool in DEVICE_POOLS), "total"]
-    length = sum(run.duration_ns for run in runs)
+    whole_ns = sum(run.duration_ns for run in runs)
     weighted = sum(run.average_bytes * run.duration_ns for run in runs)
     return Statistics(
         runs=runs,
         peak_bytes={name: max((run.peak_bytes[name] for run in runs), default=0) for name in names},
-        average_bytes=round(weighted / length) if length else 0,
+        average_bytes=round(weighted / whole_ns) if whole_ns else 0,
         host_peak_bytes=max((run.host_peak_bytes for run in runs), default=0),
         stall_ns=sum(run.stall_ns for run in runs),
     )
@@ -67,8 +66,8 @@ def statistics(trace: Trace) -> Statistics:
 
 def _of_run(run: Run) -> RunStatistics:
     curve = memory_curve(run)
-    busy = {lane: _union([e for e in run.events if e.lane is lane and _works(e)]) for lane in Lane}
-    moving = _merge([*busy[Lane.DISK], *busy[Lane.TRANSFER]])
+    busy = {lane: union(e for e in run.events if e.lane is lane and _works(e)) for lane in Lane}
+    moving = merge([*busy[Lane.DISK], *busy[Lane.TRANSFER]])
     _, host = host_curve(run)
     return RunStatistics(
         run=run.index,
@@ -80,10 +79,10 @@ def _of_run(run: Run) -> RunStatistics:
         average_bytes=round(curve.average_bytes),
         host_peak_bytes=max([run.held.get(Pool.HOST, 0), *host.tolist()]),
         stall_ns=sum(e.end_ns - e.start_ns for e in run.events if not _works(e)),
-        busy_ns={lane.value: _length(spans) for lane, spans in busy.items()},
-        overlap_ns=_length(moving)
-        + _length(busy[Lane.COMPUTE])
-        - _length(_merge([*moving, *busy[Lane.COMPUTE]])),
+        busy_ns={lane.value: length(spans) for lane, spans in busy.items()},
+        overlap_ns=length(moving)
+        + length(busy[Lane.COMPUTE])
+        - length(merge([*moving, *busy[Lane.COMPUTE]])),
         moved_bytes={
             lane.value: sum(e.bytes for e in run.events if e.lane is lane) for lane in Lane
         },
@@ -92,22 +91,3 @@ def _of_run(run: Run) -> RunStatistics:
 
 def _works(event: Event) -> bool:
     return event.kind != "stall"
-
-
-def _union(events: Sequence[Event]) -> Spans:
-    return _merge([(event.start_ns, event.end_ns) for event in events])
-
-
-def _merge(spans: Spans) -> Spans:
-    """The same moments as disjoint spans in order."""
-    merged: Spans = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _length(spans: Spans) -> int:
-    return sum(end - start for start, end in spans)

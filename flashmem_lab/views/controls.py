@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.views import markup
+from flashmem_lab.views.budget import BudgetSlider
 
 _LABEL = {"description_width": "64px"}
 
@@ -21,22 +22,40 @@ class Controls:
         devices: id and name of each device to choose from.
         device: the id to start with.
         precision: the precision to start with.
+        repeat: runs that a press of Run makes.
+        can_check: whether outputs can be compared with onnxruntime's.
+        live: what a run holds, below the progress bar.
         pages: the pictures below the controls.
+        exports: what can be taken away, above the pictures.
 
     Attributes:
         box: the widget to show.
     """
 
     def __init__(
-        self, devices: Sequence[tuple[str, str]], device: str, precision: Precision, pages: Any
+        self,
+        devices: Sequence[tuple[str, str]],
+        device: str,
+        precision: Precision,
+        *,
+        repeat: int,
+        can_check: bool,
+        live: Any,
+        pages: Any,
+        exports: Any,
     ) -> None:
         self._summary = widgets.HTML(layout=_wide())
         self._device = widgets.Dropdown(
-            options=[(f"{one} · {name}", one) for one, name in devices],
+            options=_labelled(devices),
             value=device,
             description="Device",
             style=_LABEL,
-            layout=widgets.Layout(width="360px"),
+            layout=widgets.Layout(width="340px"),
+        )
+        self._again = widgets.Button(
+            icon="refresh",
+            tooltip="look for devices again",
+            layout=widgets.Layout(width="34px"),
         )
         self._precision = widgets.ToggleButtons(
             options=[one.value for one in Precision],
@@ -47,19 +66,38 @@ class Controls:
         self._strategy = _choice("Strategy", [one.value for one in Strategy])
         self._optimize = _choice("Optimize", [one.value for one in Objective])
         self._optimize.value = Objective.COLD.value
-        self._slider = widgets.FloatSlider(
-            min=0,
-            max=100,
-            step=0.5,
-            description="Budget",
-            readout=False,
-            style=_LABEL,
-            layout=widgets.Layout(width="46%"),
-        )
+        self._slider = BudgetSlider(layout=widgets.Layout(width="54%"))
         self._budget = widgets.HTML()
         self._prediction = widgets.HTML()
         self._button = widgets.Button(
-            description="Run", icon="play", button_style="primary", tooltip="run on the device"
+            description="Run",
+            icon="play",
+            button_style="primary",
+            tooltip="run on the device",
+            layout=widgets.Layout(width="96px"),
+        )
+        self._stop = widgets.Button(
+            description="Stop",
+            icon="stop",
+            tooltip="end the run; edits and plan stay",
+            layout=widgets.Layout(width="80px"),
+        )
+        self._repeat = widgets.BoundedIntText(
+            value=repeat,
+            min=1,
+            max=1000,
+            description="times",
+            tooltip="runs that a press of Run makes; the first is cold",
+            style={"description_width": "38px"},
+            layout=widgets.Layout(width="112px"),
+        )
+        self._check = widgets.Checkbox(
+            value=can_check,
+            disabled=not can_check,
+            description="compare with onnxruntime",
+            tooltip="compare the outputs with onnxruntime's, after everything was measured",
+            indent=False,
+            layout=widgets.Layout(width="200px"),
         )
         self._progress = widgets.IntProgress(layout=widgets.Layout(width="260px"))
         self._status = widgets.HTML()
@@ -70,19 +108,25 @@ class Controls:
             [
                 widgets.HTML(markup.STYLE, layout=widgets.Layout(display="none")),
                 self._summary,
-                _row(self._device, self._precision, self._strategy, self._optimize),
+                _row(self._device, self._again, self._precision, self._strategy, self._optimize),
                 _row(self._slider, self._budget),
                 self._prediction,
-                _row(self._button, self._progress, self._status),
+                _row(
+                    *(self._button, self._stop, self._repeat, self._check),
+                    *(self._progress, self._status),
+                ),
+                live,
                 self._error,
-                pages,
                 self._result,
+                exports,
+                pages,
                 self._history,
             ],
             layout=_wide(),
         )
         self._changed: Callable[[], None] | None = None
-        self._pressed: Callable[[], None] | None = None
+        self._how: Callable[[], None] | None = None
+        self._clicked: Mapping[Any, Callable[[], None]] = {}
         self.busy = False
 
     # --- what was chosen -------------------------------------------------------------------
@@ -102,10 +146,18 @@ class Controls:
         """Who makes the plan."""
         return Strategy(self._strategy.value)
 
+    @strategy.setter
+    def strategy(self, value: Strategy) -> None:
+        self._strategy.value = value.value
+
     @property
     def optimize(self) -> Objective:
         """What is made least within the budget."""
         return Objective(self._optimize.value)
+
+    @optimize.setter
+    def optimize(self, value: Objective) -> None:
+        self._optimize.value = value.value
 
     @property
     def percent(self) -> float:
@@ -116,22 +168,55 @@ class Controls:
     def percent(self, value: float) -> None:
         self._slider.value = value
 
+    @property
+    def repeat(self) -> int:
+        """Runs that a press of Run makes."""
+        return int(self._repeat.value)
+
+    @property
+    def check(self) -> bool:
+        """Whether outputs are to be compared with onnxruntime's."""
+        return bool(self._check.value)
+
+    @property
+    def slider(self) -> BudgetSlider:
+        """Of the budget."""
+        return self._slider
+
     # --- listeners -------------------------------------------------------------------------
 
-    def listen(self, changed: Callable[[], None], pressed: Callable[[], None]) -> None:
-        """Calls `changed` when a choice changes and `pressed` when Run is pressed."""
-        self._changed, self._pressed = changed, pressed
+    def listen(
+        self,
+        *,
+        changed: Callable[[], None],
+        how: Callable[[], None],
+        run: Callable[[], None],
+        stop: Callable[[], None],
+        look: Callable[[], None],
+    ) -> None:
+        """Calls `changed` when another plan is wanted, `how` when another way to run it is.
+
+        The others are called when their button is pressed.
+        """
+        self._changed, self._how = changed, how
+        self._clicked = {self._button: run, self._stop: stop, self._again: look}
         for widget in self._choices():
             widget.observe(self._on_change, names="value")
-        self._button.on_click(self._on_click)
+        for widget in (self._repeat, self._check):
+            widget.observe(self._on_how, names="value")
+        for button in self._clicked:
+            button.on_click(self._on_click)
 
     def close(self) -> None:
         """Detaches the listeners and closes every widget."""
         if self._changed is not None:
             for widget in self._choices():
                 widget.unobserve(self._on_change, names="value")
-            self._button.on_click(self._on_click, remove=True)
-        self._changed = self._pressed = None
+            for widget in (self._repeat, self._check):
+                widget.unobserve(self._on_how, names="value")
+        for button in self._clicked:
+            button.on_click(self._on_click, remove=True)
+        self._changed, self._how, self._clicked = None, None, {}
         for child in self.box.children:
             for inner in getattr(child, "children", ()):
                 inner.close()
@@ -145,25 +230,52 @@ class Controls:
         if self._changed is not None:
             self._changed()
 
+    def _on_how(self, change: Any) -> None:
+        if self._how is not None:
+            self._how()
+
     def _on_click(self, button: Any) -> None:
-        if self._pressed is not None:
-            self._pressed()
+        if button in self._clicked:
+            self._clicked[button]()
+
+    def set_devices(self, devices: Sequence[tuple[str, str]]) -> None:
+        """Offers other devices; the chosen one stays chosen, marked where it is gone."""
+        chosen = self.device
+        if chosen not in dict(devices):
+            devices = [*devices, (chosen, "not there now")]
+        options = _labelled(devices)
+        if options == list(self._device.options):
+            return
+        changed, self._changed = self._changed, None  # not a choice of anybody
+        self._device.options = options
+        self._device.value = chosen
+        self._changed = changed
 
     # --- what is shown ---------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way: Run is disabled and the progress bar is seen."""
+        """Whether a run is under way: it can be stopped, and the progress bar is seen."""
         return bool(self._button.disabled)
 
     @busy.setter
     def busy(self, value: bool) -> None:
         self._button.disabled = value
-        self._progress.layout.visibility = "visible" if value else "hidden"
+        self._stop.layout.display = None if value else "none"
+        self._progress.layout.display = None if value else "none"
         self._progress.value = 0
         self._status.value = ""
         if value:
             self._error.value = ""
+
+    @property
+    def looking(self) -> bool:
+        """Whether devices are looked for; the button waits so long."""
+        return bool(self._again.disabled)
+
+    @looking.setter
+    def looking(self, value: bool) -> None:
+        self._again.disabled = value
 
     def say(self, text: str) -> None:
         """A word on what is going on, plain text."""
@@ -198,6 +310,10 @@ class Controls:
         """Shows what a run measured, as HTML."""
         self._result.value = result
         self._history.value = history
+
+
+def _labelled(devices: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(f"{one} · {name}", one) for one, name in devices]
 
 
 def _wide() -> Any:

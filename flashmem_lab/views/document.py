@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import ipywidgets as widgets
 from flashmem_lab.errors import DeviceError, FlashMemError, InputError
 from flashmem_lab.views import markup
 from flashmem_lab.views.engine import Engine
+from flashmem_lab.views.kept import Keeper, Kept
 from flashmem_lab.views.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -33,9 +35,12 @@ def show(path: str) -> Document:
 class Document:
     """A workbench, or what keeps it from being made and a way to mend that.
 
+    Budget and edits are kept on disk as they are made: a kernel that dies, a server that is
+    stopped or a tab that is closed loses none of them.
+
     Args:
         path: of an .onnx file.
-        engine: opens, plans and runs; `flashmem_lab.workflow` by default.
+        engine: opens, plans and runs; see `Workbench`.
 
     Attributes:
         bench: the workbench; None while there is none.
@@ -44,11 +49,12 @@ class Document:
 
     def __init__(self, path: Path | str, engine: Engine | None = None) -> None:
         if engine is None:
-            from flashmem_lab import workflow
+            from flashmem_lab.worker import isolated
 
-            engine = workflow
+            engine = isolated()
         self._engine: Engine = engine
         self._path = Path(path)
+        self._keeper = Keeper(self._path)
         self.bench: Workbench | None = None
         self._error = widgets.HTML()
         self._dims = widgets.Text(
@@ -60,19 +66,37 @@ class Document:
         self._again = widgets.Button(description="Open", button_style="primary")
         self._again.on_click(self._pressed)
         self._form = widgets.HBox([self._dims, self._again])
+        self._words = widgets.HTML()
+        self._afresh = widgets.Button(
+            description="Start afresh",
+            tooltip="drop every edit and go back to the first budget",
+            layout=widgets.Layout(width="110px"),
+        )
+        self._afresh.on_click(self._dropped)
+        self._restored = widgets.HBox(
+            [self._words, self._afresh], layout=widgets.Layout(align_items="center")
+        )
         self.box = widgets.VBox(layout=widgets.Layout(width="100%"))
-        self._make({})
+        kept = self._keeper.load()
+        self._make(kept.dims if kept else {}, kept)
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
         return self.box._repr_mimebundle_(**keywords)
 
     def _pressed(self, sender: Any) -> None:
-        self._make({name: int(value) for name, value in _PAIR.findall(self._dims.value)})
+        self._make({name: int(value) for name, value in _PAIR.findall(self._dims.value)}, None)
 
-    def _make(self, dims: Mapping[str, int]) -> None:
+    def _dropped(self, sender: Any) -> None:
+        """Another workbench takes the place of this one, with nothing asked for."""
+        assert self.bench is not None, "the button is only there beside a workbench"
+        dims = self.bench.kept.dims
+        self.bench.close()
+        self._make(dims, None)
+
+    def _make(self, dims: Mapping[str, int], kept: Kept | None) -> None:
         """Opens the file; what fails is said in place of the workbench."""
         try:
-            self.bench = self._bench(dims)
+            self.bench = self._bench(dims, kept)
         except FlashMemError as error:
             self._error.value = f"{markup.STYLE}{markup.failure(error)}"
             self._again.description = "Open" if isinstance(error, InputError) else "Try again"
@@ -80,12 +104,40 @@ class Document:
             self.box.children = (self._error, self._form)
             return
         self.box.children = (self.bench.widget,)
+        if kept is not None and not kept.is_first:
+            self._words.value = markup.note(_in_words(kept))
+            self.box.children = (self._restored, self.bench.widget)
 
-    def _bench(self, dims: Mapping[str, int]) -> Workbench:
+    def _bench(self, dims: Mapping[str, int], kept: Kept | None) -> Workbench:
+        if kept is not None:
+            with suppress(DeviceError):  # its device may be gone: then on another one
+                return self._on(kept.choice.device, dims, kept)
         try:
-            return Workbench(self._path, dims=dims, engine=self._engine)
+            return self._on("auto", dims, kept)
         except DeviceError:
             # No OpenCL here; on a simulated device there is everything but outputs.
             states = self._engine.devices()
             simulated = next(s.spec.id for s in states if s.spec.id.startswith("sim:"))
-            return Workbench(self._path, dims=dims, device=simulated, engine=self._engine)
+            return self._on(simulated, dims, kept)
+
+    def _on(self, device: str, dims: Mapping[str, int], kept: Kept | None) -> Workbench:
+        if kept is None:
+            return Workbench(
+                self._path, dims=dims, device=device, keep=self._keeper.save, engine=self._engine
+            )
+        return Workbench(
+            self._path,
+            dims=dims,
+            device=device,
+            budget=f"{kept.choice.percent}%",
+            precision=kept.choice.precision,
+            kept=kept,
+            keep=self._keeper.save,
+            engine=self._engine,
+        )
+
+
+def _in_words(kept: Kept) -> str:
+    """What came back."""
+    edits = f"{kept.count} edit{'' if kept.count == 1 else 's'} of the schedule"
+    return f"As it was left: a budget at {kept.choice.percent:.1f} %, {edits}."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.constraints import Window
 
@@ -49,11 +51,26 @@ def edited(constraints: Constraints, edit: Edit) -> Constraints:
 
 
 class History:
-    """Constraints after each edit; what is done after an undo drops what was undone."""
+    """Constraints after each edit; what is done after an undo drops what was undone.
 
-    def __init__(self) -> None:
-        self._states = [Constraints()]
-        self._at = 0
+    Args:
+        states: to begin with.
+        at: the one of them that holds.
+    """
+
+    def __init__(self, states: Sequence[Constraints] = (Constraints(),), at: int = 0) -> None:
+        self._states = list(states)
+        self._at = at
+
+    @property
+    def states(self) -> tuple[Constraints, ...]:
+        """The constraints after each edit, the first ones before any."""
+        return tuple(self._states)
+
+    @property
+    def at(self) -> int:
+        """Which of `states` holds."""
+        return self._at
 
     @property
     def current(self) -> Constraints:
@@ -79,3 +96,19 @@ class History:
     def move(self, by: int) -> None:
         """Takes edits back (`by` below 0) or makes them again."""
         self._at = min(max(0, self._at + by), len(self._states) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What was asked of the schedule on one device, with what was before and what was undone.
+
+    Attributes:
+        device, precision: whose plans they are part of.
+        states: the constraints after each edit.
+        at: the state that holds.
+    """
+
+    device: str
+    precision: Precision
+    states: tuple[Constraints, ...]
+    at: int

@@ -1,8 +1,8 @@
-"""What the views need of the way from a model to a trace; `flashmem_lab.workflow` is one."""
+"""What the views need of the way from a model to a trace; `flashmem_lab.worker` has it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
     from flashmem_lab.plan.incumbent import Effort
     from flashmem_lab.units import Budget
+    from flashmem_lab.worker.process import Hear, Stop
     from flashmem_lab.workflow import DeviceState, Prepared
 
 
 class Engine(Protocol):
-    """Opens, plans and runs; the functions of `flashmem_lab.workflow`, which documents them."""
+    """Opens, plans and runs; as `flashmem_lab.worker.Isolated` does."""
 
     def devices(self) -> Sequence[DeviceState]:
         """Every device and what is wrong with it."""
@@ -62,14 +63,18 @@ class Engine(Protocol):
         *,
         repeat: int = 1,
         check: bool = False,
-        progress: Callable[[str, int, int], None] | None = None,
+        hear: Hear | None = None,
+        stop: Stop | None = None,
     ) -> Outcome:
         """Runs a plan; called in a thread."""
         ...
 
 
 def preview(prepared: Prepared, plan: Plan) -> Trace:
-    """The predicted trace of `plan`, without packing a weight: milliseconds, not seconds."""
+    """The predicted trace of `plan`, without packing a weight: milliseconds, not seconds.
+
+    Weights move whole in it, not chunk by chunk: nobody sees the difference in a picture.
+    """
     return Trace(
         origin="simulated",
         model=prepared.model.name,
@@ -77,7 +82,7 @@ def preview(prepared: Prepared, plan: Plan) -> Trace:
         strategy=plan.strategy.value,
         precision=plan.precision,
         budget_bytes=plan.budget_bytes,
-        timeline=simulate(plan, prepared.model, prepared.device, runs=1),
+        timeline=simulate(plan, prepared.model, prepared.device, runs=1, by_weight=True),
         layers=tuple(layer.name for layer in prepared.model.layers),
         notes={},
     )

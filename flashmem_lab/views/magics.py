@@ -55,23 +55,24 @@ class FlashMemMagics(Magics):
             return None
 
     def _run(self, chosen: argparse.Namespace, dims: dict[str, int], cell: str) -> Outcome | None:
-        from flashmem_lab import workflow
+        from flashmem_lab.worker import isolated
 
+        engine = isolated()
         shell: Any = self.shell
         if cell.strip() and not shell.run_cell(cell).success:
             return None  # IPython has shown the error
-        device = workflow.open_device(chosen.device)
-        prepared = workflow.load(
+        device = engine.open_device(chosen.device)
+        prepared = engine.load(
             chosen.model, device=device, precision=Precision(chosen.precision), dims=dims
         )
-        plan = workflow.make_plan(prepared, budget=Budget.parse(chosen.budget))
+        plan = engine.make_plan(prepared, budget=Budget.parse(chosen.budget))
         given = {
             name: np.asarray(shell.user_ns[name])
             for name in prepared.graph.inputs
             if name in shell.user_ns
         }
         check = not device.id.startswith("sim:") and find_spec("onnxruntime") is not None
-        return workflow.run(prepared, plan, given, repeat=chosen.repeat, check=check)
+        return engine.run(prepared, plan, given, repeat=chosen.repeat, check=check)
 
 
 def _dim(text: str) -> tuple[str, int]:

@@ -30,6 +30,10 @@ STYLE = """<style>
 .fml .history td:nth-child(2), .fml .history th:nth-child(2) { text-align: left; }
 .fml .history tbody tr:first-child td { font-weight: 600; }
 .fml .comparison td:first-child { text-align: left; }
+.fml .live { display: flex; gap: 12px; align-items: center; }
+.fml svg { border-bottom: 1px solid var(--jp-border-color2, #ccc); }
+.fml polyline { fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }
+.fml .cap { stroke: #e5484d; stroke-dasharray: 4 3; }
 </style>"""
 
 
@@ -52,13 +56,12 @@ def summary(model: LoweredModel, figures: GraphSummary) -> str:
     )
 
 
-def budget(plan: Plan) -> str:
-    """The budget in bytes and as a share of the scale, and the ends of the scale."""
-    span = plan.preload_peak_bytes - plan.min_budget_bytes
-    share = 100 * (plan.budget_bytes - plan.min_budget_bytes) / span if span > 0 else 100
+def budget(plan: Plan, percent: float) -> str:
+    """The budget in bytes and on the slider's scale, and the bounds that the edits leave."""
+    least = "least with these edits" if plan.constraints else "least feasible"
     return _block(
-        f"<b>{format_bytes(plan.budget_bytes)}</b> · {share:.1f} % "
-        f"<span class='soft'>from {format_bytes(plan.min_budget_bytes)} (least feasible) to "
+        f"<b>{format_bytes(plan.budget_bytes)}</b> · {percent:.1f} % "
+        f"<span class='soft'>from {format_bytes(plan.min_budget_bytes)} ({least}) to "
         f"{format_bytes(plan.preload_peak_bytes)} (full preload)</span>"
     )
 
@@ -152,12 +155,22 @@ def advice(error: FlashMemError) -> str:
     return ". ".join(piece for piece in (error.message, _hint(error)) if piece)
 
 
+def plain(error: BaseException) -> str:
+    """Any error in plain text."""
+    return advice(error) if isinstance(error, FlashMemError) else f"{type(error).__name__}: {error}"
+
+
 def _hint(error: FlashMemError) -> str:
     """What to do next, in the words of the workbench and not of the command line."""
     if isinstance(error, BudgetTooSmall):
         edits = " or undo edits of the schedule" if error.relaxations else ""
         return f"move the budget to {format_bytes(error.needed)} or more{edits}"
     return error.hint
+
+
+def live(words: str, curve: str) -> str:
+    """What a run holds now; `words` and `curve` are HTML already."""
+    return _block(f"<div class='live'>{curve}<span>{words}</span></div>")
 
 
 def note(text: str) -> str:

@@ -11,7 +11,7 @@ from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.plan import Objective, Plan, Strategy
 from flashmem_lab.units import Budget
-from flashmem_lab.views.edits import Edit, History, edited
+from flashmem_lab.views.edits import Edit, Edits, History, edited
 
 if TYPE_CHECKING:
     from flashmem_lab.views.engine import Engine
@@ -52,18 +52,28 @@ class Planner:
     Args:
         engine: makes plans.
         prepared: the model on the device.
+        history: what was asked for by hand.
 
     Attributes:
-        history: what was asked for by hand.
+        history: the same, as it grows.
         scale: of the budget.
     """
 
-    def __init__(self, engine: Engine, prepared: Prepared) -> None:
+    def __init__(self, engine: Engine, prepared: Prepared, history: History) -> None:
         self._engine = engine
         self.prepared = prepared
-        self.history = History()
+        self.history = history
         least = engine.make_plan(prepared, budget=Budget(share=0))
         self.scale = Scale(least.min_budget_bytes, least.preload_peak_bytes)
+        self._baselines: dict[Strategy, Plan] = {}
+
+    @property
+    def edits(self) -> Edits | None:
+        """What was asked for by hand, to be kept; None where nothing ever was."""
+        if len(self.history.states) == 1:
+            return None
+        device, precision = self.prepared.device.id, self.prepared.model.precision
+        return Edits(device, precision, self.history.states, self.history.at)
 
     def quick(self, choice: Choice, constraints: Constraints | None = None) -> Plan:
         """A plan within milliseconds: greedy where the solver was asked for.
@@ -106,6 +116,14 @@ class Planner:
             return self.quick(choice, Constraints())
         except FlashMemError:
             return None
+
+    def baseline(self, strategy: Strategy) -> Plan:
+        """What a strategy without choices makes of the model where memory is no matter."""
+        if strategy not in self._baselines:
+            whole = Budget(share=1)
+            plan = self._engine.make_plan(self.prepared, budget=whole, strategy=strategy)
+            self._baselines[strategy] = plan
+        return self._baselines[strategy]
 
     def _plan(
         self,

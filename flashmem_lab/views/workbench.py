@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.trace import RunRow, summarize
+from flashmem_lab.trace import Trace, summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.diff import plan_diff
-from flashmem_lab.views.edits import Edit
+from flashmem_lab.views.edits import Edit, History
 from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.exports import ExportsView, Subject
+from flashmem_lab.views.kept import FIRST_PERCENT, Kept
+from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
+from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
+from flashmem_lab.views.runs import Runs, working
+from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
+    from flashmem_lab.views.memory import MemoryView
     from flashmem_lab.views.schedule import ScheduleView
 
-_DRAW_SECONDS = 0.05  # a redraw takes a browser about as long
-_PROGRESS_SECONDS = 0.1
+_DRAW_SECONDS = 0.01  # in which the kernel hears what else the slider said
 
 
 class Workbench:
@@ -54,7 +55,10 @@ class Workbench:
         dims: values of symbolic dimensions, by name.
         shapes: shapes of inputs, by name.
         repeat: runs a press of Run makes; the first is cold.
-        engine: opens, plans and runs; `flashmem_lab.workflow` by default.
+        kept: what was done in an earlier workbench of this model; its edits are taken over.
+        keep: called with what was done, whenever something was.
+        engine: opens, plans and runs; by default every device is used in a child process, so
+            that a driver that crashes takes nothing with it.
 
     Raises:
         FlashMemError: the model cannot be opened, or there is no such device.
@@ -66,43 +70,63 @@ class Workbench:
         model: Path | str,
         *,
         device: str = "auto",
-        budget: str = "30%",
+        budget: str = f"{FIRST_PERCENT:g}%",
         precision: str = "fp32",
         dims: Mapping[str, int] | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         repeat: int = 2,
+        kept: Kept | None = None,
+        keep: Callable[[Kept], None] | None = None,
         engine: Engine | None = None,
     ) -> None:
         if engine is None:
-            from flashmem_lab import workflow
+            from flashmem_lab.worker import isolated
 
-            engine = workflow
+            engine = isolated()
         self._engine: Engine = engine
         self._model, self._dims, self._shapes = Path(model), dims, shapes
-        self._repeat = repeat
+        self._edits = {(one.device, one.precision): one for one in (kept.edits if kept else ())}
+        self._keep = keep
         self._planners: dict[tuple[str, Precision], Planner] = {}
         self._refiner = Refiner()
+        self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
         self._outcome: Outcome | None = None
-        self._rows: list[RunRow] = []
-        self._job: Future[Outcome] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
         wanted = Budget.parse(budget)
+        states = self._engine.devices()
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
-        states = self._engine.devices()
+        live = Live()
+        self._exports = ExportsView(self._subject)
         self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
         self._controls = Controls(
-            devices=[(state.spec.id, state.spec.name) for state in states if not state.problem],
+            devices=working(states),
             device=spec.id,
             precision=first.precision,
+            repeat=repeat,
+            can_check=find_spec("onnxruntime") is not None,
+            live=live.box,
             pages=self._pages.box,
+            exports=self._exports,
         )
+        compare = self._pages.compare
+        self._runs = Runs(self._engine, self._controls, live, compare, self._ran)
+        if kept is not None:
+            self._controls.strategy = kept.choice.strategy
+            self._controls.optimize = kept.choice.optimize
         self._controls.percent = self._percent(first, wanted)
+        self._pages.follow(self._controls.slider)
+        self._controls.slider.observe(self._grasped, names="moving")
         self._refresh()
-        self._controls.listen(self._throttle.request, self._pressed)
+        self._controls.listen(
+            changed=self._throttle.request,
+            how=self._show_exports,
+            run=self._pressed,
+            stop=self._runs.runner.cancel,
+            look=self._runs.look,
+        )
 
     # --- for people who would rather call than click ---------------------------------------
 
@@ -112,9 +136,9 @@ class Workbench:
         return self._controls.box
 
     @property
-    def figure(self) -> go.FigureWidget:
-        """The memory timeline; updated in place."""
-        return self._pages.figure
+    def memory(self) -> MemoryView:
+        """What is held, predicted and measured; `memory.mode` is what it is drawn over."""
+        return self._pages.memory
 
     @property
     def graph(self) -> GraphView:
@@ -149,6 +173,13 @@ class Workbench:
         """The life of every weight; its edits become constraints of the plan."""
         return self._pages.schedule
 
+    @property
+    def kept(self) -> Kept:
+        """What was done here, to go on with in another workbench."""
+        made = {key: planner.edits for key, planner in self._planners.items()}
+        known = {**self._edits, **{key: one for key, one in made.items() if one is not None}}
+        return Kept(self.choice, dict(self._dims or {}), tuple(known.values()))
+
     def set_budget(self, budget: str) -> None:
         """Moves the slider to "30%", "200MB" or "min".
 
@@ -169,22 +200,17 @@ class Workbench:
             FlashMemError: with `wait`, what failed; it is shown in place too.
         """
         self._throttle.flush()
-        if self._job is None:
-            self._start()
-        job = self._job
-        if not wait or job is None:
-            return None
-        try:
-            return job.result()
-        finally:
-            if job.done():  # else the wait was interrupted, and the run goes on
-                self._finish(job)
+        self._start()
+        return self._runs.runner.wait() if wait else None
 
     def close(self) -> None:
-        """Detaches every listener and removes the widgets; a run under way ends unseen."""
+        """Detaches every listener and removes the widgets; a run under way is stopped."""
         self._throttle.cancel()
         self._refiner.cancel()
-        self._job = None
+        self._runs.close()
+        self._sweeper.cancel()
+        self._controls.slider.unobserve(self._grasped, names="moving")
+        self._exports.close()
         self._pages.close()
         self._controls.close()
 
@@ -204,7 +230,9 @@ class Workbench:
                 dims=self._dims,
                 shapes=self._shapes,
             )
-            self._planners[key] = Planner(self._engine, prepared)
+            known = self._edits.get(key)
+            history = History(known.states, known.at) if known else History()
+            self._planners[key] = Planner(self._engine, prepared, history)
         return self._planners[key]
 
     def _percent(self, choice: Choice, budget: Budget) -> float:
@@ -216,15 +244,36 @@ class Workbench:
             self._engine.make_plan(planner.prepared, budget=budget)  # says what needs more
         return planner.scale.percent(wanted)
 
+    def _grasped(self, change: Any) -> None:
+        """The kernel is free for the plan of where the slider will rest."""
+        if change.new:
+            self._refiner.cancel()
+            self._sweeper.hold()
+        else:
+            self._throttle.request()  # even where it is back at its place, for the solver
+
+    def _sweep(self, planner: Planner, choice: Choice) -> None:
+        """Plans along the whole scale in idle moments; once for what the controls say else."""
+
+        def plan(percent: float) -> tuple[Plan, Trace]:
+            made = planner.quick(replace(choice, percent=percent))
+            return made, preview(planner.prepared, made)
+
+        rest = (replace(choice, percent=0.0), planner.history.current)
+        self._sweeper.start(rest, plan, planner.scale, choice.optimize)
+
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
+        self._sweeper.hold()
         choice = self.choice
+        self._tell_kept()
         try:
             planner = self._planner(choice)
             plan = planner.quick(choice)
         except FlashMemError as error:
             self._refiner.cancel()
             self._plan = self._outcome = None
+            self._show_exports()
             self._controls.fail(error)
             return
         self._show(planner, plan)
@@ -244,16 +293,23 @@ class Workbench:
         """Shows a plan; `before` is the one that an edit made it from."""
         prepared = planner.prepared
         self._plan, self._outcome = plan, None
+        self._show_exports()
+        self._controls.slider.ends = [planner.scale.least, planner.scale.full]
+        self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
+        self._sweep(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
-            budget=markup.budget(plan),
+            budget=markup.budget(plan, planner.scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
         own = planner.own(self.choice)
         compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
+
+    def _tell_kept(self) -> None:
+        if self._keep is not None:
+            self._keep(self.kept)
 
     def _say(
         self,
@@ -278,6 +334,7 @@ class Workbench:
         except FlashMemError as error:
             self._say(refused=(edit.weight, markup.advice(error)))
             return
+        self._tell_kept()
         self._show(planner, plan, before)
         self._refine(planner, choice, before)
 
@@ -296,72 +353,43 @@ class Workbench:
 
     def _pressed(self) -> None:
         self._throttle.flush()
-        if self._job is None:
-            self._start()
+        self._start()
 
     def _start(self) -> None:
-        if self._plan is None:
-            return
-        self._refiner.cancel()  # what runs is what is on the screen, and stays there
-        prepared, plan = self._planner(self.choice).prepared, self._plan
-        check = not plan.device.startswith("sim:") and find_spec("onnxruntime") is not None
-        job: Future[Outcome] = Future()
-        self._job = job
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = None
-        self._controls.busy = True
-        tell = _Telling(self._controls.progress_to)
+        if self._plan is not None and self._runs.runner.job is None:
+            self._refiner.cancel()  # what runs is what is on the screen, and stays there
+            self._runs.start(self._planner(self.choice).prepared, self._plan)
 
-        def work() -> None:
-            try:
-                outcome = self._engine.run(
-                    prepared, plan, repeat=self._repeat, check=check, progress=tell
-                )
-            except BaseException as error:  # handed to whoever waits or looks
-                job.set_exception(error)
-            else:
-                job.set_result(outcome)
-            # Widgets are changed by the kernel's own thread, where there is one to change them.
-            if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._finish, job)
-
-        Thread(target=work, name="flashmem-lab run", daemon=True).start()
-
-    def _finish(self, job: Future[Outcome]) -> None:
-        """Shows what a run gave; once, and not if the workbench was closed meanwhile."""
-        if job is not self._job:
-            return
-        self._job = None
-        self._controls.busy = False
-        error = job.exception()
-        if error is not None:
-            self._controls.fail(error)
-            return
-        outcome = job.result()
+    def _ran(self, outcome: Outcome) -> None:
+        """Draws what a run measured; where the controls were moved meanwhile it is another's."""
         plan = outcome.plan
-        label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
-        row = RunRow.of(label, outcome.to_json())
-        self._rows.append(row)
-        self._pages.compare.add(row, outcome.result.trace)
-        self._controls.report(markup.result(row), markup.history(self._rows))
-        # Where the controls were moved meanwhile the picture is another's.
         if plan is not None and plan == self._plan:
             self._outcome = outcome
+            self._show_exports()
             prepared = self._planner(self.choice).prepared
             self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
 
+    # --- taking things away ----------------------------------------------------------------
 
-class _Telling:
-    """Passes progress on a few times a second; the runtime reports every command."""
+    def _subject(self) -> Subject | None:
+        if self._plan is None:
+            return None
+        prepared = self._planner(self.choice).prepared
+        return Subject(self._model, prepared, self._plan, self._outcome)
 
-    def __init__(self, show: Callable[[str, int, int], None]) -> None:
-        self._show = show
-        self._next = 0.0
+    def _show_exports(self) -> None:
+        """Text to copy follows what is clicked."""
+        recipe = None if self._plan is None else self._recipe(self._plan)
+        self._exports.show(recipe, measured=self._outcome is not None)
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = monotonic()
-        if now >= self._next:
-            self._next = now + _PROGRESS_SECONDS
-            self._show(what, done, total)
+    def _recipe(self, plan: Plan) -> Recipe:
+        return Recipe(
+            model=self._model,
+            choice=self.choice,
+            budget_bytes=plan.budget_bytes,
+            constraints=plan.constraints,
+            dims=self._dims or {},
+            shapes=self._shapes or {},
+            repeat=self._controls.repeat,
+            check=self._controls.check and not plan.device.startswith("sim:"),
+        )

@@ -18,10 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 from flashmem_lab import workflow
 from flashmem_lab.bench.kernels import product_graph
 from flashmem_lab.device import DeviceSpec
+from flashmem_lab.device.tuning import Best, Product, Tile, Tuning
 from flashmem_lab.devices import open_device
 from flashmem_lab.graph import open_graph
 from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import Precision, Storage, lower
+from flashmem_lab.lower.blocks import TILES, tiles_for
 from flashmem_lab.runtime.opencl import OpenCLRuntime, open_runtime
 from flashmem_lab.units import Budget
 from flashmem_lab.workflow import Prepared
@@ -131,6 +133,128 @@ def test_convolutions_at_the_edges_of_blocks(
     inputs = generator.standard_normal(x).astype(np.float32)
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], **attributes)]
     check(runtime, device, tmp_path, nodes, inputs, weights, storage)
+
+
+def always(device: DeviceSpec, tile: Tile) -> DeviceSpec:
+    """The device as a GPU that was tuned to one tile; skips the test where it does not fit."""
+    if tile not in tiles_for(device.limits):
+        pytest.skip("the device's local memory is too small")
+    one = Product(1, 1, 1, 1)
+    best = tuple(Best(kind, one, tile) for kind in ("gemm", "matmul", "conv"))
+    return replace(device, kind="gpu", tuning=Tuning(best=best))
+
+
+def name_of(tile: Tile) -> str:
+    return f"{tile.high}x{tile.wide}x{tile.depth}/{tile.slices}/{tile.shares}"
+
+
+@pytest.mark.parametrize("tile", TILES, ids=name_of)
+@pytest.mark.parametrize(
+    ("rows", "steps", "columns"),
+    [(140, 96, 132), (131, 70, 133)],  # in whole float4s and stages, and in neither
+)
+def test_products_with_every_tile(
+    runtime: OpenCLRuntime,
+    device_id: str,
+    tmp_path: Path,
+    rows: int,
+    steps: int,
+    columns: int,
+    tile: Tile,
+) -> None:
+    """A product with a weight from either side: neighbours in memory are steps, then rows."""
+    device = always(open_device(device_id), tile)
+    generator = np.random.default_rng(5)
+    weights = {
+        "w": generator.standard_normal((steps, columns)).astype(np.float32),
+        "left": generator.standard_normal((columns, rows)).astype(np.float32),
+    }
+    x = generator.standard_normal((rows, steps)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["first"]),
+        helper.make_node("MatMul", ["left", "first"], ["y"]),
+    ]
+    check(runtime, device, tmp_path, nodes, x, weights, Storage.IMAGE2D)
+
+
+@pytest.mark.parametrize("tile", TILES, ids=name_of)
+@pytest.mark.parametrize(
+    ("rows", "steps", "order"), [(132, 64, (0, 2, 1)), (70, 131, (0, 2, 1)), (70, 131, (0, 1, 2))]
+)
+def test_products_of_activations_with_every_tile(
+    runtime: OpenCLRuntime,
+    device_id: str,
+    tmp_path: Path,
+    rows: int,
+    steps: int,
+    order: tuple[int, ...],
+    tile: Tile,
+) -> None:
+    """The second factor is read along its rows, or along its columns."""
+    device = always(open_device(device_id), tile)
+    shape = (2, rows, steps) if order == (0, 2, 1) else (2, steps, steps)
+    x = np.random.default_rng(6).standard_normal(shape).astype(np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=list(order)),
+        helper.make_node("MatMul", ["x", "turned"], ["y"]),
+    ]
+    check(runtime, device, tmp_path, nodes, x, {})
+
+
+@pytest.mark.parametrize("tile", TILES, ids=name_of)
+@pytest.mark.parametrize(
+    ("x", "w", "attributes"),
+    [
+        ((1, 64, 12, 13), (70, 64, 3, 3), {"pads": [1, 1, 1, 1]}),  # whole stages of a tap
+        ((1, 37, 13, 12), (70, 37, 3, 3), {"pads": [1, 0, 1, 2], "strides": [2, 1]}),
+        ((1, 3, 21, 20), (24, 3, 7, 7), {"pads": [3, 3, 3, 3], "strides": [2, 2]}),
+        ((2, 80, 7, 6), (34, 40, 3, 3), {"group": 2, "dilations": [2, 1]}),
+        ((2, 40, 9, 8), (37, 40, 1, 1), {}),  # a product
+        ((1, 40, 9, 7), (37, 40, 1, 1), {"strides": [2, 2]}),
+    ],
+)
+def test_convolutions_with_every_tile(
+    runtime: OpenCLRuntime,
+    device_id: str,
+    tmp_path: Path,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    attributes: dict[str, object],
+    tile: Tile,
+) -> None:
+    device = always(open_device(device_id), tile)
+    generator = np.random.default_rng(3)
+    weights = {"w": generator.standard_normal(w).astype(np.float32)}
+    inputs = generator.standard_normal(x).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], **attributes)]
+    check(runtime, device, tmp_path, nodes, inputs, weights, Storage.IMAGE2D)
+
+
+@pytest.mark.parametrize("local_memory", [48 * 1024, 16 * 1024, 4 * 1024])
+@pytest.mark.parametrize(("heads", "queries", "head"), [(2, 70, 40), (3, 33, 64), (1, 5, 256)])
+def test_attention_with_every_team(
+    runtime: OpenCLRuntime,
+    device_id: str,
+    tmp_path: Path,
+    heads: int,
+    queries: int,
+    head: int,
+    local_memory: int,
+) -> None:
+    """More local memory, larger blocks; with too little, one work-item a query."""
+    found = open_device(device_id)
+    local_memory = min(local_memory, found.limits.local_memory)
+    limits = replace(found.limits, local_memory=local_memory)
+    device = replace(found, kind="gpu", limits=limits)
+    x = np.random.default_rng(8).standard_normal((heads, queries, head)).astype(np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["keys"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["x", "keys"], ["products"]),
+        helper.make_node("Mul", ["products", "s"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
+        helper.make_node("MatMul", ["shares", "x"], ["y"]),
+    ]
+    check(runtime, device, tmp_path, nodes, x, {"s": np.array(0.05, np.float32)})
 
 
 @pytest.mark.parametrize("group", [1, 16])

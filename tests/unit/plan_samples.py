@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from flashmem_lab.device import Quantity, Transport, simulated_devices
+from flashmem_lab.device import KindCost, Quantity, Transport, simulated_devices
 from flashmem_lab.lower.layer import (
     KernelCall,
     Layer,
@@ -73,16 +73,21 @@ def models(draw: st.DrawFn, most: int = 12, *, shared: bool = True) -> LoweredMo
     return layers_model(specs, rows)
 
 
+PROFILED = {"gemm": KindCost(5e4, 1e-3, 2e-2, 0.1, "drawn")}
 devices = st.builds(
-    lambda disk, upload, transport: replace(
+    lambda disk, upload, transport, kinds, contention: replace(
         PHONE,
         disk=Quantity(disk * 1e8, "drawn"),
         upload=Quantity(upload * 1e9, "drawn"),
         transport=transport,
+        kinds=kinds,
+        contention=Quantity(contention, "drawn"),
     ),
     st.integers(1, 100),
     st.integers(1, 50),
     st.sampled_from([Transport.COPY, Transport.MAP]),
+    st.sampled_from([{}, PROFILED]),
+    st.sampled_from([0.0, 0.07, 1.0]),
 )
 shares = st.floats(0, 1)
 SAMPLE = layers_model(

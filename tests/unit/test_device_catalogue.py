@@ -20,8 +20,17 @@ def test_every_number_is_positive_and_names_its_source(device: DeviceSpec) -> No
     assert all(quantity.value > 0 for quantity in quantities)
     assert all(
         any(word in quantity.source for word in ("measured", "paper", "datasheet", "estimate"))
-        for quantity in [*quantities, *device.slack.values()]
+        for quantity in [*quantities, *device.slack.values(), device.contention]
     )
+
+
+def test_on_one_memory_reads_take_their_passes_from_kernels() -> None:
+    devices = simulated_devices()
+    for name in ("sim:adreno750", "sim:mali-g715", "sim:videocore7"):
+        device = devices[name]
+        left = device.memory.value - 3 * device.disk.value  # written, read and written again
+        assert device.memory.value / left == pytest.approx(1 + device.contention.value)
+    assert devices["sim:h100"].contention.value < 0.001
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.id)

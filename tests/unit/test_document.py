@@ -13,11 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 from flashmem_lab import workflow
 from flashmem_lab.device import DeviceSpec
 from flashmem_lab.errors import DeviceError, UsageError
+from flashmem_lab.lower.layer import Precision
 from flashmem_lab.outcome import Outcome
+from flashmem_lab.plan import Constraints, Objective, Strategy
 from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
 from flashmem_lab.views.document import Document, show
+from flashmem_lab.views.edits import Action, Edits
 from flashmem_lab.views.engine import preview
+from flashmem_lab.views.kept import Keeper, Kept
+from flashmem_lab.views.planning import Choice
 from flashmem_lab.views.timeline_data import read_trace, timeline_data
 from tests.unit.test_view_data import decode
 
@@ -44,8 +49,9 @@ class NoDevice:
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A matrix product over a batch of no fixed size."""
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
     weight = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
     ports = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("x", "y")
@@ -86,6 +92,70 @@ def test_a_broken_file_can_be_mended_and_tried_again(model: Path) -> None:
 def test_a_kernel_has_one_document_of_a_file(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.parent)
     assert show("open.onnx") is show("open.onnx")
+
+
+def edit(document: Document, action: Action, weight: str) -> None:
+    assert document.bench is not None
+    content = {"kind": "edit", "action": action, "weight": weight}
+    document.bench.schedule._handle_custom_msg(content, [])
+
+
+@pytest.mark.usefixtures("front_end")
+def test_budget_and_edits_outlive_the_kernel(model: Path) -> None:
+    first = Document(model, NoDevice())
+    first._dims.value = "batch=8"
+    first._again.click()
+    assert first.bench is not None
+    assert len(first.box.children) == 1, "nothing to come back to"
+    edit(first, Action.PRELOAD, "w")
+    edit(first, Action.STREAM, "w")
+    first.bench.schedule._handle_custom_msg({"kind": "move", "by": -1}, [])
+    first.bench.set_budget("90%")
+    first.bench._controls._optimize.value = "warm"
+
+    # As in another kernel: nothing but the file is common to the two.
+    second = Document(model, NoDevice())
+    assert second.bench is not None
+    assert second.bench.choice == first.bench.choice
+    assert second.bench.plan is not None
+    assert second.bench.plan.constraints.preload == ("w",)
+    assert "90.0 %, 1 edit of" in second._words.value
+    second.bench.schedule._handle_custom_msg({"kind": "move", "by": 1}, [])
+    assert second.bench.plan.constraints.stream == ("w",), "what was undone can be redone"
+
+    second._afresh.click()
+    assert second.box.children == (second.bench.widget,)
+    assert second.bench.plan is not None
+    assert not second.bench.plan.constraints
+    third = Document(model, NoDevice())
+    assert third.bench is not None
+    assert third.box.children == (third.bench.widget,)
+    for document in (first, second, third):
+        assert document.bench is not None
+        document.bench.close()
+
+
+def test_a_state_that_is_damaged_or_of_another_time_is_not_taken(model: Path) -> None:
+    keeper = Keeper(model)
+    assert keeper.load() is None
+    choice = Choice(DEVICE, Precision.FP32, Strategy.GREEDY, Objective.COLD, 40.0)
+    states = (Constraints(), Constraints(preload=("w",)))
+    kept = Kept(choice, {"batch": 8}, (Edits(DEVICE, Precision.FP32, states, 1),))
+    keeper.save(kept)
+    assert Keeper(model).load() == kept
+    assert kept.count == 1
+    whole = keeper._file.read_text()
+    for damaged in (
+        whole[:-9],
+        "[]",
+        "{}",
+        whole.replace("/1", "/2"),
+        whole.replace("40.0", "4e9"),
+    ):
+        keeper._file.write_text(damaged)
+        assert keeper.load() is None, damaged
+    keeper._file.write_text(whole.replace('"at": 1', '"at": 2'))
+    assert keeper.load() is None
 
 
 def test_a_plan_and_a_bundle_are_drawn_as_they_are_predicted(model: Path) -> None:

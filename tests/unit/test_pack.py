@@ -404,6 +404,35 @@ def test_stale_temporary_files_go_and_young_ones_stay(two: LoweredModel, tmp_pat
 # --- failures ------------------------------------------------------------------------------
 
 
+def test_what_was_not_used_for_longest_makes_room(
+    two: LoweredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    packed = pack_weights(two, cache)
+    for name, hours in (("old", 5.0), ("older", 6.0), ("young", 0.5)):
+        (cache / f"{name}.fmw").write_bytes(bytes(1000))
+        used = time.time() - hours * 3600
+        os.utime(cache / f"{name}.fmw", (used, used))
+    (cache / "device-1.json").write_text("{}")
+    os.utime(packed.path, (0, 0))
+    assert pack_weights(two, cache).path == packed.path  # used now
+    free = packed.path.stat().st_size + 3000  # as much as the cache holds
+
+    class Disk:
+        total = used = 10**9
+
+    monkeypatch.setattr(Disk, "free", free, raising=False)
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: Disk)
+    cache_module.make_room(cache, 0)
+    assert (cache / "older.fmw").exists(), "half of what is free takes it all"
+    cache_module.make_room(cache, 500)
+    assert not (cache / "older.fmw").exists()
+    assert (cache / "old.fmw").exists()
+    cache_module.make_room(cache, 10**9)
+    assert {path.name for path in cache.glob("*.fmw")} == {packed.path.name, "young.fmw"}
+    assert (cache / "device-1.json").exists(), "a profile is no packed file"
+
+
 def leftovers(cache: Path) -> list[str]:
     return [path.name for path in cache.iterdir() if path.name != "sources.json"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -21,6 +22,7 @@ from flashmem_lab.lower.layer import (
 )
 from flashmem_lab.plan import (
     Constraints,
+    Contention,
     Objective,
     Plan,
     Status,
@@ -225,8 +227,6 @@ def test_what_cannot_be_planned_is_refused() -> None:
         make_plan(
             SAMPLE, PHONE, budget=Budget(share=0.0), constraints=Constraints(preload=("nothing",))
         )
-    with pytest.raises(UsageError, match="inline"):
-        make_plan(SAMPLE, PHONE, budget=Budget(share=0.0), transport=Transport.INLINE)
     with pytest.raises(BudgetTooSmall, match="too small") as caught:
         make_plan(SAMPLE, PHONE, budget=Budget(share=0.9), strategy=Strategy.PRELOAD)
     assert "full preload" in caught.value.hint
@@ -321,13 +321,11 @@ def test_the_clock_agrees_with_the_lane_engine(
             wanted = {n for n in layer.weights if n in arrived}
             if plan.barrier and layer.index == 0:
                 wanted |= set(arrived)
-            seconds = max(
-                layer.flops / device.compute[layer.op_class].value,
-                (layer.bytes_read + layer.bytes_written) / device.memory.value,
-            )
-            time = seconds * 1e9 + device.launch_ns.value
+            traffic = layer.bytes_read + layer.bytes_written
+            time = device.layer_ns(layer.op_class.value, layer.kind, layer.flops, traffic)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
-        spans = run_lanes({"disk": reads, "transfer": uploads, "compute": layers})
+        slowed = Contention("disk", ("transfer", "compute"), device.contention.value)
+        spans = run_lanes({"disk": reads, "transfer": uploads, "compute": layers}, slowed)
         assert spans[steps - 1].end_ns / 1e6 == pytest.approx(expected, rel=1e-9)
 
 
@@ -361,6 +359,40 @@ def test_the_clock_on_arrays_is_a_bound_and_exact_where_reads_land_in_place(
     assert settled <= exact * (1 + 1e-9)
     if device.transport is Transport.MAP:
         assert settled == pytest.approx(exact, rel=1e-9)
+
+
+def test_a_lane_that_works_slows_the_others() -> None:
+    """By hand: at half pace from 4 to 10, a layer from 2 to 14 has 2 + 3 + 4 of its 9 ns done."""
+    lanes = {
+        "disk": [Task(0, 6.0, (2,)), Task(1, 2.0, (3,))],
+        "transfer": [Task(2, 4.0)],
+        "compute": [Task(4, 2.0), Task(3, 9.0), Task(5, 3.0)],
+    }
+    spans = run_lanes(lanes, Contention("disk", ("compute",), 1.0))
+    times = {at: (span.start_ns, span.end_ns) for at, span in spans.items()}
+    assert times == {2: (0, 4), 0: (4, 10), 4: (0, 2), 3: (2, 14), 1: (14, 16), 5: (14, 18)}
+    assert run_lanes(lanes)[5].end_ns == 14
+
+
+@given(models(), devices, shares, st.sampled_from(Objective))
+def test_contention_never_makes_a_plan_faster(
+    model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
+) -> None:
+    """And never slower than the layers stretched all the time."""
+    plan = make_plan(model, device, budget=Budget(share=share), optimize=optimize)
+    problem = build_problem(model, device, device.transport)
+    alone = replace(problem, contention=0.0)
+    pinned = problem.mask(plan.preloaded)
+    load_at = np.where(pinned, 0, problem.first)
+    for weight in plan.streamed:
+        load_at[problem.index[weight.weight]] = weight.load_at
+    slow = 1 + problem.contention
+    stretched = replace(alone, duration_ns=problem.duration_ns * slow, upload=problem.upload / slow)
+    for cold in (True, False):
+        least, took, most = (
+            run_ns(one, pinned, load_at, cold=cold) for one in (alone, problem, stretched)
+        )
+        assert least * (1 - 1e-9) <= took <= most * (1 + 1e-9)
 
 
 def test_lanes_that_wait_for_one_another_are_reported() -> None:

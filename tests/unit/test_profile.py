@@ -14,8 +14,10 @@ from flashmem_lab.errors import DeviceError, UsageError
 from flashmem_lab.lower import lower
 from flashmem_lab.lower.layer import OperatorClass
 from flashmem_lab.plan import make_plan
+from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiles import load_profile, save_profile
 from flashmem_lab.profiling import profile_device
+from flashmem_lab.profiling.contention import lost_beside_reads
 from flashmem_lab.profiling.fit import Launched, fit_kind
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.units import Budget
@@ -50,6 +52,19 @@ def test_no_part_of_a_cost_is_negative(seen: list[tuple[int, int, int]]) -> None
     cost = fit_kind([Launched("map", "elemental", *one) for one in seen], "drawn")
     assert min(cost.fixed_ns, cost.ns_per_flop, cost.ns_per_byte) >= 0
     assert cost.fixed_ns + cost.ns_per_flop + cost.ns_per_byte > 0
+
+
+def launch(start: int, end: int, run: int = 1) -> Event:
+    return Event(Lane.COMPUTE, "launch", "product", 0, "", start, end, 0, run)
+
+
+def test_contention_is_what_launches_beside_reads_lose() -> None:
+    """Alone 100 ns; beside a read for 100 of 150 ns it lost half its pace meanwhile."""
+    read = Event(Lane.DISK, "read", "w", 0, "w", 200, 300, 4096, 1)
+    alone = [launch(0, 100), launch(400, 500), launch(600, 700)]
+    assert lost_beside_reads([*alone, read, launch(180, 330)]) == pytest.approx(0.5)
+    assert lost_beside_reads([*alone, read, launch(0, 900, run=0)]) == 0  # the first run
+    assert lost_beside_reads([*alone, read, launch(200, 290)]) == 0  # faster, if anything
 
 
 def test_samples_hold_every_kind_that_networks_spend_time_on() -> None:

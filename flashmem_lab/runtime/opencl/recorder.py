@@ -16,7 +16,10 @@ from flashmem_lab.runtime.uses import first_uses
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A command that occupied a lane: on the host until end_ns, or on the device (`event`)."""
+    """A command that occupied a lane: on the host until end_ns, or on the device (`event`).
+
+    The device has had it since end_ns.
+    """
 
     command: int
     lane: Lane
@@ -78,14 +81,17 @@ class Recorder:
             Note(command, Lane.COMPUTE, kind, name, layer, "", size, start_ns, now, event)
         )
 
-    def events(self, clock: DeviceClock, origin_ns: int, end_ns: int) -> list[Event]:
+    def spans(self, clock: DeviceClock, end_ns: int) -> dict[int, tuple[int, int]]:
+        """Start and end of every command of the run, which is over, host ns."""
+        return {
+            note.command: (note.start_ns, note.end_ns)
+            if note.event is None
+            else clock.span(note.event, note.start_ns, end_ns)
+            for note in self._notes
+        }
+
+    def events(self, spans: Mapping[int, tuple[int, int]], origin_ns: int) -> list[Event]:
         """Every event of the finished run, by start, with the stalls of the compute lane."""
-        spans: dict[int, tuple[int, int]] = {}
-        for note in self._notes:
-            if note.event is None:
-                spans[note.command] = (note.start_ns, note.end_ns)
-            else:
-                spans[note.command] = clock.span(note.event, note.start_ns, end_ns)
         events = [
             Event(
                 lane=note.lane,
@@ -97,6 +103,7 @@ class Recorder:
                 end_ns=spans[note.command][1] - origin_ns,
                 bytes=note.bytes,
                 run=self._run,
+                queued_ns=note.end_ns - origin_ns if note.event is not None else -1,
             )
             for note in self._notes
         ]

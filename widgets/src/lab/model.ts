@@ -62,6 +62,8 @@ export class ModelPanel extends Panel {
       this.view = new GraphView(this.graphHost, {
         details: (node) => fetchDetails(path, node),
         selected: () => undefined,
+        hover: () => undefined,
+        choose: () => undefined,
       });
       this.view.setGraph(graph);
     } catch (error) {
@@ -139,13 +141,17 @@ export class ModelPanel extends Panel {
       this.shown = false;
       this.output.model.clear();
       void this.showGraph();
-      this.say(died ? "The kernel died and starts again …" : "The kernel starts again …", died);
+      const kept = "budget and edits are kept and come back with it.";
+      this.say(
+        died ? `The kernel died and starts again; ${kept}` : `The kernel starts again; ${kept}`,
+        died,
+      );
       void this.afterRestart();
     } else if (status === "dead") {
       this.shown = false;
       this.output.model.clear();
       void this.showGraph();
-      this.say("The kernel died. Nothing in the file was changed.", true);
+      this.say("The kernel died. Budget and edits are kept: restart it to go on.", true);
     }
   }
 

@@ -1,0 +1,116 @@
+{# Blocking for GPUs: a work-group of `threads` items computes `high` x `wide` sums. Tiles of both
+   operands lie in local memory, `depth` steps of the reduction at a time, and are read ahead into
+   registers while the ones before are multiplied. A work-item keeps `rows` x `columns` sums;
+   `slices` teams of items share the steps of a tile, which gives small results enough items. #}
+{% set team = down * across %}
+{% set threads = team * slices %}
+{% set high = rows * down %}
+{% set wide = columns * across %}
+
+{# Where item `t` stands; neighbours in memory are neighbours in `lane`. #}
+{% macro place() %}
+  const int t = get_local_id(0);
+{% if slices > 1 %}
+  const int slice = t / {{ team }}, lane = t % {{ team }};
+{% else %}
+  const int lane = t;
+{% endif %}
+{% if down_first %}
+  const int down = lane % {{ down }}, across = lane / {{ down }};
+{% else %}
+  const int down = lane / {{ across }}, across = lane % {{ across }};
+{% endif %}
+{% endmacro %}
+
+{# Float4s between two steps of a tile; transposed ones are padded against bank conflicts. #}
+{% macro pitch(size, fast) %}{{ size // 4 + (1 if fast == "step" else 0) }}{% endmacro %}
+
+{# Four neighbours of an operand for unit `u` of a tile of `size` x `steps`. `fast` says which of its
+   coordinates are neighbours in memory: those of the "step", or those "along" the result. `at` and
+   `from` give an element and its address by along (o) and step (k). What is past the result repeats
+   the last, what is past the reduction is 0. #}
+{% macro quad(size, steps, fast, vector, whole, at, from, first, extent, base, step_extent) %}
+{% if fast == "step" %}
+    const int o = min({{ first }} + u / {{ steps // 4 }}, {{ extent }} - 1), k = {{ base }} + u % {{ steps // 4 }} * 4;
+{% if vector %}
+    const float4 found = {{ "" if whole else "k >= %s ? (float4)(0.0f) : " | format(step_extent) }}*(__global const float4*)({{ from | format(o="o", k="k") }});
+{% else %}
+    const float4 found = (float4)({% for i in range(4) %}{{ "" if whole else "k + %d >= %s ? 0.0f : " | format(i, step_extent) }}{{ at | format(o="o", k="k + %d" | format(i)) }}{{ ", " if not loop.last }}{% endfor %});
+{% endif %}
+{% else %}
+    const int k = {{ base }} + u / {{ size // 4 }}, o = {{ first }} + u % {{ size // 4 }} * 4;
+{% if vector %}
+    const int inside = min(o, max({{ extent }} - 4, 0));
+    const float4 found = {{ "" if whole else "k >= %s ? (float4)(0.0f) : " | format(step_extent) }}*(__global const float4*)({{ from | format(o="inside", k="k") }});
+{% else %}
+    const float4 found = {{ "" if whole else "k >= %s ? (float4)(0.0f) : " | format(step_extent) }}(float4)({% for i in range(4) %}{{ at | format(o="min(o + %d, %s - 1)" | format(i, extent), k="k") }}{{ ", " if not loop.last }}{% endfor %});
+{% endif %}
+{% endif %}
+{% endmacro %}
+
+{# Puts what `quad` found for unit `u` into the tile that starts at float4 `start`. #}
+{% macro put(size, steps, fast, start, value) %}
+{% if fast == "step" %}
+{% set wide_pitch = 4 * (size // 4 + 1) %}
+    const int to = 4 * ({{ start }}) + u % {{ steps // 4 }} * {{ 4 * wide_pitch }} + u / {{ steps // 4 }};
+{% for i in range(4) %}
+    ((__local float*)pool)[to + {{ i * wide_pitch }}] = {{ value }}.{{ "xyzw"[i] }};
+{% endfor %}
+{% else %}
+    pool[{{ start }} + u] = {{ value }};
+{% endif %}
+{% endmacro %}
+
+{# Adds the products of one stage to the sums: its tiles start at float4s `a` and `w`. #}
+{% macro multiply(a, a_pitch, w, w_pitch) %}
+#pragma unroll
+    for (int step = 0; step < {{ depth // slices }}; step++) {
+      const int at = {{ "slice * %d + step" | format(depth // slices) if slices > 1 else "step" }};
+{% for i in range(rows // 4) %}
+      const float4 a{{ i }} = pool[{{ a }} + at * {{ a_pitch }} + {{ i * down }} + down];
+{% endfor %}
+{% for c in range(columns // 4) %}
+      const float4 w{{ c }} = pool[{{ w }} + at * {{ w_pitch }} + {{ c * across }} + across];
+{% endfor %}
+{% for r in range(rows) %}{% for c in range(columns // 4) %}
+      sum{{ r }}_{{ c }} = fma((float4)(a{{ r // 4 }}.{{ "xyzw"[r % 4] }}), w{{ c }}, sum{{ r }}_{{ c }});
+{% endfor %}{% endfor %}
+    }
+{% endmacro %}
+
+{# Which of the tiles are this work-group's. #}
+{% macro span() %}
+{% if shares > 1 %}
+  const int per_share = (tiles + {{ shares - 1 }}) / {{ shares }};
+  const int start = share * per_share, end = min(tiles, start + per_share);
+{% else %}
+  const int start = 0, end = tiles;
+{% endif %}
+{% endmacro %}
+
+{% macro zero_sums() %}
+{% for r in range(rows) %}{% for c in range(columns // 4) %}
+  float4 sum{{ r }}_{{ c }} = 0.0f;
+{% endfor %}{% endfor %}
+{% endmacro %}
+
+{# The first team takes over what the others summed, by way of local memory; they are done. #}
+{% macro join_slices() %}
+{% for s in range(1, slices) %}
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (slice == {{ s }}) {
+{% for r in range(rows) %}{% for c in range(columns // 4) %}
+    pool[{{ (r * (columns // 4) + c) * team }} + lane] = sum{{ r }}_{{ c }};
+{% endfor %}{% endfor %}
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (slice == 0) {
+{% for r in range(rows) %}{% for c in range(columns // 4) %}
+    sum{{ r }}_{{ c }} += pool[{{ (r * (columns // 4) + c) * team }} + lane];
+{% endfor %}{% endfor %}
+  }
+{% endfor %}
+{% if slices > 1 %}
+  if (slice) return;
+{% endif %}
+{% endmacro %}
