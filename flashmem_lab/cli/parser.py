@@ -124,6 +124,7 @@ def _add_queue(commands: Commands) -> None:
     parser.add_argument(
         "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")
 
 
 def _add_sweep(commands: Commands) -> None:
@@ -136,6 +137,9 @@ def _add_sweep(commands: Commands) -> None:
     )
     parser.add_argument(
         "--devices", nargs="+", required=True, metavar="ID", help="ids from `flashmem-lab devices`"
+    )
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="plan on the workers of this dask.distributed scheduler"
     )
     _add_layers(parser)
     _add_choice(parser)

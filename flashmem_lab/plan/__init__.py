@@ -6,7 +6,7 @@ from flashmem_lab.plan.constraints import Constraints, Window
 from flashmem_lab.plan.fusion import Split, splits
 from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
-from flashmem_lab.plan.pareto import Point, pareto
+from flashmem_lab.plan.pareto import Point, efficient, pareto
 from flashmem_lab.plan.plan import (
     Move,
     Objective,
@@ -41,6 +41,7 @@ __all__ = [
     "Window",
     "bounds",
     "check_plan",
+    "efficient",
     "make_plan",
     "pareto",
     "plan_from_json",
