@@ -105,7 +105,7 @@ class QueueOutcome:
     @property
     def predicted_ms(self) -> float:
         """Simulated time from first to last."""
-        from flashmem_lab.trace import statistics
+        from flashmem_lab.trace.statistics import statistics
 
         return statistics(self.predicted).runs[0].duration_ns / 1e6
 

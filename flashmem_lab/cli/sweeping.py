@@ -120,7 +120,8 @@ class Job:
 
     def rows(self) -> list[Row]:
         """Its points, and the budgets that are too small for it."""
-        from flashmem_lab.plan import check_plan, pareto
+        from flashmem_lab.plan import check_plan
+        from flashmem_lab.plan.pareto import pareto
 
         prepared = workflow.load(
             self.path,

@@ -28,6 +28,7 @@ from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
+from flashmem_lab.runtime.opencl.tables import Tables
 from flashmem_lab.runtime.opencl.transports import (
     CopyTransport,
     MapTransport,
@@ -88,6 +89,7 @@ class Engine:
         self._device = device
         self._program = program
         self._file = file
+        self._tables = Tables.of(program)
         self._launches = Launches(program, kernels)
         self._carrying = Carrying(program)
         self._ledger = ledger
@@ -121,10 +123,10 @@ class Engine:
         with translating("calibrating the device's clock"):
             self._clock.calibrate()
         start_ns = perf_counter_ns()
-        signals, recorder = Signals(self._kept), Recorder(program, number)
+        signals, recorder = Signals(self._kept), Recorder(self._tables, number)
         self._objects.make_arena(program.objects.values())
         transport = self._transport(signals, first=first)
-        making = Making(program, self._objects, transport, signals)
+        making = Making(program.objects, self._tables, self._objects, transport, signals)
         loader = Loader(
             program,
             first_run=first,
