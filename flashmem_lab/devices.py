@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import DeviceError
+from flashmem_lab.folders import cache_directory
 
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
     from flashmem_lab.runtime.base import Runtime
+    from flashmem_lab.runtime.pagecache import PageCache
 
 SIMULATED = "sim:"
 """How the ids of simulated devices begin."""
@@ -70,8 +72,12 @@ def open_device(device_id: str = "auto") -> DeviceSpec:
     raise DeviceError(f"there is no device {device_id!r}", hint=f"known: {known}")
 
 
-def open_runtime(device: DeviceSpec) -> Runtime:
+def open_runtime(device: DeviceSpec, pages: PageCache | None = None) -> Runtime:
     """A runtime on `device`; close it when done.
+
+    Args:
+        device: where to run.
+        pages: what becomes of the pages of weight files that were read; "auto" by default.
 
     Raises:
         DeviceError: it cannot be opened.
@@ -81,5 +87,6 @@ def open_runtime(device: DeviceSpec) -> Runtime:
 
         return SimulatedRuntime(device)
     from flashmem_lab.runtime.opencl import open_runtime as open_opencl
+    from flashmem_lab.runtime.pagecache import PageCache
 
-    return open_opencl(device.id)
+    return open_opencl(device.id, cache_directory() / "kernels", pages or PageCache.AUTO)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flashmem_lab.program import Packed
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
+    from flashmem_lab.runtime.pagecache import PageCache
     from flashmem_lab.trace import Trace
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "save_plan",
 ]
 
+_HERE = "ocl:"  # how the ids of devices of this machine begin
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total) from any thread."""
@@ -107,6 +109,7 @@ def run(
     seed: int = 0,
     cache: Path | None = None,
     runtime: Runtime | None = None,
+    pages: PageCache | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Outcome:
@@ -122,6 +125,7 @@ def run(
         cache: where packed weights are kept, `cache_directory()` by default.
         runtime: one that is open on the device already, with the kernels that it has built; it
             stays open. By default one is opened for this run.
+        pages: what becomes of the pages of weight files that were read; of a runtime opened here.
         progress: told of packing, kernel building and layers.
         say: told when the cache was mended.
 
@@ -140,7 +144,7 @@ def run(
     check_plan(plan, prepared.model, prepared.device)
     given = dict(inputs or {})
     _refuse_misfits(prepared.model, given)
-    job = _Job(prepared.device, given, repeat, seed, runtime, progress)
+    job = _Job(prepared.device, given, repeat, seed, runtime, pages, progress)
     notes: list[str] = []
 
     def tell(note: str) -> None:
@@ -187,9 +191,12 @@ def save_bundle(
 ) -> Compiled:
     """Writes a bundle; a damaged weight cache is made anew, once. Arguments are those of `run`.
 
+    The kernels are built too, where the device is here, so that running the bundle need not.
+
     Raises:
         BundleError: something that is not a bundle is at `path`.
         PlanError, DiskFull: see `compile_plan`.
+        DeviceError: a kernel does not compile.
     """
     from flashmem_lab.program import write_bundle
 
@@ -201,6 +208,9 @@ def save_bundle(
         progress=progress,
         say=say,
     )
+    if prepared.device.id.startswith(_HERE):
+        with closing(open_runtime(prepared.device)) as runtime:
+            runtime.prepare(compiled.program, progress)
     return compiled
 
 
@@ -235,6 +245,7 @@ def run_bundle(
     *,
     repeat: int = 1,
     seed: int = 0,
+    pages: PageCache | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Runs a bundle; needs neither the model nor ONNX. Arguments are those of `run`.
@@ -250,7 +261,7 @@ def run_bundle(
     rss_bytes = resident_bytes()
     program, weights = read_bundle(path)
     load_ms = _since(began)
-    job = _Job(device, inputs or {}, repeat, seed, None, progress)
+    job = _Job(device, inputs or {}, repeat, seed, None, pages, progress)
     result, _, open_ms = job.run(program, weights)
     return Outcome(
         program=program,
@@ -289,6 +300,7 @@ class _Job:
     repeat: int
     seed: int
     runtime: Runtime | None
+    pages: PageCache | None
     progress: Progress | None
 
     def run(
@@ -302,7 +314,7 @@ class _Job:
         with (
             nullcontext(self.runtime)
             if self.runtime
-            else closing(open_runtime(self.device)) as runtime
+            else closing(open_runtime(self.device, self.pages)) as runtime
         ):
             open_ms = _since(began)
             result = runtime.run(

@@ -16,6 +16,7 @@ OBJECTIVES = ("memory", "cold", "warm")
 PRECISIONS = ("fp32", "fp16")
 TRANSPORTS = ("copy", "map")
 STORAGES = ("image2d", "buffer", "auto")
+PAGE_CACHES = ("auto", "keep", "drop")
 TRACE_SUFFIXES = (".pftrace", ".json", ".csv")
 
 Options = argparse.Namespace
@@ -94,6 +95,12 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--check", action="store_true", help="compare with onnxruntime")
     parser.add_argument("--repeat", type=_count, default=1, metavar="N", help="runs; 1st is cold")
     parser.add_argument("--seed", type=_seed, default=0, help="of inputs that are not given")
+    parser.add_argument(
+        "--page-cache",
+        choices=PAGE_CACHES,
+        default="auto",
+        help="pages of weight files that were read; auto keeps them where they fit twice",
+    )
     parser.add_argument(
         "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )

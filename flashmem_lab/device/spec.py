@@ -70,6 +70,23 @@ class KindCost:
     source: str
 
 
+def carrying_ns(own_ns: float, slack: float, rate: float, size: int) -> float:
+    """Time of a kernel that also moves `size` bytes (`inline`), ns.
+
+    Within its load capacity, own time x (1 + slack) x rate, the bytes pass beside what it computes,
+    and it takes longer in proportion, by its slack when that is reached. Every byte beyond costs
+    its full time; so do all of a kernel that hides nothing.
+
+    Args:
+        own_ns: of the kernel alone.
+        slack: share of its time that loading may add, of its operator class.
+        rate: bytes/s of a move.
+        size: bytes.
+    """
+    hidden = min(float(size), own_ns * (1 + slack) * rate / 1e9) if slack else 0.0
+    return own_ns + (hidden * slack / (1 + slack) + size - hidden) / rate * 1e9
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
     """A device as the planner sees it.

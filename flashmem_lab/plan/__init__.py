@@ -4,6 +4,7 @@ from flashmem_lab.plan.check import check_plan
 from flashmem_lab.plan.codec import plan_from_json, plan_to_json
 from flashmem_lab.plan.constraints import Constraints, Window
 from flashmem_lab.plan.fusion import Split, splits
+from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
 from flashmem_lab.plan.pareto import Point, pareto
 from flashmem_lab.plan.plan import (
@@ -18,7 +19,6 @@ from flashmem_lab.plan.plan import (
 )
 from flashmem_lab.plan.planner import bounds, make_plan
 from flashmem_lab.plan.score import Prices
-from flashmem_lab.plan.search import Effort
 from flashmem_lab.plan.simulate import simulate
 
 __all__ = [

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.errors import PlanError
 from flashmem_lab.lower.layer import LoweredModel, Storage
+from flashmem_lab.plan.check_inline import ANEW, check_carried, may_hide
 from flashmem_lab.plan.plan import Plan, StreamedWeight
 from flashmem_lab.units import format_bytes
-
-_ANEW = "make the plan anew: flashmem-lab plan MODEL --device D --budget ..."
-
 
 TIERS = ("", "stall-loads", "soft-capacity", "preload", "greedy")
 """What a plan may have fallen back to."""
@@ -38,6 +36,7 @@ def check_plan(plan: Plan, model: LoweredModel, device: DeviceSpec) -> None:
     for weight in plan.streamed:
         _check_life(weight, uses[weight.weight], plan, model)
     _check_staging(plan, model, uses)
+    check_carried(plan, model)
     _check_memory(plan, model, uses)
     _check_capacity(plan, model, device, uses)
 
@@ -49,7 +48,7 @@ class _Use:
     bytes: int
 
 
-def _fail(message: str, hint: str = _ANEW) -> PlanError:
+def _fail(message: str, hint: str = ANEW) -> PlanError:
     return PlanError(message, hint=hint)
 
 
@@ -159,8 +158,6 @@ def _check_life(weight: StreamedWeight, use: _Use, plan: Plan, model: LoweredMod
 
 
 def _check_staging(plan: Plan, model: LoweredModel, uses: dict[str, _Use]) -> None:
-    if plan.transport is Transport.INLINE:
-        raise _fail("no runtime here moves weights inline", "--transport copy or --transport map")
     if plan.chunk_bytes < 1:
         raise _fail(f"chunks of {plan.chunk_bytes} bytes")
     if plan.transport is Transport.MAP:
@@ -253,6 +250,8 @@ def _check_capacity(
         )
         stretched_ns = lasts_ns * (1 + device.slack[layer.op_class.value].value)
         capacity = stretched_ns / 1e9 * rate
+        if plan.transport is Transport.INLINE and not may_hide(layer, device):
+            capacity = 0.0
         while moving and moving[0].load_at <= index and capacity > 0:
             name = moving[0].weight
             moved = 0.0 if moving[0].first_use <= index else min(capacity, left[name])

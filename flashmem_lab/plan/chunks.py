@@ -13,10 +13,16 @@ CHUNK_BYTES = 1 << 20
 RING_SLOTS = 4
 """Staging slots of the copy transport: one being read, one uploaded, two to absorb jitter."""
 
+INLINE_SLOTS = 8
+"""Of the inline transport: what is read while a kernel runs waits for the next one."""
+
+CARRIED = 4
+"""Chunks that one kernel moves at most: each is three more arguments and a loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """The pinned ring that the copy transport reads into; no slots for `map`."""
+    """The ring in unified memory that `copy` and `inline` read into; no slots for `map`."""
 
     slot_bytes: int
     slots: int
@@ -48,4 +54,5 @@ def staging(model: LoweredModel, transport: Transport, chunk_bytes: int = CHUNK_
     ]
     chunks = sum(count for count, _, _ in layouts)
     largest = max((max(size, last) for _, size, last in layouts), default=0)
-    return Staging(largest, min(RING_SLOTS, chunks))
+    most = INLINE_SLOTS if transport is Transport.INLINE else RING_SLOTS
+    return Staging(largest, min(most, chunks))

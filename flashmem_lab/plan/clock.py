@@ -77,25 +77,42 @@ def run_clock(
     steps = np.arange(len(problem.layers))
     delay = np.array(delays)[np.searchsorted(needed, steps, side="right")]
     read, upload = lanes.chunk_times()
+    own = Run(
+        order=order,
+        gate=np.array(gates),
+        free=np.array(lanes.free),
+        begin=np.array(lanes.begin),
+        arrival=np.array(lanes.arrival),
+        read=read,
+        upload=upload,
+        start=delay + elapsed[:-1],
+        end=delay + elapsed[1:],
+    )
+    return on_the_wall(own, problem)
 
-    def on_the_wall(own: Floats) -> Floats:
-        if not problem.contention or not len(read):
-            return own
-        spent = np.cumsum(read[:, 1] - read[:, 0])
-        until = np.stack((np.concatenate(([0.0], spent[:-1])), spent), axis=1)
-        behind: Floats = np.interp(own, read.ravel(), until.ravel())
-        return own + problem.contention * behind
+
+def on_the_wall(run: Run, problem: Problem) -> Run:
+    """A run whose times are on the clock of layers and uploads, in real time."""
+    read = run.read
+    if not problem.contention or not len(read):
+        return run
+    spent = np.cumsum(read[:, 1] - read[:, 0])
+    until = np.stack((np.concatenate(([0.0], spent[:-1])), spent), axis=1).ravel()
+
+    def later(own: Floats) -> Floats:
+        spent_until: Floats = np.interp(own, read.ravel(), until)
+        return own + problem.contention * spent_until
 
     return Run(
-        order=order,
-        gate=on_the_wall(np.array(gates)),
-        free=on_the_wall(np.array(lanes.free)),
-        begin=on_the_wall(np.array(lanes.begin)),
-        arrival=on_the_wall(np.array(lanes.arrival)),
-        read=on_the_wall(read),
-        upload=on_the_wall(upload),
-        start=on_the_wall(delay + elapsed[:-1]),
-        end=on_the_wall(delay + elapsed[1:]),
+        order=run.order,
+        gate=later(run.gate),
+        free=later(run.free),
+        begin=later(run.begin),
+        arrival=later(run.arrival),
+        read=later(run.read),
+        upload=later(run.upload),
+        start=later(run.start),
+        end=later(run.end),
     )
 
 
@@ -167,6 +184,22 @@ def ns_at_least(
     return _unavoidable_ns(problem, pinned, cold) + float(delays[-1])
 
 
+def reading_order(
+    problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool, barrier: bool
+) -> tuple[Ints, Ints, Ints]:
+    """(weights in the order in which they are read, layer that needs each, step of each object).
+
+    In order of use; what is used first by one layer, in order of creation, pinned weights first.
+    """
+    load_at = np.where(pinned, 0, load_at)
+    moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
+    needed = np.where(pinned, 0, problem.first) if barrier else problem.first
+    behind = ~pinned if barrier else np.zeros_like(pinned)
+    keys = (moving, ~pinned[moving], load_at[moving], needed[moving], behind[moving])
+    order = moving[np.lexsort(keys)]
+    return order, needed[order], load_at[order]
+
+
 def _move(
     problem: Problem,
     lanes: _Lanes,
@@ -181,14 +214,7 @@ def _move(
     A layer is delayed by delays[i] once i weights of the order have been waited for. Nothing
     moves any more after a delay of more than `most`.
     """
-    load_at = np.where(pinned, 0, load_at)
-    moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
-    needed = np.where(pinned, 0, problem.first) if barrier else problem.first
-    behind = ~pinned if barrier else np.zeros_like(pinned)
-    # In order of use; what is used first by one layer, in order of creation, pinned weights first.
-    keys = (moving, ~pinned[moving], load_at[moving], needed[moving], behind[moving])
-    order = moving[np.lexsort(keys)]
-    needed, load_at = needed[order], load_at[order]
+    order, needed, load_at = reading_order(problem, pinned, load_at, cold=cold, barrier=barrier)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
     waited_for = np.searchsorted(needed, load_at - 1, side="right").tolist()
     since_start = np.where(load_at > 0, elapsed[load_at], -inf).tolist()

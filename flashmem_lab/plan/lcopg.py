@@ -23,6 +23,7 @@ import numpy as np
 from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
+from flashmem_lab.plan.room import room_for_bytes
 
 MEGA = 1e6
 """Bytes in MB and ns in ms keep the solver's numbers near 1."""
@@ -175,6 +176,7 @@ class _Program:
         self.group_end: list[int] = ends[group].tolist()  # of the weights first used together
         room = (budget - problem.staging.bytes - problem.activation) / MEGA
         self.room: list[float] = room.tolist()
+        self.begun_at_most = _begun_at_most(problem, free, budget)
         self.used: list[list[int]] = [[] for _ in problem.layers]
         spans = zip(problem.first.tolist(), problem.last.tolist(), strict=True)
         for at, (first, last) in enumerate(spans):
@@ -226,8 +228,13 @@ class _Program:
         """An object has room as a whole or not at all.
 
         If a streamed weight does not fit beside the largest one in use at `layer`, nothing of it
-        is read by the end of the layer, nor of what is used after it.
+        is read by the end of the layer, nor of what is used after it. The same is true of a weight
+        that does not fit beside all that is used before it, which is held whether streamed or not.
         """
+        count, others = self.begun_at_most[layer]
+        if count < len(self.size):
+            beside = [self.size[at] * (1 - self.pinned[at]) for at in others]
+            self.solver.Add(done <= self.streamed[count] + self.solver.Sum(beside))
         room, used = self.room[layer], self.used[layer]
         held = max(used, key=self.size.__getitem__, default=None)
         beside = 0.0 if held is None else self.size[held]
@@ -273,6 +280,34 @@ class _Program:
         for at, extra in enumerate(surcharge.tolist()):
             costs.append(extra * (1 - self.pinned[at]))
         solver.Minimize(solver.Sum(costs))
+
+
+def _begun_at_most(problem: Problem, free: Freedom, budget: int) -> list[tuple[int, list[int]]]:
+    """Weights of which something may have moved by the end of each layer.
+
+    (count, others): the first so many in order of use, and of those that are used together next,
+    in any order, the ones that fit beside them.
+    """
+    count, steps = len(problem.weights), len(problem.layers)
+    if free.windowed:  # a window may end before others begin
+        return [(count, [])] * steps
+    size = np.where(free.forced, 0, problem.size)
+    through = np.concatenate(([0], np.cumsum(size)))
+    ends = np.append(np.flatnonzero(np.diff(problem.first)) + 1, count)  # of those used together
+    starts = np.concatenate(([0], ends))
+    allowed = room_for_bytes(problem, free.forced, budget)
+    whole = np.searchsorted(through[ends], allowed, side="right")
+    found = []
+    for layer, group in enumerate(whole.tolist()):
+        begun = int(np.searchsorted(problem.first, layer, side="right"))
+        start = max(int(starts[group]), begun)
+        if start >= count:
+            found.append((count, []))
+            continue
+        end = int(ends[np.searchsorted(ends, start, side="right")])
+        room = int(allowed[layer] - through[start])
+        found.append((start, [at for at in range(start, end) if size[at] <= room]))
+    return found
 
 
 def _whole_waits(problem: Problem, forced: Mask) -> Floats:

@@ -9,12 +9,12 @@ from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.lower.layer import LoweredModel
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 from flashmem_lab.plan.freedom import freedom
+from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.plan import Objective, Plan, Strategy
 from flashmem_lab.plan.planner import Request, plan_problem
 from flashmem_lab.plan.problem import build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak
 from flashmem_lab.plan.score import PAPERS_PRICES, Prices
-from flashmem_lab.plan.search import Effort
 from flashmem_lab.units import Budget
 
 

@@ -39,7 +39,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """`chunks` chunks of a weight that move while layer `layer` runs (x[w, l] of the paper)."""
+    """`chunks` chunks of a weight that move while layer `layer` runs (x[w, l] of the paper).
+
+    With `inline` that layer's kernel moves them; at the weight's first use, kernels of their own.
+    """
 
     layer: int
     chunks: int
@@ -105,6 +108,8 @@ class Plan:
         preloaded: W, in order of use; resident in every run once loaded.
         barrier: True if no layer starts before all of W is on the device (the paper's preload).
         streamed: the other weights, in order of use.
+        preload_moves: for each of W the layers at which its chunks move in the first run; stated
+            where kernels move them (`inline`), else empty.
         status, tier, objective, bound, gap: solver's statement; tier names the fallback taken.
         solve_ms, first_plan_ms: time to this plan and to the first valid one.
         predicted: from the simulator.
@@ -145,6 +150,7 @@ class Plan:
     mu: float = 0.1
     undone_fusions: tuple[str, ...] = ()
     fusion_gain: float = 0.0
+    preload_moves: tuple[tuple[Move, ...], ...] = ()
 
     def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
         expected = self.predicted

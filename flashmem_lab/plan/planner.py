@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from time import perf_counter
 
 import numpy as np
@@ -16,7 +18,9 @@ from flashmem_lab.plan.clock import Run, run_clock
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
+from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.infeasible import too_small
+from flashmem_lab.plan.inline import run_inline
 from flashmem_lab.plan.plan import (
     Move,
     Objective,
@@ -30,7 +34,7 @@ from flashmem_lab.plan.plan import (
 from flashmem_lab.plan.problem import Floats, Mask, Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
 from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, memory_cost, quick_bound, unhidden
-from flashmem_lab.plan.search import Effort, search
+from flashmem_lab.plan.search import search
 from flashmem_lab.units import Budget
 
 
@@ -137,11 +141,30 @@ def plan_problem(
         problem, schedule.pinned, schedule.load_at, cold=True, barrier=schedule.barrier
     )
     warm = run_clock(problem, schedule.pinned, schedule.load_at, cold=False)
+    objective_ns = (cold if optimize is Objective.COLD else warm).total_ns
+    preload_moves: tuple[tuple[Move, ...], ...] = ()
+    if request.transport is Transport.INLINE:
+        # Schedules are chosen on the clock of `copy`; what kernels carry is decided for the best.
+        carried = run_inline(
+            problem,
+            schedule.pinned,
+            schedule.load_at,
+            cold=True,
+            barrier=schedule.barrier,
+            heedless=strategy in (Strategy.ALWAYS_NEXT, Strategy.SAME_OP),
+        )
+        later = run_inline(
+            problem, schedule.pinned, schedule.load_at, cold=False, steps=carried.steps
+        )
+        cold, warm = carried.run, later.run
+        preload_moves = tuple(
+            _moves(carried.steps[at]) for at in np.flatnonzero(schedule.pinned).tolist()
+        )
     prediction = _predict(problem, schedule, cold, warm)
     if optimize is Objective.MEMORY:
         objective = memory_cost(problem, schedule, price)
     else:
-        objective = (cold if optimize is Objective.COLD else warm).total_ns
+        objective = objective_ns
     unit = 1.0 if optimize is Objective.MEMORY else 1e6  # bytes, or ns told in ms
     score = Score(objective / unit, bound / unit)
     solve_ms = (perf_counter() - began) * 1e3
@@ -174,6 +197,7 @@ def plan_problem(
         lambda_=price,
         mu=request.prices.mu,
         undone_fusions=request.undone_fusions,
+        preload_moves=preload_moves,
     )
 
 
@@ -273,6 +297,11 @@ def _streamed(problem: Problem, schedule: Schedule, cold: Run) -> tuple[Streamed
         )
         for at in np.flatnonzero(~schedule.pinned).tolist()
     )
+
+
+def _moves(steps: Sequence[int]) -> tuple[Move, ...]:
+    """The layers of a weight's chunks, those of one layer together."""
+    return tuple(Move(layer, len(list(chunks))) for layer, chunks in groupby(steps))
 
 
 def _status(strategy: Strategy, score: Score) -> Status:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.errors import UsageError
-from flashmem_lab.lower.layer import LoweredModel, Storage
+from flashmem_lab.lower.layer import KernelCall, LoweredModel, Storage
 from flashmem_lab.plan.chunks import CHUNK_BYTES, Staging, chunk_layout, staging
 
 Ints = NDArray[np.int64]
@@ -40,6 +40,9 @@ class Problem:
         staging: the ring.
         disk, upload: bytes/s; `upload` is infinite for `map`, where reads land in place.
         contention: share by which layers and uploads take longer while the disk reads.
+        launch_ns: of one kernel more.
+        transport: how bytes move.
+        launched: (N,) True for layers that are kernels; only they move bytes themselves (`inline`).
         index: position of each weight name.
     """
 
@@ -59,6 +62,9 @@ class Problem:
     disk: float
     upload: float
     contention: float
+    launch_ns: float
+    transport: Transport
+    launched: Mask
     index: dict[str, int]
 
     @property
@@ -68,8 +74,14 @@ class Problem:
 
     @property
     def capacity(self) -> Floats:
-        """(N,) C_l, bytes that can move while each layer runs, stretched as far as it may be."""
-        return self.duration_ns * (1 + self.slack) * self.rate / 1e9
+        """(N,) C_l, bytes that can move while each layer runs, stretched as far as it may be.
+
+        None where the layer itself would have to move them (`inline`) and hides nothing.
+        """
+        stretched = self.duration_ns * (1 + self.slack) * self.rate / 1e9
+        if self.transport is Transport.INLINE:
+            return np.where(self.launched & (self.slack > 0), stretched, 0.0)
+        return stretched
 
     @property
     def own_disk(self) -> float:
@@ -114,13 +126,8 @@ def build_problem(
     A layer lasts as long as `DeviceSpec.layer_ns` says.
 
     Raises:
-        UsageError: the model has no layers, or no runtime moves bytes by this transport.
+        UsageError: the model has no layers.
     """
-    if transport is Transport.INLINE:
-        raise UsageError(
-            "weights cannot be moved by compute kernels (inline) on any device here",
-            hint="--transport copy or --transport map",
-        )
     if not model.layers:
         raise UsageError(f"{model.name} has no layer to run", hint="choose a model that computes")
     count = len(model.layers)
@@ -159,8 +166,11 @@ def build_problem(
         tail=layout[:, 2],
         staging=staging(model, transport, chunk_bytes),
         disk=device.disk.value,
-        upload=device.upload.value if transport is Transport.COPY else float("inf"),
+        upload=float("inf") if transport is Transport.MAP else device.upload.value,
         contention=device.contention.value,
+        launch_ns=device.launch_ns.value,
+        transport=transport,
+        launched=np.array([isinstance(layer.work, KernelCall) for layer in model.layers]),
         index={name: at for at, name in enumerate(names)},
     )
 

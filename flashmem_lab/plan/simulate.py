@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.lower.layer import HostCall, LoweredModel, RowFetch
 from flashmem_lab.plan.clock import Run, run_clock
+from flashmem_lab.plan.inline import InlineRun, planned_steps, run_inline
 from flashmem_lab.plan.plan import Plan
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem, build_problem, held_between
 from flashmem_lab.plan.timeline import Event, Lane, MemorySample, Pool, Timeline
 
 
-def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int = 2) -> Timeline:
+def simulate(
+    plan: Plan,
+    model: LoweredModel,
+    device: DeviceSpec,
+    *,
+    runs: int = 2,
+    by_weight: bool = False,
+) -> Timeline:
     """Runs `plan` on the clock of the device's rates, the first run cold, later ones warm.
 
     Deterministic. Each run's times start at 0, as each measured run's do; events and samples are
@@ -26,6 +35,8 @@ def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int =
         model: what it was made for.
         device: the same.
         runs: how many; a run after the first reads only streamed weights.
+        by_weight: one read and one upload for each weight, from the start of its first chunk to
+            the end of its last: a tenth of the time where a model has thousands of chunks.
     """
     problem = build_problem(model, device, plan.transport, chunk_bytes=plan.chunk_bytes)
     pinned = problem.mask(plan.preloaded)
@@ -36,11 +47,21 @@ def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int =
     lifetimes = model.lifetimes()
     events: list[Event] = []
     samples: list[MemorySample] = []
+    steps = planned_steps(plan, problem)
     for number in range(runs):
         cold = number == 0
+        barrier = plan.barrier and cold
         if number < 2:  # warm runs are alike
-            run = run_clock(problem, pinned, load_at, cold=cold, barrier=plan.barrier and cold)
-        events += sorted(_events(problem, run, kinds, number), key=lambda event: event.start_ns)
+            if plan.transport is Transport.INLINE:
+                inline = run_inline(
+                    problem, pinned, load_at, cold=cold, barrier=barrier, steps=steps
+                )
+                run, carrying = inline.run, _carrying(problem, inline)
+            else:
+                run = run_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
+                carrying = _CARRYING_NOTHING
+        found = _events(problem, run, kinds, number, carrying, by_weight=by_weight)
+        events += sorted(found, key=lambda event: event.start_ns)
         samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
     return Timeline(tuple(events), tuple(samples))
 
@@ -54,29 +75,99 @@ def _kind(work: object) -> str:
 # --- events --------------------------------------------------------------------------------
 
 
-def _events(problem: Problem, run: Run, kinds: list[str], number: int) -> Iterator[Event]:
-    names = problem.weights
+@dataclass(frozen=True, slots=True)
+class _Carrying:
+    """What the compute lane moves itself (`inline`).
+
+    Attributes:
+        bytes: moved by each layer's kernel.
+        apart: what kernels of their own move for each layer: weight, (start, end) ns, bytes.
+        last: the weight of the last chunk that each layer carries.
+    """
+
+    bytes: Mapping[int, int]
+    apart: Mapping[int, list[tuple[str, tuple[int, int], int]]]
+    last: Mapping[int, str]
+
+
+_CARRYING_NOTHING = _Carrying({}, {}, {})
+
+
+def _carrying(problem: Problem, inline: InlineRun) -> _Carrying:
+    owner, size = _chunks(problem, inline.run)
+    moved: dict[int, int] = {}
+    apart: dict[int, list[tuple[str, tuple[int, int], int]]] = {}
+    last: dict[int, str] = {}
+    rows = zip(
+        inline.step.tolist(),
+        inline.apart.tolist(),
+        owner.tolist(),
+        size.tolist(),
+        _ns(inline.run.upload).tolist(),
+        strict=True,
+    )
+    for layer, alone, weight, count, (start, end) in rows:
+        name = problem.weights[weight]
+        if alone:
+            apart.setdefault(layer, []).append((name, (start, end), count))
+        else:
+            moved[layer] = moved.get(layer, 0) + count
+            last[layer] = name
+    return _Carrying(moved, apart, last)
+
+
+def _chunks(problem: Problem, run: Run) -> tuple[Ints, Ints]:
+    """(weight of each chunk, its bytes), in the order of the reads."""
     owner = np.repeat(run.order, problem.chunks[run.order])
     size = problem.chunk[owner]
     ends = np.cumsum(problem.chunks[run.order]) - 1
     size[ends] = problem.tail[run.order]
+    return owner, size
+
+
+def _events(
+    problem: Problem,
+    run: Run,
+    kinds: list[str],
+    number: int,
+    carrying: _Carrying,
+    *,
+    by_weight: bool,
+) -> Iterator[Event]:
+    names = problem.weights
+    read, upload = run.read, run.upload
+    if by_weight:
+        owner, size = run.order, problem.size[run.order]
+        ends = np.cumsum(problem.chunks[run.order]) - 1
+        starts = ends - problem.chunks[run.order] + 1
+        read, upload = (
+            np.stack((times[starts, 0], times[ends, 1]), axis=1) for times in (read, upload)
+        )
+    else:
+        owner, size = _chunks(problem, run)
     uses = problem.first[owner]
-    lanes = [(Lane.DISK, "read", run.read)]
-    if problem.staging.slots:
-        lanes.append((Lane.TRANSFER, "upload", run.upload))
+    lanes = [(Lane.DISK, "read", read)]
+    if problem.transport is Transport.COPY:
+        lanes.append((Lane.TRANSFER, "upload", upload))
     for lane, kind, times in lanes:
         rows = zip(_ns(times).tolist(), owner.tolist(), size.tolist(), uses.tolist(), strict=True)
         for (start, end), at, count, use in rows:
             moved = names[at]
             yield Event(lane, kind, moved, use, moved, start, end, count, number)
-    awaited = _awaited(problem, run)
+    awaited = carrying.last or _awaited(problem, run)
     free = 0
     layers = zip(_ns(run.start).tolist(), _ns(run.end).tolist(), kinds, problem.layers, strict=True)
     for layer, (start, end, kind, name) in enumerate(layers):
+        for weight, (begin, done), count in carrying.apart.get(layer, ()):
+            if begin > free:
+                yield Event(Lane.COMPUTE, "stall", name, layer, weight, free, begin, 0, number)
+            yield Event(Lane.COMPUTE, "upload", weight, layer, weight, begin, done, count, number)
+            free = done
         if start > free:
             weight = awaited.get(layer, "")
             yield Event(Lane.COMPUTE, "stall", name, layer, weight, free, start, 0, number)
-        yield Event(Lane.COMPUTE, kind, name, layer, "", start, end, 0, number)
+        carried = carrying.bytes.get(layer, 0)
+        yield Event(Lane.COMPUTE, kind, name, layer, "", start, end, carried, number)
         free = end
 
 

@@ -6,7 +6,9 @@ which have run; so every allocation of a step up to s happens. It lacks an uploa
 of a weight first used at s. The disk lane is sorted by first use, so each read before that one
 in the lane is of a weight first used, and therefore created, at step s or before: none waits for
 a later step. The transfer lane follows the order of the reads, and a staging slot waits only
-for an upload of an earlier read. So the read happens, and layer s starts.
+for an upload of an earlier read. So the read happens, and layer s starts. With `inline` a slot
+waits for a compute command instead: one that carries an earlier chunk, and which comes before s or
+is the one that waits. No command carries more chunks than there are slots.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from flashmem_lab.program.check import check_program
 from flashmem_lab.program.lanes import (
     ComputeLane,
     Renderer,
+    carried_chunks,
     disk_lane,
     slot_size,
     transfer_lane,
@@ -70,7 +73,7 @@ def build_program(
 
     Raises:
         PlanError: the plan is for another model or precision, names other weights than the
-            model has, uses a transport that programs cannot carry, or breaks its own budget.
+            model has, has layers carry what they cannot, or breaks its own budget.
         ModelError: an output is not made by any layer.
     """
     if renderer is None:
@@ -95,10 +98,16 @@ def build_program(
     disk = disk_lane(ids, plan, model, order, alloc_ids)
     slot_bytes = slot_size(plan, disk)
     transfer = transfer_lane(ids, plan, disk)
-    lane = ComputeLane(ids, transfer, alloc_ids, renderer)
+    objects = _objects(model, weights, buffers)
+    carried = None
+    if plan.transport is Transport.INLINE:
+        needed = {
+            name: 0 if plan.barrier and life.kept else life.needed for name, life in weights.items()
+        }
+        carried = carried_chunks(plan, needed, transfer, objects, packed.spans)
+    lane = ComputeLane(ids, transfer, alloc_ids, renderer, carried)
     lane.add_layers(model, barrier=plan.preloaded if plan.barrier else ())
     memory = _memory(ids, allocs, {**weights, **buffers}, lane.last_touch, len(model.layers))
-    objects = _objects(model, weights, buffers)
     program = Program(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -149,10 +158,6 @@ def _check_match(plan: Plan, model: LoweredModel, packed: Packed) -> None:
         raise PlanError(
             f"the plan was made for {plan.precision} weights, not for {model.precision.value}",
             hint=f"--precision {plan.precision}, or make the plan anew",
-        )
-    if plan.transport is Transport.INLINE:
-        raise PlanError(
-            "a program moves weights by copy or by map, not inline", hint="--transport copy"
         )
     missing = [name for name in model.weights if name not in packed.spans]
     if missing:

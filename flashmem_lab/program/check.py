@@ -12,6 +12,7 @@ from itertools import chain, pairwise
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.plan.timeline import Pool
+from flashmem_lab.program.check_carries import carriers_of, check_carries
 from flashmem_lab.program.check_objects import (
     check_commands,
     check_objects,
@@ -49,6 +50,7 @@ def check_program(program: Program) -> None:
     _check_ids(program)
     _check_disk(program)
     _check_transfer(program)
+    check_carries(program)
     _check_lives(program)
     _check_peak(program)
     _check_order(program, warm=False)
@@ -97,7 +99,7 @@ def _check_disk(program: Program) -> None:
             refuse(f"a chunk of {name!r} has other bytes than its rows")
         if read.once != alloc.once or alloc.id not in read.after:
             refuse(f"{name!r} is read without waiting for its object")
-        if program.transport is Transport.COPY and read.bytes > program.slot_bytes:
+        if program.transport is not Transport.MAP and read.bytes > program.slot_bytes:
             refuse(f"a chunk of {name!r} does not fit a staging slot")
         next_row[name] = read.first_row + read.rows
         next_chunk[name] = read.chunk + 1
@@ -110,8 +112,8 @@ def _check_disk(program: Program) -> None:
 
 
 def _check_transfer(program: Program) -> None:
-    """`copy`: an upload for each read, in the same order. `map`: one for each weight."""
-    if program.transport is Transport.COPY:
+    """An upload for each read, in the same order; for `map` one for each weight."""
+    if program.transport is not Transport.MAP:
         if len(program.disk) != len(program.transfer):
             refuse("reads and uploads are not as many")
         for read, upload in zip(program.disk, program.transfer, strict=True):
@@ -228,11 +230,12 @@ def _check_order(program: Program, *, warm: bool) -> None:
     for lane in lanes:
         for before, command in pairwise(lane):
             graph[command.id].append(before.id)
-    if program.transport is Transport.COPY and program.slot_bytes:
+    if program.transport is not Transport.MAP and program.slot_bytes:
         slots = program.staging_bytes // program.slot_bytes
         _, disk, transfer, _ = lanes
+        carriers = carriers_of(program)
         for read, upload in zip(disk[slots:], transfer, strict=False):
-            graph[read.id].append(upload.id)
+            graph[read.id].append(carriers.get(upload.id, upload.id))
     try:
         TopologicalSorter(graph).prepare()
     except CycleError:

@@ -17,6 +17,7 @@ from flashmem_lab.program.program import (
     DeviceObject,
     HostStep,
     Launch,
+    Move,
     ObjectKind,
     PackedSpan,
     Program,
@@ -67,15 +68,13 @@ def check_objects(program: Program) -> None:
                 refuse(f"image {name!r} does not have the bytes of its texels")
         if item.pool is Pool.TEXTURE:
             _check_weight(item, program.spans.get(name))
-    ring = program.transport is Transport.COPY and program.slot_bytes > 0
+    ring = program.transport is not Transport.MAP and program.slot_bytes > 0
     if program.staging_bytes < 0 or program.slot_bytes < 0:
         refuse("the staging ring has a negative size")
     if ring and program.staging_bytes < program.slot_bytes:
         refuse("the staging ring holds no slot")
     if program.transport is Transport.MAP and (program.staging_bytes or program.slot_bytes):
         refuse("it maps weights, yet has a staging ring")
-    if program.transport is Transport.INLINE:
-        refuse("it moves weights inline, which programs cannot carry")
 
 
 def _check_weight(item: DeviceObject, span: PackedSpan | None) -> None:
@@ -119,7 +118,7 @@ def check_commands(program: Program) -> None:
             refuse(f"{command.name!r} uses {unknown[0]!r}, which does not exist")
         for view in _views(command):
             _check_view(view, program.objects[view.ref])
-        if isinstance(command, Launch):
+        if isinstance(command, Launch | Move):
             _check_launch(command, program)
         elif isinstance(command, HostStep):
             _check_host_step(command, program)
@@ -138,7 +137,7 @@ def _check_view(view: View, item: DeviceObject) -> None:
         refuse(f"a view reaches beyond {view.ref!r}")
 
 
-def _check_launch(launch: Launch, program: Program) -> None:
+def _check_launch(launch: Launch | Move, program: Program) -> None:
     if not 0 <= launch.kernel < len(program.kernels):
         refuse(f"{launch.name!r} has no kernel")
     whole, local = launch.global_size, launch.local_size
@@ -148,7 +147,7 @@ def _check_launch(launch: Launch, program: Program) -> None:
         refuse(f"{launch.name!r} has no proper local size")
     if any(size % part for size, part in zip(whole, local, strict=False)):
         refuse(f"the local size of {launch.name!r} does not divide its global size")
-    for arg in launch.args:
+    for arg in launch.args if isinstance(launch, Launch) else ():
         if not isinstance(arg.value, _ARG_TYPES.get(arg.kind, ())):
             refuse(f"{launch.name!r} has an argument of kind {arg.kind!r} that is none")
 

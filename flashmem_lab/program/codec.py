@@ -26,7 +26,7 @@ from flashmem_lab.program.program import PackedSpan, Program
 from flashmem_lab.serial import from_plain, to_plain
 
 MAGIC = b"FMLBUN\r\n"
-VERSION = 1
+VERSION = 2
 _DOING = "writing the bundle"
 
 

@@ -3,21 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.errors import ModelError, PlanError
 from flashmem_lab.lower.layer import KernelCall, Layer, LoweredModel, Port
 from flashmem_lab.plan.plan import Plan
+from flashmem_lab.program.carry import (
+    MOVER,
+    MOVER_GROUP,
+    MOVER_ITEMS,
+    Entry,
+    carrying,
+    entries,
+)
 from flashmem_lab.program.program import (
     ComputeCommand,
+    DeviceObject,
     HostStep,
     KernelSource,
     Launch,
+    Move,
+    PackedSpan,
     Read,
     ReadOutput,
     Upload,
     WriteInput,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Who moves which chunks, by layer (`inline`).
+
+    Attributes:
+        along: what each layer's kernel carries.
+        apart: what kernels of their own move right before each layer.
+    """
+
+    along: Mapping[int, tuple[Entry, ...]]
+    apart: Mapping[int, tuple[Entry, ...]]
+
+
+def carried_chunks(
+    plan: Plan,
+    needed: Mapping[str, int],
+    transfer: Iterable[Upload],
+    objects: Mapping[str, DeviceObject],
+    spans: Mapping[str, PackedSpan],
+) -> Carried:
+    """The plan's moves, chunk by chunk.
+
+    Args:
+        plan: states them.
+        needed: the first layer that waits for each weight.
+        transfer: the chunks.
+        objects: of the weights.
+        spans: of the weights.
+
+    Raises:
+        PlanError: the plan moves another number of chunks than there are.
+    """
+    moves = dict(zip(plan.preloaded, plan.preload_moves, strict=False))
+    moves |= {weight.weight: weight.moves for weight in plan.streamed}
+    steps = {
+        name: [move.layer for move in moves.get(name, ()) for _ in range(move.chunks)]
+        for name in needed
+    }
+    along: dict[int, list[Upload]] = {}
+    apart: dict[int, list[Upload]] = {}
+    chunks = dict.fromkeys(needed, 0)
+    for upload in transfer:
+        name = upload.weight
+        chunks[name] += 1
+        if upload.chunk >= len(steps[name]):
+            raise PlanError(f"the plan does not say when chunk {upload.chunk} of {name!r} moves")
+        step = steps[name][upload.chunk]
+        (along if step < needed[name] else apart).setdefault(step, []).append(upload)
+    odd = [name for name, count in chunks.items() if count != len(steps[name])]
+    if odd:
+        raise PlanError(f"the plan moves more chunks of {odd[0]!r} than there are")
+    return Carried(
+        along={at: entries(some, objects, spans) for at, some in along.items()},
+        apart={
+            at: tuple(entries([one], objects, spans)[0] for one in some)
+            for at, some in apart.items()
+        },
+    )
+
 
 Renderer = Callable[[KernelCall], KernelSource]
 
@@ -60,7 +133,7 @@ def disk_lane(
 
 def slot_size(plan: Plan, disk: Iterable[Read]) -> int:
     """Size of a staging slot: the largest chunk; 0 where no ring is used."""
-    if plan.transport is not Transport.COPY:
+    if plan.transport is Transport.MAP:
         return 0
     largest = max((read.bytes for read in disk), default=0)
     if largest > plan.staging_bytes:
@@ -73,8 +146,8 @@ def slot_size(plan: Plan, disk: Iterable[Read]) -> int:
 
 
 def transfer_lane(ids: Iterator[int], plan: Plan, disk: Iterable[Read]) -> tuple[Upload, ...]:
-    """`copy`: one for each read. `map`: one for each weight, once all of it is read."""
-    if plan.transport is Transport.COPY:
+    """One for each read, or for `map` one for each weight, once all of it is read."""
+    if plan.transport is not Transport.MAP:
         return tuple(
             Upload(
                 id=next(ids),
@@ -127,12 +200,14 @@ class ComputeLane:
         transfer: Iterable[Upload],
         alloc_ids: Mapping[str, int],
         renderer: Renderer,
+        carried: Carried | None = None,
     ) -> None:
         self.commands: list[ComputeCommand] = []
         self.kernels: dict[KernelSource, int] = {}
         self.last_touch: dict[str, int] = {}
         self._ids = ids
         self._renderer = renderer
+        self._carried = carried
         self._waited: set[int] = set()
         self._ready: dict[str, list[int]] = {name: [at] for name, at in alloc_ids.items()}
         uploads: dict[str, list[int]] = {}
@@ -171,11 +246,18 @@ class ComputeLane:
         self._add(command(next(self._ids), layer, port.name, port.view, after), [port.view.ref])
 
     def _add_layer(self, layer: Layer, barrier: Iterable[str]) -> None:
+        with_layer: tuple[Entry, ...] = ()
+        if self._carried is not None:
+            with_layer = self._carried.along.get(layer.index, ())
+            for entry in self._carried.apart.get(layer.index, ()):
+                self._add_move(entry, layer.index)
         touched = [*layer.weights, *layer.reads, *layer.writes]
-        after = self._wait_for([*barrier, *touched])
+        carries = tuple(entry.upload.id for entry in with_layer)
+        after = self._wait_for([*barrier, *touched], carries)
         work = layer.work
         if isinstance(work, KernelCall):
-            kernel = self.kernels.setdefault(self._renderer(work), len(self.kernels))
+            source = self._renderer(work)
+            kernel = self._kernel(carrying(source, with_layer) if with_layer else source)
             self._add(
                 Launch(
                     id=next(self._ids),
@@ -186,14 +268,38 @@ class ComputeLane:
                     global_size=work.global_size,
                     local_size=work.local_size,
                     after=after,
+                    carries=carries,
                 ),
                 touched,
             )
         else:
+            if with_layer:
+                raise PlanError(f"layer {layer.index} is no kernel, and is to move weights")
             self._add(HostStep(next(self._ids), layer.index, layer.name, work, after), touched)
 
-    def _wait_for(self, objects: Iterable[str]) -> tuple[int, ...]:
-        wanted = sorted({at for name in objects for at in self._ready[name]} - self._waited)
+    def _add_move(self, entry: Entry, layer: int) -> None:
+        upload = entry.upload
+        self._add(
+            Move(
+                id=next(self._ids),
+                layer=layer,
+                name=upload.weight,
+                kernel=self._kernel(carrying(MOVER, [entry])),
+                global_size=(MOVER_ITEMS,),
+                local_size=(MOVER_GROUP,),
+                once=upload.once,
+                after=self._wait_for([], [upload.id]),
+                carries=(upload.id,),
+            ),
+            [],
+        )
+
+    def _kernel(self, source: KernelSource) -> int:
+        return self.kernels.setdefault(source, len(self.kernels))
+
+    def _wait_for(self, objects: Iterable[str], commands: Iterable[int] = ()) -> tuple[int, ...]:
+        ready = {at for name in objects for at in self._ready[name]}
+        wanted = sorted((ready | set(commands)) - self._waited)
         self._waited.update(wanted)
         return tuple(wanted)
 

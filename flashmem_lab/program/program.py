@@ -106,7 +106,11 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Transfer lane: staging slot to rows of the object (`copy`), or unmapping it (`map`)."""
+    """Transfer lane: staging slot to rows of the object (`copy`), or unmapping it (`map`).
+
+    With `inline` it only hands the slot to the device; a command of the compute lane that names it
+    in `carries` moves it, and empties the slot by that.
+    """
 
     id: int
     weight: str
@@ -120,7 +124,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Compute lane: one kernel launch."""
+    """Compute lane: one kernel launch.
+
+    A kernel that carries chunks has more arguments, behind `args`: `carry.py` says which.
+    """
 
     id: int
     layer: int
@@ -130,6 +137,22 @@ class Launch:
     global_size: tuple[int, ...]
     local_size: tuple[int, ...]
     after: tuple[int, ...]
+    carries: tuple[int, ...] = ()  # Uploads that its kernel moves (`inline`)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Compute lane: a kernel that moves one chunk and computes nothing (`inline`)."""
+
+    id: int
+    layer: int  # the one that needs it
+    name: str  # of the weight
+    kernel: int
+    global_size: tuple[int, ...]
+    local_size: tuple[int, ...]
+    once: bool
+    after: tuple[int, ...]
+    carries: tuple[int, ...]  # one Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +188,7 @@ class ReadOutput:
     after: tuple[int, ...]
 
 
-ComputeCommand = Launch | HostStep | WriteInput | ReadOutput
+ComputeCommand = Launch | Move | HostStep | WriteInput | ReadOutput
 MemoryCommand = Alloc | Free
 
 

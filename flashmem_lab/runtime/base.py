@@ -71,6 +71,14 @@ class Runtime(Protocol):
         """
         ...
 
+    def prepare(self, program: Program, progress: Progress | None = None) -> None:
+        """Builds the kernels of `program`, and keeps them for later processes where it can.
+
+        Raises:
+            DeviceError: a kernel does not compile.
+        """
+        ...
+
     def held_bytes(self) -> Mapping[str, int]:
         """What a run holds on the device now, by pool; nothing between runs. For any thread."""
         ...

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flashmem_lab.device.spec import DeviceSpec, Transport
+from flashmem_lab.device.spec import DeviceSpec, Transport, carrying_ns
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import RowFetch
 from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
 from flashmem_lab.plan.timeline import Event, Lane, Pool, Timeline
+from flashmem_lab.program.check_carries import carriers_of
 from flashmem_lab.program.program import (
     Alloc,
     ComputeCommand,
@@ -20,6 +21,7 @@ from flashmem_lab.program.program import (
     HostStep,
     Launch,
     MemoryCommand,
+    Move,
     Program,
     Read,
     Upload,
@@ -37,8 +39,9 @@ class SimulatedRuntime:
     """Runs programs on paper: the same lanes, order and ledger as a device, and no bytes.
 
     A layer lasts as long as `DeviceSpec.layer_ns` says; moving a chunk lasts as long as its bytes
-    at the lane's rate. While the disk reads, layers and uploads take longer by the device's
-    contention. What is given to the model and what it gives back take no time.
+    at the lane's rate, and a layer that moves chunks itself takes longer as `carrying_ns` says.
+    While the disk reads, layers and uploads take longer by the device's contention. What is given
+    to the model and what it gives back take no time.
 
     Args:
         device: whose rates to use.
@@ -49,6 +52,9 @@ class SimulatedRuntime:
 
     def __init__(self, device: DeviceSpec) -> None:
         self.spec = device
+
+    def prepare(self, program: Program, progress: Progress | None = None) -> None:
+        """There is nothing to build."""
 
     def held_bytes(self) -> Mapping[str, int]:
         """Nothing: a run is over as soon as it began."""
@@ -154,16 +160,19 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     memory = [c for c in program.memory if cold or not (isinstance(c, Alloc) and c.once)]
     disk = [read for read in program.disk if cold or not read.once]
     transfer = [upload for upload in program.transfer if cold or not upload.once]
-    happening = {c.id for c in (*memory, *disk, *transfer, *program.compute)}
+    compute = [c for c in program.compute if cold or not (isinstance(c, Move) and c.once)]
+    moving = {upload.id: upload for upload in transfer}
+    happening = {c.id for c in (*memory, *disk, *transfer, *compute)}
 
     def after(command: Free | Read | Upload | ComputeCommand) -> tuple[int, ...]:
         return tuple(other for other in command.after if other in happening)
 
     copying = program.transport is Transport.COPY
-    slots = program.staging_bytes // program.slot_bytes if copying and program.slot_bytes else 0
+    slots = program.staging_bytes // program.slot_bytes if program.slot_bytes else 0
     # A read waits until the slot that it takes was emptied; the first ones find it empty.
     emptied: list[tuple[int, ...]] = [()] * (slots or len(disk))
-    emptied += [(upload.id,) for upload in transfer if slots]
+    carriers = carriers_of(program)
+    emptied += [(carriers.get(upload.id, upload.id),) for upload in transfer if slots]
     lanes: dict[Hashable, list[Task]] = {
         _MEMORY: [Task(c.id, 0.0, after(c) if isinstance(c, Free) else ()) for c in memory],
         Lane.DISK: [
@@ -179,8 +188,12 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
             for upload in transfer
         ],
         Lane.COMPUTE: [
-            Task(command.id, _working_ns(command, program, device), after(command))
-            for command in program.compute
+            Task(
+                command.id,
+                _working_ns(command, program, device, _carried(command, moving)),
+                after(command),
+            )
+            for command in compute
         ],
     }
     slowed = Contention(
@@ -190,7 +203,7 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     events = [
         *_moves(Lane.DISK, "read", disk, spans, program, number),
         *_moves(Lane.TRANSFER, "upload", transfer if copying else [], spans, program, number),
-        *_layers(program, spans, {upload.id: upload.weight for upload in transfer}, number),
+        *_layers(program.layers, compute, spans, moving, number),
     ]
     return _Run(
         memory=tuple((command, round(spans[command.id].start_ns)) for command in memory),
@@ -203,13 +216,27 @@ def _moving_ns(size: int, rate: float) -> float:
     return size / rate * 1e9
 
 
-def _working_ns(command: ComputeCommand, program: Program, device: DeviceSpec) -> float:
+def _carried(command: ComputeCommand, moving: Mapping[int, Upload]) -> int:
+    """Bytes that a kernel moves in this run."""
+    if not isinstance(command, Launch | Move):
+        return 0
+    return sum(moving[upload].bytes for upload in command.carries if upload in moving)
+
+
+def _working_ns(
+    command: ComputeCommand, program: Program, device: DeviceSpec, carried: int
+) -> float:
+    if isinstance(command, Move):
+        return device.launch_ns.value + _moving_ns(carried, device.upload.value)
     if not isinstance(command, Launch | HostStep):
         return 0.0
     if not program.costs:
-        return device.launch_ns.value
-    cost = program.costs[command.layer]
-    return device.layer_ns(cost.op_class, cost.kind, cost.flops, cost.bytes)
+        own_ns, slack = device.launch_ns.value, 0.0
+    else:
+        cost = program.costs[command.layer]
+        own_ns = device.layer_ns(cost.op_class, cost.kind, cost.flops, cost.bytes)
+        slack = device.slack[cost.op_class].value
+    return carrying_ns(own_ns, slack, device.upload.value, carried)
 
 
 # --- events --------------------------------------------------------------------------------
@@ -240,30 +267,48 @@ def _moves(
     ]
 
 
-def _layers(program: Program, spans: Spans, uploads: Mapping[int, str], number: int) -> list[Event]:
+def _layers(
+    layers: Sequence[str],
+    compute: Iterable[ComputeCommand],
+    spans: Spans,
+    moving: Mapping[int, Upload],
+    number: int,
+) -> list[Event]:
     """Layers as they run, and before each the stall until the last of its weights came."""
     events = []
     free = 0
-    for command in program.compute:
-        if not isinstance(command, Launch | HostStep):
+    for command in compute:
+        if not isinstance(command, Launch | Move | HostStep):
             continue
         start, end = (round(at) for at in (spans[command.id].start_ns, spans[command.id].end_ns))
         if start > free:
-            awaited = [other for other in command.after if other in uploads]
-            last = max(awaited, key=lambda other: spans[other].end_ns, default=None)
-            weight = uploads[last] if last is not None else ""
-            events.append(_computing("stall", command, weight, free, start, number))
-        kind = "launch" if isinstance(command, Launch) else _host_kind(command)
-        events.append(_computing(kind, command, "", start, end, number))
+            awaited = [moving[other] for other in command.after if other in moving]
+            last = max(awaited, key=lambda upload: spans[upload.id].end_ns, default=None)
+            weight = last.weight if last is not None else ""
+            name = layers[command.layer]
+            stall = Event(
+                Lane.COMPUTE, "stall", name, command.layer, weight, free, start, 0, number
+            )
+            events.append(stall)
+        size = _carried(command, moving)
+        events.append(
+            Event(
+                lane=Lane.COMPUTE,
+                kind=_kind(command),
+                name=command.name,
+                layer=command.layer,
+                weight=command.name if isinstance(command, Move) else "",
+                start_ns=start,
+                end_ns=end,
+                bytes=size,
+                run=number,
+            )
+        )
         free = end
     return events
 
 
-def _host_kind(step: HostStep) -> str:
-    return "rows" if isinstance(step.work, RowFetch) else "host"
-
-
-def _computing(
-    kind: str, command: ComputeCommand, weight: str, start: int, end: int, number: int
-) -> Event:
-    return Event(Lane.COMPUTE, kind, command.name, command.layer, weight, start, end, 0, number)
+def _kind(command: Launch | Move | HostStep) -> str:
+    if isinstance(command, HostStep):
+        return "rows" if isinstance(command.work, RowFetch) else "host"
+    return "launch" if isinstance(command, Launch) else "upload"

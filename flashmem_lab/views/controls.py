@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.views import markup
+from flashmem_lab.views.budget import BudgetSlider
 
 _LABEL = {"description_width": "64px"}
 
@@ -63,15 +64,7 @@ class Controls:
         self._strategy = _choice("Strategy", [one.value for one in Strategy])
         self._optimize = _choice("Optimize", [one.value for one in Objective])
         self._optimize.value = Objective.COLD.value
-        self._slider = widgets.FloatSlider(
-            min=0,
-            max=100,
-            step=0.5,
-            description="Budget",
-            readout=False,
-            style=_LABEL,
-            layout=widgets.Layout(width="46%"),
-        )
+        self._slider = BudgetSlider(layout=widgets.Layout(width="54%"))
         self._budget = widgets.HTML()
         self._prediction = widgets.HTML()
         self._button = widgets.Button(
@@ -94,7 +87,7 @@ class Controls:
             description="times",
             tooltip="runs that a press of Run makes; the first is cold",
             style={"description_width": "38px"},
-            layout=widgets.Layout(width="100px"),
+            layout=widgets.Layout(width="112px"),
         )
         self._check = widgets.Checkbox(
             value=can_check,
@@ -181,6 +174,11 @@ class Controls:
         """Whether outputs are to be compared with onnxruntime's."""
         return bool(self._check.value)
 
+    @property
+    def slider(self) -> BudgetSlider:
+        """Of the budget."""
+        return self._slider
+
     # --- listeners -------------------------------------------------------------------------
 
     def listen(
@@ -253,6 +251,15 @@ class Controls:
         self._status.value = ""
         if value:
             self._error.value = ""
+
+    @property
+    def looking(self) -> bool:
+        """Whether devices are looked for; the button waits so long."""
+        return bool(self._again.disabled)
+
+    @looking.setter
+    def looking(self, value: bool) -> None:
+        self._again.disabled = value
 
     def say(self, text: str) -> None:
         """A word on what is going on, plain text."""

@@ -56,13 +56,12 @@ def summary(model: LoweredModel, figures: GraphSummary) -> str:
     )
 
 
-def budget(plan: Plan) -> str:
-    """The budget in bytes and as a share of the scale, and the ends of the scale."""
-    span = plan.preload_peak_bytes - plan.min_budget_bytes
-    share = 100 * (plan.budget_bytes - plan.min_budget_bytes) / span if span > 0 else 100
+def budget(plan: Plan, percent: float) -> str:
+    """The budget in bytes and on the slider's scale, and the bounds that the edits leave."""
+    least = "least with these edits" if plan.constraints else "least feasible"
     return _block(
-        f"<b>{format_bytes(plan.budget_bytes)}</b> · {share:.1f} % "
-        f"<span class='soft'>from {format_bytes(plan.min_budget_bytes)} (least feasible) to "
+        f"<b>{format_bytes(plan.budget_bytes)}</b> · {percent:.1f} % "
+        f"<span class='soft'>from {format_bytes(plan.min_budget_bytes)} ({least}) to "
         f"{format_bytes(plan.preload_peak_bytes)} (full preload)</span>"
     )
 

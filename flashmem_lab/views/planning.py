@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
+from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.plan import Objective, Plan, Strategy
-from flashmem_lab.plan.search import Effort
 from flashmem_lab.units import Budget
 from flashmem_lab.views.edits import Edit, Edits, History, edited
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import anywidget
 import traitlets
 
+from flashmem_lab.views.brush import Brushed
 from flashmem_lab.views.edits import Action, Edit
 from flashmem_lab.views.static import static
 
 
-class ScheduleView(anywidget.AnyWidget):
+class ScheduleView(Brushed):
     """Lanes over layers and the life of every weight; tells what people ask for.
 
     Args:

@@ -23,10 +23,9 @@ from flashmem_lab.errors import (
 )
 from flashmem_lab.lower.layer import Precision, Storage
 from flashmem_lab.plan.timeline import Lane, Pool
-from flashmem_lab.program.program import Alloc, Free, KernelSource, Launch, Program
+from flashmem_lab.program.program import Alloc, KernelSource, Launch, Program
 from flashmem_lab.runtime.base import RunResult
 from flashmem_lab.runtime.opencl import OpenCLRuntime, list_devices, open_runtime, working
-from flashmem_lab.runtime.opencl.objects import hand_overs
 
 TRANSPORTS = (Transport.MAP, Transport.COPY)
 Make = Callable[..., Any]
@@ -148,14 +147,6 @@ def test_progress_reaches_the_last_layer(runtime: OpenCLRuntime, make_chain: Mak
         chain.program, chain.packed.path, chain.inputs, progress=lambda *now: told.append(now)
     )
     assert [now for now in told if now[0] == "run 1 of 1"][-1] == ("run 1 of 1", 4, 4)
-
-
-def test_hands_objects_over_within_a_turn(make_chain: Make) -> None:
-    """From layer 2 on, the weight and the buffer just freed serve the next ones."""
-    program = make_chain(layers=5, ahead=1).program
-    chosen = hand_overs(program.memory, program.objects, first_run=True)
-    freed = [c.object for c in program.memory if isinstance(c, Free) and c.id in chosen]
-    assert freed == ["w0", "b0", "w1", "b1", "w2", "b2", "b3"]
 
 
 # --- refusals ------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.runtime.opencl.query import find
 from flashmem_lab.runtime.opencl.views import read_view, write_view
 from flashmem_lab.runtime.opencl.weightfile import WeightFiles
+from flashmem_lab.runtime.pagecache import PageCache, drops
 from flashmem_lab.runtime.ports import to_port
 
 Make = Callable[..., Any]
@@ -187,3 +190,34 @@ def test_rows_that_lie_apart(tmp_path: Path, make_chain: Make) -> None:
     assert not wide[:, span.row_bytes :].any()
     constant = chain.model.constants["c0"][2]
     assert tight.tobytes() == constant
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system drops no pages")
+@pytest.mark.parametrize("pages", list(PageCache))
+def test_pages_are_dropped_behind_the_read(
+    make_chain: Make, monkeypatch: pytest.MonkeyPatch, pages: PageCache
+) -> None:
+    chain = make_chain()
+    told: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *advice: told.append(advice))
+    file = WeightFiles([chain.packed.path], chain.packed.spans, pages)
+    whole = file.whole("w1")
+    file.close()
+    assert np.array_equal(
+        whole.view(np.float32), np.frombuffer(chain.model.constants["c1"][2], "f4")
+    )
+    span = chain.packed.spans["w1"]
+    dropped = [(at, size) for at, size, advice in told if advice == os.POSIX_FADV_DONTNEED]
+    # The file is small, so that "auto" keeps its pages.
+    assert dropped == ([(span.offset, span.bytes)] if pages is PageCache.DROP else [])
+
+
+def test_a_file_that_does_not_fit_twice_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").write_bytes(bytes(600))
+    available = SimpleNamespace(available=1000)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: available)
+    assert drops(PageCache.AUTO, [tmp_path / "weights"])
+    available.available = 1200
+    assert not drops(PageCache.AUTO, [tmp_path / "weights"])

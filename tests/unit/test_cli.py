@@ -13,6 +13,7 @@ from flashmem_lab.cli.console import print_json
 from flashmem_lab.device import Transport
 from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.plan import Objective, Strategy
+from flashmem_lab.runtime.pagecache import PageCache
 from tests.unit.small_models import WIDTH, small_model
 
 Capture = pytest.CaptureFixture[str]
@@ -114,6 +115,7 @@ def test_choices_are_those_of_the_values() -> None:
     assert tuple(Precision) == parser.PRECISIONS
     assert set(parser.TRANSPORTS) == set(Transport) - {Transport.INLINE}
     assert {*parser.STORAGES} == {Storage.IMAGE2D, Storage.BUFFER, "auto"}
+    assert {*parser.PAGE_CACHES} == {*PageCache}
 
 
 @pytest.mark.parametrize("statement", ["import flashmem_lab", "import flashmem_lab.workflow"])

@@ -227,8 +227,6 @@ def test_what_cannot_be_planned_is_refused() -> None:
         make_plan(
             SAMPLE, PHONE, budget=Budget(share=0.0), constraints=Constraints(preload=("nothing",))
         )
-    with pytest.raises(UsageError, match="inline"):
-        make_plan(SAMPLE, PHONE, budget=Budget(share=0.0), transport=Transport.INLINE)
     with pytest.raises(BudgetTooSmall, match="too small") as caught:
         make_plan(SAMPLE, PHONE, budget=Budget(share=0.9), strategy=Strategy.PRELOAD)
     assert "full preload" in caught.value.hint

@@ -83,7 +83,8 @@ CORRUPTIONS = {
     "moves 0 chunks": lambda p: _moved(p, Move(2, 0)),
     "staging ring": lambda p: replace(p, staging_bytes=16),
     "though map needs none": lambda p: replace(p, transport=Transport.MAP),
-    "inline": lambda p: replace(p, transport=Transport.INLINE),
+    "does not state the moves": lambda p: replace(p, transport=Transport.INLINE),
+    "states moves of W": lambda p: replace(p, preload_moves=((Move(0, 1),),)),
     "chunks of 0 bytes": lambda p: replace(
         p, streamed=(), preloaded=tuple(SAMPLE.weights), chunk_bytes=0, constraints=Constraints()
     ),

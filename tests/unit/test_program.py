@@ -366,7 +366,7 @@ def test_host_layers_and_tables(model: LoweredModel) -> None:
     [
         ({"fingerprint": "other"}, "another model"),
         ({"precision": "fp16"}, "fp16 weights, not for fp32"),
-        ({"transport": Transport.INLINE}, "not inline"),
+        ({"transport": Transport.INLINE}, "does not say when"),
         ({"preloaded": ()}, "do not have the same weights.*w2"),
         ({"preloaded": ("w2", "w2")}, "named twice"),
         ({"preloaded": ("w2", "w9")}, "w9"),

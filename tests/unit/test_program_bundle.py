@@ -205,7 +205,7 @@ def test_a_header_that_expands_without_end_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"version": 2}, "format version 2, this release reads 1"),
+        ({"version": 1}, "format version 1, this release reads 2"),
         ({"data_offset": 2**62}, "outside the file"),
         ({"data_offset": 4097}, "outside the file"),
         ({"data_bytes": 2**63}, "outside the file"),

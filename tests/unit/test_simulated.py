@@ -89,7 +89,7 @@ def build(
     return program, simulate(plan, model, device, runs=2)
 
 
-DEVICES = [DEVICE, replace(DEVICE, transport=Transport.MAP)]
+DEVICES = [replace(DEVICE, transport=transport) for transport in Transport]
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.transport.value)

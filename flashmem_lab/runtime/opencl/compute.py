@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import perf_counter_ns
 
 import numpy as np
 import pyopencl as cl
 
-from flashmem_lab.lower.layer import Arg, RowFetch
+from flashmem_lab.lower.layer import RowFetch
 from flashmem_lab.program.program import (
     ComputeCommand,
     HostStep,
     Launch,
     Program,
+    ReadOutput,
     WriteInput,
 )
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
-from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
+from flashmem_lab.runtime.opencl.launches import Launches
+from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals
 from flashmem_lab.runtime.opencl.views import read_view, write_view
 
 _WHO = "main"
-Constant = np.int32 | np.float32
 
 
 class ComputeLane:
@@ -32,12 +33,13 @@ class ComputeLane:
 
     Args:
         program: whose lane it is.
-        kernels: one for each of program.kernels.
+        launches: those of the program, prepared.
         queue: the compute queue.
         objects: where arguments are found.
         host: runs host steps.
         inputs: the user's arrays, checked.
         signals: tells which allocations and uploads happened.
+        before_wait: called with the id of what is waited for next.
         recorder: takes notes.
         progress: called with the number of layers enqueued and of all.
 
@@ -49,24 +51,26 @@ class ComputeLane:
         self,
         program: Program,
         *,
-        kernels: Sequence[cl.Kernel],
+        launches: Launches,
         queue: cl.CommandQueue,
         objects: DeviceObjects,
         host: HostSide,
         inputs: Mapping[str, np.ndarray],
         signals: Signals,
+        before_wait: Callable[[int], None],
         recorder: Recorder,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.outputs: dict[str, np.ndarray] = {}
         self._commands = program.compute
         self._layers = len(program.layers)
-        self._kernels = kernels
+        self._launches = launches
         self._queue = queue
         self._objects = objects
         self._host = host
         self._inputs = inputs
         self._signals = signals
+        self._before_wait = before_wait
         self._recorder = recorder
         self._progress = progress
         self._next = 0
@@ -90,6 +94,7 @@ class ComputeLane:
         """
         while command not in self._events and self._next < len(self._commands):
             for needed in self._commands[self._next].after:
+                self._before_wait(needed)
                 self._signals.wait(needed, who=_WHO)
             self._do(self._commands[self._next])
         self._queue.flush()
@@ -99,13 +104,9 @@ class ComputeLane:
         if self._commands:
             self.advance_through(self._commands[-1].id)
 
-    def wait_done(self, command: int) -> None:
-        """Waits until a command of this lane has run on the device."""
-        self.advance_through(command)
-        event = self._events.get(command)
-        if event is not None:
-            event.wait()
-            self._events[command] = None
+    def event(self, command: int) -> cl.Event | None:
+        """The event of a command that was enqueued; None for what ran on the host or is over."""
+        return self._events[command]
 
     def _do(self, command: ComputeCommand) -> None:
         with translating(f"running {command.name!r}"):
@@ -122,7 +123,7 @@ class ComputeLane:
         pending = [e for needed in command.after if (e := self._signals.event(needed)) is not None]
         begun_ns = perf_counter_ns()
         if isinstance(command, Launch):
-            event = self._launch(command, pending)
+            event = self._launches.enqueue(self._queue, command, self._objects, pending)
             kind, size = "launch", 0
         else:
             if pending:
@@ -137,6 +138,7 @@ class ComputeLane:
                 event = write_view(self._queue, memory, command.view, array)
                 kind, size = "write-input", array.nbytes
             else:
+                assert isinstance(command, ReadOutput), "the engine refuses inline moves"
                 memory = self._objects.buffer(command.view.ref)
                 array, event = read_view(self._queue, memory, command.view, blocking=False)
                 self.outputs[command.name] = array
@@ -145,20 +147,3 @@ class ComputeLane:
             command.id, kind, command.name, command.layer, size, begun_ns, event
         )
         return event
-
-    def _launch(self, command: Launch, pending: list[cl.Event]) -> cl.Event:
-        kernel = self._kernels[command.kernel]
-        for at, arg in enumerate(command.args):
-            kernel.set_arg(at, self._value(arg))
-        return cl.enqueue_nd_range_kernel(
-            self._queue,
-            kernel,
-            command.global_size,
-            command.local_size or None,
-            wait_for=pending or None,
-        )
-
-    def _value(self, arg: Arg) -> DeviceMemory | Constant:
-        if arg.kind == "object":
-            return self._objects[str(arg.value)]
-        return np.int32(arg.value) if arg.kind == "int" else np.float32(arg.value)

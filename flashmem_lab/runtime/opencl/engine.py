@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,14 +14,18 @@ import pyopencl as cl
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.plan.timeline import Event, Pool
-from flashmem_lab.program.program import Alloc, Free, Program
+from flashmem_lab.program.program import Alloc, Program
+from flashmem_lab.runtime.arena import arena_of
 from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.opencl.booking import Booking
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
 from flashmem_lab.runtime.opencl.disk import Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
-from flashmem_lab.runtime.opencl.objects import DeviceObjects, hand_overs
+from flashmem_lab.runtime.opencl.launches import Launches
+from flashmem_lab.runtime.opencl.making import Making
+from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.transports import (
@@ -33,8 +36,6 @@ from flashmem_lab.runtime.opencl.transports import (
 )
 from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.ports import to_port
-
-LATE_FREES = 8  # activations past their end: some layers' worth of launches ahead of the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,10 @@ class Pass:
 class Engine:
     """Runs one program any number of times; preloaded weights stay until `close`.
 
-    Memory commands are carried out strictly in order, so what the device holds is at any moment
-    a prefix of that order, or that and up to LATE_FREES activations whose end was due. The only
-    waits of the main thread are those that they ask for: a free for the last command that used its
-    object, and a launch for the upload it needs to exist. Activations are freed late where that
-    stays below the program's own peak, so that the device has launches to go on with while the host
-    waits; those that another takes over are not waited for at all, since the compute queue runs in
-    order. So the highest that is held is that of the memory lane, to the byte.
+    The main thread walks the memory order and enqueues the compute lane. It waits for uploads to
+    be enqueued, and for the device only where a layer's own weights, or activations that fit no
+    arena, have no room otherwise. What the device holds, blocks that have ended included, is at
+    most the highest that the memory order itself holds.
 
     Args:
         device: where it runs.
@@ -74,6 +72,9 @@ class Engine:
         file: the packed weights.
         kernels: one for each of program.kernels.
         ledger: counts and caps what the device holds.
+
+    Attributes:
+        booking: the memory order of each run, on the device's clock.
 
     Raises:
         UsageError: the program moves weights in a way that the host cannot.
@@ -95,10 +96,18 @@ class Engine:
         self._device = device
         self._program = program
         self._file = file
-        self._kernels = kernels
+        self._launches = Launches(program, kernels)
         self._ledger = ledger
+        self.booking = Booking(program)
         mapped = program.transport is Transport.MAP
-        self._objects = DeviceObjects(device.context, ledger, host_visible=mapped)
+        alignment = device.device.mem_base_addr_align // 8
+        self._objects = DeviceObjects(
+            device.context,
+            ledger,
+            host_visible=mapped,
+            cap_bytes=program.predicted_peak_bytes,
+            arena=arena_of(program, alignment),
+        )
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | None = None
         self._kept: frozenset[int] = frozenset()  # commands done once and for all
@@ -118,9 +127,10 @@ class Engine:
         with translating("calibrating the device's clock"):
             self._clock.calibrate()
         start_ns = perf_counter_ns()
-        self._ledger.begin_run(number, start_ns)
         signals, recorder = Signals(self._kept), Recorder(program, number)
+        self._objects.make_arena(program.objects.values())
         transport = self._transport()
+        making = Making(program, self._objects, transport, signals)
         loader = Loader(
             program,
             first_run=first,
@@ -131,18 +141,19 @@ class Engine:
         )
         lane = ComputeLane(
             program,
-            kernels=self._kernels,
+            launches=self._launches,
             queue=self._device.compute,
             objects=self._objects,
             host=HostSide(self._device.compute, self._objects, self._file, program.spans, inputs),
             inputs=inputs,
             signals=signals,
+            before_wait=making.make_for,
             recorder=recorder,
             progress=progress,
         )
         loader.start()
         try:
-            self._walk(lane, transport, signals, first=first)
+            self._walk(lane, making, signals, first=first)
             signals.end("main")
         except Stopped:
             pass  # the disk thread's error is raised below
@@ -158,10 +169,11 @@ class Engine:
         with translating("finishing the run"):
             self._device.compute.finish()
             end_ns = perf_counter_ns()
-            self._ledger.end_run(end_ns)
             self._device.transfer.finish()
             self._clock.calibrate()
-            events = recorder.events(self._clock, start_ns, end_ns)
+            spans = recorder.spans(self._clock, end_ns)
+        self.booking.book(number, (start_ns, end_ns), making.made_ns, spans)
+        events = recorder.events(spans, start_ns)
         self._kept = self._done_once()
         ports = {port.name: port for port in program.outputs}
         outputs = {name: to_port(lane.outputs[name], port) for name, port in ports.items()}
@@ -180,61 +192,26 @@ class Engine:
             self._ledger.release(Pool.STAGING, self._program.staging_bytes)
             self._ring = None
 
-    def _walk(
-        self, lane: ComputeLane, transport: WeightTransport, signals: Signals, *, first: bool
-    ) -> None:
+    def _walk(self, lane: ComputeLane, making: Making, signals: Signals, *, first: bool) -> None:
         """Memory commands in their order; in between, as much of the compute lane as can go."""
-        program = self._program
-        handed_over = hand_overs(program.memory, program.objects, first_run=first)
-        late: deque[Free] = deque()
-
-        def settle() -> None:
-            command = late.popleft()
-            self._free(command, lane)
-            signals.publish(command.id)
-
         allocating = True
-        for command in program.memory:
+        for command in self._program.memory:
             signals.check()
             if isinstance(command, Alloc):
-                if command.once and not first:
-                    continue
-                allocating = True
-                wanted = program.objects[command.object]
-                room = program.predicted_peak_bytes - wanted.bytes
-                while late and self._ledger.total > room:
-                    settle()
-                self._objects.create(wanted)
-                if wanted.pool is Pool.TEXTURE:
-                    with translating(f"mapping {wanted.name!r}"):
-                        transport.created(wanted.name)
-            else:
-                if allocating:
-                    lane.advance()
-                    allocating = False
-                activation = program.objects[command.object].pool is Pool.BUFFER
-                if activation and command.id in handed_over:
-                    for needed in command.after:
-                        lane.advance_through(needed)
-                    self._objects.release(command.object, hand_over=True)
-                elif activation:
-                    late.append(command)
-                    if len(late) > LATE_FREES:
-                        settle()
-                    continue
-                else:
-                    self._free(command, lane, hand_over=command.id in handed_over)
-            signals.publish(command.id)
-        while late:
-            settle()
-        lane.advance_to_end()
-
-    def _free(self, command: Free, lane: ComputeLane, *, hand_over: bool = False) -> None:
-        """Waits for the commands that use the object, then lets it go."""
-        with translating(f"waiting to free {command.object!r}"):
+                if first or not command.once:
+                    making.add(command)
+                    allocating = True
+                continue
+            if allocating:
+                lane.advance()
+                allocating = False
             for needed in command.after:
-                lane.wait_done(needed)
-            self._objects.release(command.object, hand_over=hand_over)
+                lane.advance_through(needed)
+            used = [e for one in command.after if (e := lane.event(one)) is not None]
+            self._objects.end(command.object, used)
+            signals.publish(command.id)
+            making.make_what_fits()
+        lane.advance_to_end()
 
     def _transport(self) -> WeightTransport:
         program, transfer = self._program, self._device.transfer

@@ -1,31 +1,39 @@
-"""Kernels from source: each distinct text is built once."""
+"""Kernels from binaries that were kept, or from source: each distinct text is built once."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyopencl as cl
 
 from flashmem_lab.program.program import KernelSource
+from flashmem_lab.runtime.opencl.binaries import KernelBinaries
 from flashmem_lab.runtime.opencl.errors import explain_build, translating
 
 
 class Kernels:
     """Built programs of one device, kept for as long as the runtime is open.
 
-    Binaries are cached on disk by the driver (PoCL, NVIDIA) or else by pyopencl. Building in
-    threads was tried: 34 kernels took the same 6.3 s on PoCL, which compiles under one lock, and
-    8 % less on Intel's CPU runtime (2 cores, 2026-11). PoCL finishes a kernel at its first launch.
+    Binaries make the difference between a cold start and a compilation: the nine kernels of ViT
+    take 180 ms from source though PoCL caches what it compiles, 22 ms from binaries (PoCL 3.1,
+    2026-11). Building in threads was tried: 34 kernels took the same 6.3 s on PoCL, which compiles
+    under one lock, and 8 % less on Intel's CPU runtime (2 cores, 2026-11).
 
     Args:
         context, device: where they will run.
+        binaries: where compiled kernels are kept, if anywhere.
     """
 
-    def __init__(self, context: cl.Context, device: cl.Device) -> None:
+    def __init__(
+        self, context: cl.Context, device: cl.Device, binaries: KernelBinaries | None = None
+    ) -> None:
         self._context = context
         self._device = device
+        self._binaries = binaries
         self._built: dict[str, cl.Program] = {}
+        self._compiled: tuple[str, ...] = ()  # of the last build, if any of it was compiled
 
     def build(
         self, sources: Sequence[KernelSource], progress: Callable[[int, int], None] | None = None
@@ -36,12 +44,46 @@ class Kernels:
             DeviceError: a source does not compile, with the compiler's first lines.
         """
         missing = {s.source: s for s in sources if s.source not in self._built}
+        kept = self._binaries.load(missing) if self._binaries and missing else {}
+        self._compiled = ()
         for done, (source, kernel) in enumerate(missing.items(), start=1):
-            self._built[source] = self._compile(kernel)
+            program = self._load(kept[source]) if source in kept else None
+            if program is None:
+                program = self._compile(kernel)
+                self._compiled = tuple(missing)
+            self._built[source] = program
             if progress is not None:
                 progress(done, len(missing))
         with translating("looking up kernels"):
             return [cl.Kernel(self._built[s.source], s.entry) for s in sources]
+
+    def keep(self) -> None:
+        """Keeps the binaries of the last build on disk, if any of them was compiled.
+
+        Best done after first launches, on drivers that finish a kernel only then.
+        """
+        if not self._compiled or self._binaries is None:
+            return
+        with translating("asking for compiled kernels"):
+            of_device = cl.program_info.BINARIES
+            found: dict[str, bytes] = {}
+            for text in self._compiled:
+                listed: Any = self._built[text].get_info(of_device)
+                found[text] = listed[0]
+        self._compiled = ()
+        if all(found.values()):  # a driver may give none
+            self._binaries.save(found)
+
+    def _load(self, binary: bytes) -> cl.Program | None:
+        """None if the driver does not take what it once gave, after an update, say."""
+        try:
+            program = cl.Program(self._context, [self._device], [binary])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", cl.CompilerWarning)
+                program.build(devices=[self._device])
+        except cl.Error:
+            return None
+        return program
 
     def _compile(self, kernel: KernelSource) -> cl.Program:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,11 @@ def map_rows(
     rows: int,
     row_bytes: int,
     access: int,
+    wait_for: Sequence[cl.Event] = (),
 ) -> Mapped:
     """Enqueues the mapping of a whole buffer, or of a whole image of that many tight row bytes.
+
+    It happens once every event of `wait_for` is over.
 
     Raises:
         cl.Error: the driver refuses.
@@ -60,11 +64,19 @@ def map_rows(
             (memory.width, memory.height),
             (1,),
             _BYTE,
+            wait_for=wait_for or None,
             is_blocking=False,
         )
         laid_out = as_strided(first, (rows, row_bytes), (pitch, 1))
         return Mapped(laid_out, ready, first.base)
     flat, ready = cl.enqueue_map_buffer(
-        queue, memory, flags, 0, (rows, row_bytes), _BYTE, is_blocking=False
+        queue,
+        memory,
+        flags,
+        0,
+        (rows, row_bytes),
+        _BYTE,
+        wait_for=wait_for or None,
+        is_blocking=False,
     )
     return Mapped(flat, ready, flat.base)

@@ -1,119 +1,159 @@
-"""Images and buffers of a program: made and released through the ledger, reused where they fit."""
+"""Images and buffers of a program: made through the ledger, used again, released for room."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 import pyopencl as cl
 
 from flashmem_lab.plan.timeline import Pool
-from flashmem_lab.program.program import Alloc, DeviceObject, MemoryCommand, ObjectKind
+from flashmem_lab.program.program import DeviceObject, ObjectKind
+from flashmem_lab.runtime.arena import Arena
 from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.opencl.blocks import Block, EndedBlocks
 from flashmem_lab.runtime.opencl.errors import translating
 
 _CHANNELS = {"float32": cl.channel_type.FLOAT, "float16": cl.channel_type.HALF_FLOAT}
 DeviceMemory = cl.Buffer | cl.Image
-Geometry = tuple[ObjectKind, Pool, int, int, int, str]
 
 
 class DeviceObjects:
     """The objects that exist now, by name.
 
-    A freed object whose geometry an allocation of the same turn asks for is handed over instead
-    of being released and created anew: the driver need not find, clear and map the pages again.
-    Frees of a turn come before its allocations, so what is held physically never exceeds what
-    the ledger held before the turn or holds after it, and the budget stays kept.
+    Activations lie in one buffer where that fits (`Arena`). Else, and for weights, the block of
+    an object that has ended serves the next one of its geometry, without waiting: the compute
+    queue runs in order, and other queues wait for `used`. Blocks are released when room is needed.
 
     Args:
         context: where to create them.
-        ledger: counts them.
+        ledger: counts every block for as long as the device holds it.
         host_visible: True where the host maps weights: they then lie in memory that both see.
+        cap_bytes: what the device may hold, ended blocks too.
+        arena: places of the activations; None for a block each.
     """
 
-    def __init__(self, context: cl.Context, ledger: Ledger, *, host_visible: bool) -> None:
+    def __init__(
+        self,
+        context: cl.Context,
+        ledger: Ledger,
+        *,
+        host_visible: bool,
+        cap_bytes: int,
+        arena: Arena | None,
+    ) -> None:
         self._context = context
         self._ledger = ledger
         visible = cl.mem_flags.ALLOC_HOST_PTR if host_visible else 0
         self._weight_flags = cl.mem_flags.READ_ONLY | visible
-        self._live: dict[str, tuple[DeviceObject, DeviceMemory]] = {}
-        self._parked: dict[Geometry, list[DeviceMemory]] = {}
+        self._cap_bytes = cap_bytes
+        self._live: dict[str, Block] = {}
+        self._ended = EndedBlocks()
+        self._arena = arena
+        self._whole: cl.Buffer | None = None
+        self._places: dict[str, cl.Buffer] = {}
 
     def __getitem__(self, name: str) -> DeviceMemory:
-        return self._live[name][1]
+        return self._places[name] if name in self._places else self._live[name].memory
 
     def buffer(self, name: str) -> cl.Buffer:
         """The live buffer `name`."""
-        memory = self._live[name][1]
+        memory = self[name]
         assert isinstance(memory, cl.Buffer), "views lie on buffers"
         return memory
 
-    def create(self, wanted: DeviceObject) -> None:
-        """Makes an object, or takes over a parked one of the same geometry.
+    def used(self, name: str) -> list[cl.Event]:
+        """What must be over before another queue than the compute queue writes to `name`."""
+        return list(self._live[name].used)
+
+    def make_arena(self, objects: Iterable[DeviceObject]) -> None:
+        """Makes the buffer of all activations and their places in it, once.
 
         Raises:
             OutOfBudget: it would break the budget.
             DeviceError: the device refused.
         """
+        if self._arena is None or self._whole is not None:
+            return
+        size, offsets = self._arena.bytes, self._arena.offsets
+        flags = cl.mem_flags.READ_WRITE
+        with translating(f"creating a buffer of {size} bytes for activations"):
+            self._whole = self._ledger.create(
+                Pool.BUFFER, size, "activations", lambda: cl.Buffer(self._context, flags, size)
+            )
+            for item in objects:
+                if item.pool is Pool.BUFFER:
+                    place = self._whole.get_sub_region(offsets[item.name], item.bytes, flags)
+                    self._places[item.name] = place
 
-        def make() -> DeviceMemory:
-            parked = self._parked.get(geometry(wanted))
-            return parked.pop() if parked else self._make(wanted)
+    def create(self, wanted: DeviceObject) -> None:
+        """Makes an object, or takes an ended block; releases ended ones if it needs their room.
 
-        with translating(f"creating {wanted.kind} {wanted.name!r} of {wanted.bytes} bytes"):
-            made = self._ledger.create(wanted.pool, wanted.bytes, wanted.name, make)
-        self._live[wanted.name] = (wanted, made)
+        Raises:
+            OutOfBudget: it would break the budget.
+            DeviceError: the device refused.
+        """
+        if wanted.name in self._places or self._take(wanted):
+            return
+        with translating(f"waiting for room for {wanted.name!r}"):
+            while self._ended and self._lacks_room(wanted):
+                self._release(self._ended.oldest())
+        self._make(wanted)
 
-    def release(self, name: str, *, hand_over: bool = False) -> None:
-        """Releases an object that no command uses any more, or parks it for the next allocation."""
-        spec, memory = self._live.pop(name)
-        if hand_over:
-            self._parked.setdefault(geometry(spec), []).append(memory)
-        else:
-            memory.release()
-        self._ledger.release(spec.pool, spec.bytes)
+    def try_create(self, wanted: DeviceObject) -> bool:
+        """As `create`, if that needs no waiting; whether it was done."""
+        if wanted.name in self._places or self._take(wanted):
+            return True
+        while self._lacks_room(wanted):
+            done = self._ended.first_done()
+            if done is None:
+                return False
+            self._release(done)
+        self._make(wanted)
+        return True
+
+    def end(self, name: str, used: Iterable[cl.Event]) -> None:
+        """Ends an object; `used` are the last commands that use it."""
+        if name not in self._places:
+            self._ended.add(self._live.pop(name), used)
 
     def release_all(self) -> None:
         """Releases whatever is left; no command may be running."""
-        for name in list(self._live):
-            self.release(name)
-        for parked in self._parked.values():
-            for memory in parked:
-                memory.release()
-        self._parked.clear()
+        while self._ended:
+            self._release(self._ended.oldest())
+        while self._live:
+            self._release(self._live.popitem()[1])
+        while self._places:
+            self._places.popitem()[1].release()
+        if self._whole is not None:
+            self._ledger.release(Pool.BUFFER, self._whole.size)
+            self._whole.release()
+            self._whole = None
 
-    def _make(self, wanted: DeviceObject) -> DeviceMemory:
+    def _take(self, wanted: DeviceObject) -> bool:
+        block = self._ended.take(wanted)
+        if block is not None:
+            self._live[wanted.name] = block
+        return block is not None
+
+    def _lacks_room(self, wanted: DeviceObject) -> bool:
+        return self._ledger.total + wanted.bytes > self._cap_bytes
+
+    def _make(self, wanted: DeviceObject) -> None:
+        with translating(f"creating {wanted.kind} {wanted.name!r} of {wanted.bytes} bytes"):
+            memory = self._ledger.create(
+                wanted.pool, wanted.bytes, wanted.name, lambda: self._memory(wanted)
+            )
+        self._live[wanted.name] = Block(wanted, memory)
+
+    def _release(self, block: Block) -> None:
+        block.wait()
+        block.memory.release()
+        self._ledger.release(block.spec.pool, block.spec.bytes)
+
+    def _memory(self, wanted: DeviceObject) -> DeviceMemory:
         weight = wanted.pool is Pool.TEXTURE
         flags = self._weight_flags if weight else cl.mem_flags.READ_WRITE
         if wanted.kind is ObjectKind.BUFFER:
             return cl.Buffer(self._context, flags, wanted.bytes)
         pixel = cl.ImageFormat(cl.channel_order.RGBA, _CHANNELS[wanted.dtype])
         return cl.create_image(self._context, flags, pixel, shape=(wanted.width, wanted.height))
-
-
-def geometry(spec: DeviceObject) -> Geometry:
-    """What two objects must share to stand in for one another."""
-    if spec.kind is ObjectKind.BUFFER:
-        return (spec.kind, spec.pool, spec.bytes, 0, 0, "")
-    return (spec.kind, spec.pool, spec.bytes, spec.width, spec.height, spec.dtype)
-
-
-def hand_overs(
-    memory: Sequence[MemoryCommand], objects: Mapping[str, DeviceObject], *, first_run: bool
-) -> frozenset[int]:
-    """Ids of the Frees whose object an Alloc of the same turn can take over."""
-    chosen: set[int] = set()
-    freed: dict[Geometry, list[int]] = {}
-    allocating = False
-    for command in memory:
-        if isinstance(command, Alloc):
-            if command.once and not first_run:
-                continue
-            allocating = True
-            waiting = freed.get(geometry(objects[command.object]))
-            if waiting:
-                chosen.add(waiting.pop())
-        else:
-            if allocating:
-                freed, allocating = {}, False
-            freed.setdefault(geometry(objects[command.object]), []).append(command.id)
-    return frozenset(chosen)

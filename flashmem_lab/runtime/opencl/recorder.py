@@ -81,14 +81,17 @@ class Recorder:
             Note(command, Lane.COMPUTE, kind, name, layer, "", size, start_ns, now, event)
         )
 
-    def events(self, clock: DeviceClock, origin_ns: int, end_ns: int) -> list[Event]:
+    def spans(self, clock: DeviceClock, end_ns: int) -> dict[int, tuple[int, int]]:
+        """Start and end of every command of the run, which is over, host ns."""
+        return {
+            note.command: (note.start_ns, note.end_ns)
+            if note.event is None
+            else clock.span(note.event, note.start_ns, end_ns)
+            for note in self._notes
+        }
+
+    def events(self, spans: Mapping[int, tuple[int, int]], origin_ns: int) -> list[Event]:
         """Every event of the finished run, by start, with the stalls of the compute lane."""
-        spans: dict[int, tuple[int, int]] = {}
-        for note in self._notes:
-            if note.event is None:
-                spans[note.command] = (note.start_ns, note.end_ns)
-            else:
-                spans[note.command] = clock.span(note.event, note.start_ns, end_ns)
         events = [
             Event(
                 lane=note.lane,

@@ -16,6 +16,7 @@ from flashmem_lab.plan.timeline import Event, MemorySample, Pool, Timeline
 from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.opencl.binaries import KernelBinaries
 from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice, Pass
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
@@ -24,6 +25,7 @@ from flashmem_lab.runtime.opencl.query import find, spec_of
 from flashmem_lab.runtime.opencl.residency import ResidencySampler
 from flashmem_lab.runtime.opencl.warmup import finishes_at_launch, first_launches
 from flashmem_lab.runtime.opencl.weightfile import WeightFiles
+from flashmem_lab.runtime.pagecache import PageCache
 from flashmem_lab.runtime.ports import check_inputs
 from flashmem_lab.trace.trace import Trace
 
@@ -33,6 +35,8 @@ class OpenCLRuntime:
 
     Args:
         device_id: such as "ocl:0".
+        binaries: folder where compiled kernels are kept, if anywhere.
+        pages: what becomes of the pages of weight files that were read.
 
     Attributes:
         spec: the device.
@@ -42,7 +46,12 @@ class OpenCLRuntime:
         DeviceError: it cannot be opened.
     """
 
-    def __init__(self, device_id: str) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        binaries: Path | None = None,
+        pages: PageCache = PageCache.AUTO,
+    ) -> None:
         device = find(device_id)
         self.spec = spec_of(device_id, device)
         if self.spec.kind == "cpu":
@@ -56,7 +65,9 @@ class OpenCLRuntime:
                 compute=cl.CommandQueue(context, properties=timed),
                 transfer=cl.CommandQueue(context, properties=timed),
             )
-        self._kernels = Kernels(context, device)
+        kept = KernelBinaries(device, binaries) if binaries is not None else None
+        self._kernels = Kernels(context, device, kept)
+        self._pages = pages
         self._ledger: Ledger | None = None
 
     def __enter__(self) -> OpenCLRuntime:
@@ -93,18 +104,17 @@ class OpenCLRuntime:
         """See `Runtime.run`. Kernels are built before the clock of the first run starts.
 
         `peak_bytes` has "host" too: the highest resident set of this process. The trace's notes
-        have the resident set before the first run and what the kernels took to build.
+        have the resident set before the first run, what the kernels took to build, and the most
+        that all blocks held at once, at most the peak.
         """
         if repeat < 1:
             raise UsageError(f"a program runs at least once, not {repeat} times")
         arrays = check_inputs(program.inputs, inputs)
-        file = WeightFiles([weights] if isinstance(weights, Path) else weights, program.spans)
+        paths = [weights] if isinstance(weights, Path) else weights
+        file = WeightFiles(paths, program.spans, self._pages)
         try:
             begun_ns = perf_counter_ns()
-            kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
-            if finishes_at_launch(self._device.device):
-                telling = _telling(progress, "finishing kernels")
-                first_launches(program, kernels, self._device.compute, telling)
+            kernels = self._build(program, progress)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
             self._ledger = ledger = Ledger(program.budget_bytes)
             engine = Engine(self._device, program, file, kernels, ledger)
@@ -117,7 +127,7 @@ class OpenCLRuntime:
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
                         passes.append(engine.run(at, arrays, telling))
                     residency.sample()
-                samples = list(ledger.samples)
+                booking = engine.booking
             finally:
                 engine.close()
             assert ledger.total == 0, "everything that was created is released"
@@ -129,19 +139,33 @@ class OpenCLRuntime:
             "driver": self.spec.driver,
             "device": self.spec.name,
             "compile_ms": f"{compile_ms:.1f}",
+            "held_peak_bytes": str(ledger.peak_bytes()["total"]),
             "host_rss_start_bytes": str(residency.samples[0][1]),
         }
-        peaks = {**ledger.peak_bytes(), "host": max(held for _, held in residency.samples)}
+        peaks = {**booking.peak_bytes(), "host": max(held for _, held in residency.samples)}
         return RunResult(
             outputs=passes[-1].outputs,
-            trace=self._trace(program, passes, [*samples, *host], notes),
+            trace=self._trace(program, passes, [*booking.samples, *host], notes),
             first_run_ms=_ms(passes[0]),
             warm_ms=tuple(_ms(later) for later in passes[1:]),
             compile_ms=compile_ms,
             stall_ms=sum(map(_stall_ns, passes[0].events)) / 1e6,
             peak_bytes=peaks,
-            average_bytes=ledger.average_bytes(),
+            average_bytes=booking.average_bytes(),
         )
+
+    def prepare(self, program: Program, progress: Progress | None = None) -> None:
+        """See `Runtime.prepare`."""
+        self._build(program, progress)
+
+    def _build(self, program: Program, progress: Progress | None) -> list[cl.Kernel]:
+        """The kernels of a program, finished; their binaries are kept for the next process."""
+        kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
+        if finishes_at_launch(self._device.device):
+            telling = _telling(progress, "finishing kernels")
+            first_launches(program, kernels, self._device.compute, telling)
+        self._kernels.keep()
+        return kernels
 
     def _trace(
         self,

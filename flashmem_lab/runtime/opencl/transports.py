@@ -128,6 +128,7 @@ class CopyTransport:
         """Enqueues the copy out of the chunk's slot."""
         slot = self._filled.pop((command.weight, command.first_row))
         memory = self._objects[command.weight]
+        used = self._objects.used(command.weight)
         rows = self._rows(slot, command)
         event: cl.Event
         if isinstance(memory, cl.Image):
@@ -138,11 +139,17 @@ class CopyTransport:
                 origin=(0, command.first_row),
                 region=(memory.width, command.rows),
                 is_blocking=False,
+                wait_for=used or None,
             )
         else:
             offset = command.first_row * self._spans[command.weight].row_bytes
             event = cl.enqueue_copy(
-                self._queue, memory, rows.reshape(-1), dst_offset=offset, is_blocking=False
+                self._queue,
+                memory,
+                rows.reshape(-1),
+                dst_offset=offset,
+                is_blocking=False,
+                wait_for=used or None,
             )
         self._busy[slot] = event
         return event
@@ -195,6 +202,7 @@ class MapTransport:
             rows=span.bytes // span.row_bytes,
             row_bytes=span.row_bytes,
             access=cl.map_flags.WRITE_INVALIDATE_REGION,
+            wait_for=self._objects.used(weight),
         )
         self._queue.flush()
 

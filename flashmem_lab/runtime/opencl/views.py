@@ -13,15 +13,18 @@ from flashmem_lab.program.sources import dtype_of
 def write_view(
     queue: cl.CommandQueue, memory: cl.Buffer, view: View, array: np.ndarray
 ) -> cl.Event:
-    """Writes `array` (of the view's size) into the view, in the view's dtype; blocks.
+    """Writes `array` (of the view's size) into the view, in the view's dtype.
 
-    What lies between the elements of a strided view is kept.
+    Blocks only where what lies between the elements of a strided view must be kept. The event
+    keeps the bytes that are written.
     """
     dtype = dtype_of(view.dtype)
     values = np.ascontiguousarray(array, dtype).reshape(view.shape)
     low, count = _extent(view)
     if count == view.size and _row_major(view):
-        return cl.enqueue_copy(queue, memory, _bytes(values), dst_offset=low * dtype.itemsize)
+        return cl.enqueue_copy(
+            queue, memory, _bytes(values), dst_offset=low * dtype.itemsize, is_blocking=False
+        )
     flat = np.empty(count, dtype)
     cl.enqueue_copy(queue, _bytes(flat), memory, src_offset=low * dtype.itemsize)
     _strided(flat, view, low)[...] = values

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flashmem_lab.errors import CacheCorrupt, InputError, from_os_error
 from flashmem_lab.program.pack import check_rows
 from flashmem_lab.program.program import PackedSpan
+from flashmem_lab.runtime.pagecache import PageCache, drops
 
 _IOV_MAX = 1024  # buffers of one preadv; POSIX guarantees 16, Linux and macOS take 1024
 
@@ -26,12 +27,18 @@ class WeightFiles:
     Args:
         paths: the files, as the spans number them.
         spans: where each weight lies; offsets from the start of its file.
+        pages: what becomes of the pages that were read.
 
     Raises:
         FlashMemError: one cannot be opened.
     """
 
-    def __init__(self, paths: Sequence[Path], spans: Mapping[str, PackedSpan]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        spans: Mapping[str, PackedSpan],
+        pages: PageCache = PageCache.AUTO,
+    ) -> None:
         self._paths = paths
         self._spans = spans
         self._checked: set[tuple[str, int]] = set()  # blocks of host tables seen whole
@@ -39,6 +46,7 @@ class WeightFiles:
         try:
             for path in paths:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            self._drops = drops(pages, paths) and hasattr(os, "posix_fadvise")
         except OSError as error:
             self.close()
             raise from_os_error(error, "opening packed weights") from error
@@ -125,7 +133,7 @@ class WeightFiles:
             offset = self._fill_views(weight, offset, views[at : at + _IOV_MAX])
 
     def _fill_views(self, weight: str, offset: int, views: list[memoryview]) -> int:
-        file = self._spans[weight].file
+        file, begin = self._spans[weight].file, offset
         while views:
             try:
                 count = os.preadv(self._files[file], views, offset)
@@ -138,4 +146,7 @@ class WeightFiles:
                 count -= len(views.pop(0))
             if views:
                 views[0] = views[0][count:]
+        if self._drops:
+            length = offset - begin
+            os.posix_fadvise(self._files[file], begin, length, os.POSIX_FADV_DONTNEED)
         return offset

@@ -96,7 +96,7 @@ export class GraphView {
   setPlan(plan: PlanModel | undefined): void {
     this.plan = plan;
     this.step.max = String(Math.max(0, (plan?.layers.length ?? 1) - 1));
-    this.recolour();
+    if (this.by === "residency" || this.by === "time") this.recolour();
   }
 
   /** Selects a node, opening what it lies in. */
@@ -265,7 +265,7 @@ export class GraphView {
     );
     this.legend.replaceChildren(
       ...this.painting.legend.map(([colour, text]) =>
-        h("span", {}, h("i", { style: `background:${colour}` }), text),
+        h("span", {}, h("i", { style: `color:${colour}` }), text),
       ),
     );
     if (this.camera.width > 1) this.minimap.render(this.scene, this.painting, this.theme);

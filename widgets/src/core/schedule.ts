@@ -92,7 +92,7 @@ export class ScheduleView {
       this.arrange();
     });
     const legend = LEGEND.map(([colour, text]) =>
-      h("span", {}, h("i", { style: `background:${colour}` }), text),
+      h("span", {}, h("i", { style: `color:${colour}` }), text),
     );
     this.scroller.append(this.canvas, this.spacer);
     this.element.append(

@@ -1,0 +1,225 @@
+"""What streaming costs: warm runs within a budget beside runs with every weight on the device.
+
+With the file in the page cache the peer is the resident run; with its pages dropped behind each
+read it is the slower of computing alone and reading alone. All take turns in one process, and the
+best of each counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from flashmem_lab import workflow
+from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser
+from flashmem_lab.bench.runs import zoo_model
+from flashmem_lab.cli.console import print_json, print_table
+from flashmem_lab.cli.parser import STORAGES
+from flashmem_lab.device import DeviceSpec
+from flashmem_lab.devices import open_device
+from flashmem_lab.errors import FlashMemError
+from flashmem_lab.lower import Precision, Storage
+from flashmem_lab.runtime.base import RunResult
+from flashmem_lab.runtime.pagecache import PageCache
+from flashmem_lab.samples import sample_inputs
+from flashmem_lab.trace import RunShares, profile_of
+from flashmem_lab.units import Budget
+
+MODELS = ("resnet50", "vit", "gptneo-small", "depth-anything-small")
+PASSES = 3  # warm runs of each contestant in its turn
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model.
+
+    Attributes:
+        model: name in the zoo.
+        budget: as the command line takes it.
+        streamed_bytes: read in every run.
+        resident_ms: best warm run with every weight on the device; computing alone.
+        cached_ms: best warm run within the budget, the file in the page cache.
+        disk_ms: best time of reading the streamed bytes alone, pages dropped.
+        dropped_ms: best warm run within the budget, pages dropped.
+        cached, dropped: where the time of these two went.
+    """
+
+    model: str
+    budget: str
+    streamed_bytes: int
+    resident_ms: float
+    cached_ms: float
+    disk_ms: float
+    dropped_ms: float
+    cached: RunShares
+    dropped: RunShares
+
+    @property
+    def cached_ratio(self) -> float:
+        """Time from the page cache over the resident time."""
+        return self.cached_ms / self.resident_ms
+
+    @property
+    def dropped_ratio(self) -> float:
+        """Time from the disk over the slower of computing alone and reading alone."""
+        return self.dropped_ms / max(self.resident_ms, self.disk_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contestant:
+    """A program and how its pages are treated."""
+
+    made: workflow.Compiled
+    pages: PageCache
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the bench; prints a table, or JSON."""
+    parser = bench_parser("streaming", __doc__)
+    add_models(parser, MODELS)
+    add_precision(parser, "fp32")
+    parser.add_argument("--budget", default="30%", help="of the streamed runs; 30%%")
+    parser.add_argument(
+        "--storage", choices=STORAGES, default="auto", help="of the weights; as `run`"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant; 3")
+    options = parser.parse_args(arguments)
+    if not hasattr(os, "posix_fadvise"):
+        raise FlashMemError("this system cannot drop pages", hint="run the bench on Linux")
+    facts = machine(("pyopencl", "numpy"))
+    rows = []
+    for name in options.models:
+        with zoo_model(name, options.folder) as (path, packed):
+            rows.append(_measure(name, path, packed, options))
+    if options.json:
+        print_json(
+            {
+                "schema": "flashmem-lab/bench-streaming/1",
+                "machine": facts,
+                "models": [_plain(row) for row in rows],
+            }
+        )
+    else:
+        print_table([_cells(row) for row in rows], columns=COLUMNS)
+        print(sentence(facts))
+    return 0
+
+
+COLUMNS = (
+    "Model",
+    "Streamed",
+    "Resident",
+    "Cached",
+    "Ratio",
+    "Disk",
+    "Dropped",
+    "Ratio",
+    "Went to",
+)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    ratios = {"cached_ratio": row.cached_ratio, "dropped_ratio": row.dropped_ratio}
+    return {**asdict(row), **ratios}
+
+
+def _cells(row: Row) -> list[str]:
+    times = (row.resident_ms, row.cached_ms, row.disk_ms, row.dropped_ms)
+    resident, cached, disk, dropped = (f"{ms:.0f} ms" for ms in times)
+    shares = asdict(row.cached)
+    parts = ("layers", "launching", "transfer", "disk", "stall", "host")
+    went = ", ".join(f"{part} {shares[f'{part}_ms'] / row.cached.wall_ms:.0%}" for part in parts)
+    return [
+        row.model,
+        f"{row.streamed_bytes / 1e6:.0f} MB",
+        resident,
+        cached,
+        f"{row.cached_ratio:.2f}",
+        disk,
+        dropped,
+        f"{row.dropped_ratio:.2f}",
+        went,
+    ]
+
+
+def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) -> Row:
+    spec = open_device(options.device)
+    storage = None if options.storage == "auto" else Storage(options.storage)
+    prepared = workflow.load(
+        path, device=spec, precision=Precision(options.precision), storage=storage
+    )
+    made = [
+        workflow.compile_plan(
+            prepared, workflow.make_plan(prepared, budget=Budget.parse(budget)), cache=cache
+        )
+        for budget in ("100%", options.budget)
+    ]
+    contestants = {
+        "resident": _Contestant(made[0], PageCache.KEEP),
+        "cached": _Contestant(made[1], PageCache.KEEP),
+        "dropped": _Contestant(made[1], PageCache.DROP),
+    }
+    inputs = sample_inputs(made[0].program)
+    best: dict[str, RunShares] = {}
+    disk_ms = float("inf")
+    for _ in range(options.rounds):
+        for label, one in contestants.items():
+            shares = _best_run(one, spec, inputs)
+            if label not in best or shares.wall_ms < best[label].wall_ms:
+                best[label] = shares
+        disk_ms = min(disk_ms, _disk_alone_ms(made[1]))
+    return Row(
+        model=name,
+        budget=options.budget,
+        streamed_bytes=sum(read.bytes for read in made[1].program.disk if not read.once),
+        resident_ms=best["resident"].wall_ms,
+        cached_ms=best["cached"].wall_ms,
+        disk_ms=disk_ms,
+        dropped_ms=best["dropped"].wall_ms,
+        cached=best["cached"],
+        dropped=best["dropped"],
+    )
+
+
+def _best_run(one: _Contestant, spec: DeviceSpec, inputs: Mapping[str, np.ndarray]) -> RunShares:
+    """The shortest warm run of a turn."""
+    program, packed = one.made.program, one.made.packed
+    if one.pages is PageCache.DROP:
+        _drop(packed.path)
+    with closing(workflow.open_runtime(spec, one.pages)) as runtime:
+        result: RunResult = runtime.run(program, packed.path, inputs, repeat=PASSES + 1)
+    walls_ms = (result.first_run_ms, *result.warm_ms)
+    profile = profile_of(result.trace, walls_ms, program.costs, spec)
+    return next(run for run in profile.runs if run.run == profile.detailed)
+
+
+def _disk_alone_ms(made: workflow.Compiled) -> float:
+    """Reads what a warm run streams, chunk by chunk in its order, from the disk."""
+    program, path = made.program, made.packed.path
+    reads = [read for read in program.disk if not read.once]
+    into = bytearray(max((read.bytes for read in reads), default=0))
+    _drop(path)
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        began = perf_counter()
+        for read in reads:
+            span = program.spans[read.weight]
+            view = memoryview(into)[: read.bytes]
+            os.preadv(file.fileno(), [view], span.offset + read.first_row * span.row_bytes)
+        return (perf_counter() - began) * 1e3
+
+
+def _drop(path: Path) -> None:
+    """Drops the pages of a file that is on the disk already."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

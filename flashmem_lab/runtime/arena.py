@@ -1,0 +1,128 @@
+"""Places for activations in one buffer, so that ending one asks nothing of the host.
+
+Kernels of one queue run in order: what the next layer writes where the last one's input lay comes
+after it by itself. So with all activations in one buffer, made once, the host makes, frees and
+waits for nothing while layers run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flashmem_lab.plan.timeline import Pool
+from flashmem_lab.program.program import Alloc, Program
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """Where each activation lies.
+
+    Attributes:
+        bytes: of the whole.
+        offsets: of each activation, by name.
+    """
+
+    bytes: int
+    offsets: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    name: str
+    bytes: int
+    begin: int
+    end: int
+
+
+def arena_of(program: Program, alignment: int) -> Arena | None:
+    """Places for the activations of `program`, or None if their buffer would not fit.
+
+    Guarantees: activations that are held at one time do not overlap; each layer can have its
+    weights beside the whole arena and the staging ring within program.predicted_peak_bytes, if
+    weights that are loaded ahead come later than planned.
+
+    Args:
+        program: sound.
+        alignment: of every place, bytes.
+    """
+    arena = _place(_lives(program), alignment)
+    room = program.predicted_peak_bytes - program.staging_bytes - arena.bytes
+    return arena if arena.offsets and _most_needed(program) <= room else None
+
+
+def _lives(program: Program) -> list[_Life]:
+    begins: dict[str, int] = {}
+    lives = []
+    for at, command in enumerate(program.memory):
+        item = program.objects[command.object]
+        if item.pool is not Pool.BUFFER:
+            continue
+        if isinstance(command, Alloc):
+            begins[item.name] = at
+        else:
+            lives.append(_Life(item.name, item.bytes, begins[item.name], at))
+    return lives
+
+
+def _place(lives: list[_Life], alignment: int) -> Arena:
+    """Largest first, each at the lowest place that is free for as long as it lives."""
+    placed: list[tuple[int, _Life]] = []
+    whole = 0
+    for life in sorted(lives, key=lambda one: (-one.bytes, one.begin)):
+        beside = sorted(
+            (offset, other.bytes)
+            for offset, other in placed
+            if other.begin < life.end and life.begin < other.end
+        )
+        lowest = 0
+        for offset, size in beside:
+            if lowest + life.bytes <= offset:
+                break
+            lowest = max(lowest, -(-(offset + size) // alignment) * alignment)
+        placed.append((lowest, life))
+        whole = max(whole, lowest + life.bytes)
+    return Arena(whole, {life.name: offset for offset, life in placed})
+
+
+def made_with(program: Program) -> dict[str, int]:
+    """How many weights, in the order of their Allocs, are made once a weight can be read.
+
+    Weights are made in that order and read in the order of the disk lane: a weight can be read
+    when it, those that are read before it and those that are made before any of these are made.
+    """
+    order = {name: at for at, name in enumerate(weights_as_made(program))}
+    counts: dict[str, int] = {}
+    count = 0
+    for name in dict.fromkeys(read.weight for read in program.disk):
+        count = max(count, order[name] + 1)
+        counts[name] = count
+    return counts
+
+
+def weights_as_made(program: Program) -> list[str]:
+    """Names of the weights in the order of their Allocs."""
+    allocs = (command for command in program.memory if isinstance(command, Alloc))
+    return [one.object for one in allocs if program.objects[one.object].pool is Pool.TEXTURE]
+
+
+def _most_needed(program: Program) -> int:
+    """Most bytes of weights that have to be there at one time, if none is loaded ahead."""
+    counts, weights = made_with(program), weights_as_made(program)
+    weight_of = {upload.id: upload.weight for upload in program.transfer}
+    place = {command.id: at for at, command in enumerate(program.compute)}
+    ends: dict[int, int] = defaultdict(int)  # bytes of the weights that a command uses last
+    for command in program.memory:
+        item = program.objects[command.object]
+        if not isinstance(command, Alloc) and item.pool is Pool.TEXTURE:
+            ends[max(place[one] for one in command.after)] += item.bytes
+    sizes = [program.objects[name].bytes for name in weights]
+    made = sum(isinstance(c, Alloc) and c.once for c in program.memory)  # they come first
+    held = most = sum(sizes[:made])
+    for at, step in enumerate(program.compute):
+        needed = max((counts[weight_of[one]] for one in step.after if one in weight_of), default=0)
+        held += sum(sizes[made:needed])
+        made, most = max(made, needed), max(most, held)
+        held -= ends[at]
+    return most
