@@ -116,6 +116,14 @@ class Planner:
         except FlashMemError:
             return None
 
+    def baseline(self, strategy: Strategy) -> Plan:
+        """What a strategy without choices makes of the model where memory is no matter."""
+        if strategy not in self._baselines:
+            whole = Budget(share=1)
+            plan = self._engine.make_plan(self.prepared, budget=whole, strategy=strategy)
+            self._baselines[strategy] = plan
+        return self._baselines[strategy]
+
     def _plan(
         self,
         choice: Choice,
