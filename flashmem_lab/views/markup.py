@@ -32,6 +32,9 @@ STYLE = """<style>
 .fml .history td:nth-child(2), .fml .history th:nth-child(2) { text-align: left; }
 .fml .history tbody tr:first-child td { font-weight: 600; }
 .fml .comparison td:first-child { text-align: left; }
+.fml .beside { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: start; }
+.fml .beside td, .fml .beside th { white-space: nowrap; }
+.fml .comparison th:first-child { text-align: left; }
 .fml .live { display: flex; gap: 12px; align-items: center; }
 .fml svg { border-bottom: 1px solid var(--jp-border-color2, #ccc); }
 .fml polyline { fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }
@@ -177,7 +180,7 @@ def queue_outcome(outcome: QueueOutcome) -> str:
             for name, took, peak in ways
         ],
     )
-    return _block(f"<div class='live'>{places}{beside}</div>")
+    return _block(f"<div class='beside'>{places}{beside}</div>")
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

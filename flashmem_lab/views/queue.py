@@ -126,20 +126,19 @@ class QueueView:
                 self._list,
                 _row(self._budget, self._rounds, self._compare),
                 _row(self._plan, self._run, self._stop, self._words),
-                *(self._live.box, self._error, self._table, self.memory),
+                *(self._live.box, self._error, self._table),
             ],
             layout=widgets.Layout(width="100%"),
         )
         self._busy(False)
         self._show_places()
-        self._show_memory(None)
 
     def close(self) -> None:
         """Stops a run and removes every widget."""
         self._runner.close()
         for button in self._clicks:
             button.on_click(self._pressed, remove=True)
-        for widget in _below(self.box):
+        for widget in (*_below(self.box), self.memory):
             widget.close()
 
     # --- the queue -------------------------------------------------------------------------
@@ -251,11 +250,10 @@ class QueueView:
         self._table.value = markup.queue_outcome(joint.outcome) if joint.outcome else ""
         self._show_memory(joint)
 
-    def _show_memory(self, joint: _Joint | None) -> None:
+    def _show_memory(self, joint: _Joint) -> None:
         self._joint = joint
-        self.memory.layout.display = None if joint is not None else "none"
-        if joint is None:
-            return
+        if self.memory not in self.box.children:  # there was nothing to see
+            self.box.children = (*self.box.children, self.memory)
         plan, model = joint.plan.plan, joint.prepared.model
         predicted = preview(joint.prepared, plan)
         measured = joint.outcome.result.trace if joint.outcome else None

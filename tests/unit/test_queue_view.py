@@ -45,13 +45,14 @@ def add(view: QueueView, name: str) -> None:
 
 def test_two_models_are_planned_and_run_together(view: QueueView) -> None:
     assert view._name.options == ("first.onnx", "more/second.onnx")
-    assert view.memory.layout.display == "none", "there is nothing to see yet"
+    assert view.memory not in view.box.children, "there is nothing to see yet"
     add(view, "more/second.onnx")
     view._rounds.value = 2
     view._plan.click()
     assert "least feasible" in view._words.value
     assert view._joint is not None
     assert len(view._joint.plan.joined.starts) == 5, "two models in two rounds"
+    assert view.memory in view.box.children
     planned = view.memory.memory
     assert planned != b""
     view._budget.value = 80
