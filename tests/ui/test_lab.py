@@ -185,6 +185,15 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     expect(tab.get_by_text("stopped; plan and edits")).to_be_visible(timeout=20 * SECOND)
     expect(side.get_by_text("No run is under way.")).to_be_visible(timeout=20 * SECOND)
 
+    # Two models under one cap, beside the same ones one after another.
+    tab.get_by_role("tab", name="Queue").click()
+    tab.get_by_label("Model", exact=True).fill("net.onnx")
+    tab.get_by_role("button", name="Add").click()
+    tab.get_by_role("button", name="Run queue").click()
+    expect(tab.get_by_text("one after another, greedy")).to_be_visible(timeout=60 * SECOND)
+    tab.get_by_text("one after another, greedy").scroll_into_view_if_needed()
+    page.screenshot(path=shots / "lab_6_queue.png")
+
     # The page is loaded again: the same kernel has the same workbench.
     page.reload()
     ready(page)
