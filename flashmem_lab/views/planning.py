@@ -63,6 +63,7 @@ class Planner:
         self._engine = engine
         self.prepared = prepared
         self.history = history
+        self._baselines: dict[Strategy, Plan] = {}
         least = engine.make_plan(prepared, budget=Budget(share=0))
         self.scale = Scale(least.min_budget_bytes, least.preload_peak_bytes)
 

@@ -37,9 +37,9 @@ const OVER: [string, string][] = [
 /** Mirrors the baselines among `Strategy` of plan/plan.py. */
 const AGAINST: [string, string][] = [
   ["", "the plan before"],
-  ["preload", "and full preload"],
-  ["always-next", "and always-next"],
-  ["same-op", "and same-op"],
+  ["preload", "full preload"],
+  ["always-next", "always-next"],
+  ["same-op", "same-op"],
 ];
 const NO_DRAG = { first: -1, last: -1 };
 
