@@ -100,7 +100,7 @@ def sweep_data(places: Sequence[Place], scale: Scale, optimize: Objective) -> by
             "least": scale.least,
             "full": scale.full,
             "warm": optimize is Objective.WARM,
-            "marks": [*marks, *_devices(scale)],
+            "marks": [*marks, *_phones(scale)],
         },
         {
             "percent": np.array(percents, np.float64),
@@ -126,14 +126,14 @@ def knee(percents: Sequence[float], times: Sequence[float]) -> float | None:
     return float(x[best]) if below[best] > _FLAT else None
 
 
-def _devices(scale: Scale) -> list[tuple[float, str, str]]:
-    """The memory of known devices that hold the model in part only, those with as much together."""
+def _phones(scale: Scale) -> list[tuple[float, str, str]]:
+    """The memory of known phones and boards that hold the model in part only."""
     names: dict[int, list[str]] = {}
     for spec in simulated_devices().values():
         memory = spec.limits.global_memory
-        if scale.least < memory < scale.full:
-            short = spec.name.partition("(")[2].rstrip(")") or spec.name
-            names.setdefault(memory, []).append(short)
+        _, _, owner = spec.name.partition(" (")  # "Adreno 750 (OnePlus 12)"
+        if owner and scale.least < memory < scale.full:
+            names.setdefault(memory, []).append(owner.rstrip(")"))
     return [
         (scale.percent(memory), ", ".join(found), "all the memory of " + ", ".join(found))
         for memory, found in sorted(names.items())

@@ -258,6 +258,7 @@ class Workbench:
         except FlashMemError as error:
             self._refiner.cancel()
             self._plan = self._outcome = None
+            self._pages.show(None)
             self._controls.fail(error)
             return
         self._show(planner, plan)
