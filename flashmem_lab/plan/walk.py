@@ -35,11 +35,12 @@ class Walk:
         if open_.sum() > FEW:
             open_ &= size * 1000 > size.max()  # the light ones decide nothing
         self._open: Ints = np.flatnonzero(open_)
+        self.complete = False  # every W was tried
 
     def improve(self, start: Mask) -> None:
         """Walks from `start` until nothing has improved for long, and offers the best of it."""
         state = self._state
-        if not len(self._open):
+        if self.complete:
             return
         if len(self._open) <= FEW:
             self._try_all()
@@ -60,6 +61,7 @@ class Walk:
         state.settle(pinned)  # what the walk estimates leaves out that bytes may be late
 
     def _try_all(self) -> None:
+        self.complete = True
         for chosen in range(1 << len(self._open)):
             pinned = self._state.free.forced.copy()
             pinned[self._open[[at for at in range(len(self._open)) if chosen >> at & 1]]] = True

@@ -155,6 +155,11 @@ def advice(error: FlashMemError) -> str:
     return ". ".join(piece for piece in (error.message, _hint(error)) if piece)
 
 
+def plain(error: BaseException) -> str:
+    """Any error in plain text."""
+    return advice(error) if isinstance(error, FlashMemError) else f"{type(error).__name__}: {error}"
+
+
 def _hint(error: FlashMemError) -> str:
     """What to do next, in the words of the workbench and not of the command line."""
     if isinstance(error, BudgetTooSmall):

@@ -18,10 +18,12 @@ from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.diff import plan_diff
 from flashmem_lab.views.edits import Edit, History
 from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.exports import ExportsView, Subject
 from flashmem_lab.views.kept import FIRST_PERCENT, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
+from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
 from flashmem_lab.views.runs import Runs, working
 from flashmem_lab.views.sweep import Sweeper
@@ -97,6 +99,7 @@ class Workbench:
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         live = Live()
+        self._exports = ExportsView(self._subject)
         self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
         self._controls = Controls(
             devices=working(states),
@@ -106,6 +109,7 @@ class Workbench:
             can_check=find_spec("onnxruntime") is not None,
             live=live.box,
             pages=self._pages.box,
+            exports=self._exports,
         )
         compare = self._pages.compare
         self._runs = Runs(self._engine, self._controls, live, compare, self._ran)
@@ -119,6 +123,7 @@ class Workbench:
         self._refresh()
         self._controls.listen(
             changed=self._throttle.request,
+            how=self._show_exports,
             run=self._pressed,
             stop=self._runs.runner.cancel,
             look=self._runs.look,
@@ -206,6 +211,7 @@ class Workbench:
         self._runs.close()
         self._sweeper.cancel()
         self._controls.slider.unobserve(self._grasped, names="moving")
+        self._exports.close()
         self._pages.close()
         self._controls.close()
 
@@ -259,6 +265,7 @@ class Workbench:
             self._refiner.cancel()
             self._plan = self._outcome = None
             self._pages.show(None)
+            self._show_exports()
             self._controls.fail(error)
             return
         self._show(planner, plan)
@@ -280,6 +287,7 @@ class Workbench:
         self._plan, self._outcome = plan, None
         self._controls.slider.ends = [planner.scale.least, planner.scale.full]
         self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
+        self._show_exports()
         self._sweeper.start(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
@@ -361,5 +369,31 @@ class Workbench:
         plan = outcome.plan
         if plan is not None and plan == self._plan:
             self._outcome = outcome
+            self._show_exports()
             prepared = self._planner(self.choice).prepared
             self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
+
+    # --- taking things away ----------------------------------------------------------------
+
+    def _subject(self) -> Subject | None:
+        if self._plan is None:
+            return None
+        prepared = self._planner(self.choice).prepared
+        return Subject(self._model, prepared, self._plan, self._outcome)
+
+    def _show_exports(self) -> None:
+        """Text to copy follows what is clicked."""
+        recipe = None if self._plan is None else self._recipe(self._plan)
+        self._exports.show(recipe, measured=self._outcome is not None)
+
+    def _recipe(self, plan: Plan) -> Recipe:
+        return Recipe(
+            model=self._model,
+            choice=self.choice,
+            budget_bytes=plan.budget_bytes,
+            constraints=plan.constraints,
+            dims=self._dims or {},
+            shapes=self._shapes or {},
+            repeat=self._controls.repeat,
+            check=self._controls.check and not plan.device.startswith("sim:"),
+        )

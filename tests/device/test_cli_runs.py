@@ -64,6 +64,7 @@ def test_a_bundle_gives_what_its_model_gives(
         capsys, "run", "m.fmb", "--device", device_id, "--input", "x=x.npy", "--output", "bundled"
     )
     assert ran["peak_bytes"]["total"] == ran["predicted"]["peak_bytes"]
+    assert ran["kernels_compiled"] == 0, "they were when the bundle was made"
     direct, bundled = (np.load(tmp_path / name / "y.npy") for name in ("direct", "bundled"))
     assert direct.shape == (4, WIDTH)
     assert np.array_equal(direct, bundled)

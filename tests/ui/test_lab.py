@@ -160,6 +160,16 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     expect(comparison).to_contain_text("+0.0 %")  # the budget is the same
     page.screenshot(path=shots / "lab_5_compared.png")
 
+    # What is on the screen is taken away as files, and as text that does the same.
+    for name, file in (("Plan", "net.plan.json"), ("Report", "net.html"), ("Perfetto", "net.pft")):
+        with page.expect_download() as download:
+            tab.get_by_role("button", name=name, exact=True).click()
+        assert download.value.suggested_filename.startswith(file)
+    tab.get_by_role("button", name="Copy as CLI").click()
+    expect(tab.locator(".fml-text")).to_contain_text("flashmem-lab run net.onnx --device ocl:0")
+    expect(tab.locator(".fml-text")).to_contain_text("--preload w7")
+    page.screenshot(path=shots / "lab_5_exports.png")
+
     # While it runs, memory is seen here, in the side panel and in the status bar.
     page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
     side = page.locator("#flashmem-lab-side")
