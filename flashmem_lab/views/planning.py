@@ -66,7 +66,6 @@ class Planner:
         self._baselines: dict[Strategy, Plan] = {}
         least = engine.make_plan(prepared, budget=Budget(share=0))
         self.scale = Scale(least.min_budget_bytes, least.preload_peak_bytes)
-        self._baselines: dict[Strategy, Plan] = {}
 
     @property
     def edits(self) -> Edits | None:
