@@ -22,9 +22,9 @@ from flashmem_lab.plan import (
     Window,
     check_plan,
     make_plan,
-    pareto,
 )
 from flashmem_lab.plan.freedom import freedom
+from flashmem_lab.plan.pareto import pareto
 from flashmem_lab.plan.problem import build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak
 from flashmem_lab.plan.score import cost, quick_bound
