@@ -31,7 +31,7 @@ from flashmem_lab.program.lanes import (
     slot_size,
     transfer_lane,
 )
-from flashmem_lab.program.pack import Packed
+from flashmem_lab.program.packed import Packed
 from flashmem_lab.program.program import (
     Alloc,
     DeviceObject,
