@@ -21,12 +21,14 @@ _SPIN = "volatile float spin = 1; for (int n = 0; n < 100; ++n) spin = spin * 0.
 
 def slow(program: Program) -> Program:
     """The same program with kernels that take some 20 ms each on two cores."""
-    (kernel,) = program.kernels
-    source = kernel.source.replace("  vstore4(", f"  {_SPIN}\n  vstore4(")
-    return replace(program, kernels=(KernelSource(kernel.entry, source),))
+    kernels = [
+        KernelSource(one.entry, one.source.replace("  vstore4(", f"  {_SPIN}\n  vstore4("))
+        for one in program.kernels
+    ]
+    return replace(program, kernels=tuple(kernels))
 
 
-@pytest.mark.parametrize("transport", [Transport.MAP, Transport.COPY])
+@pytest.mark.parametrize("transport", list(Transport))
 def test_time_belongs_to_layers_transfers_disk_or_stalls(
     runtime: OpenCLRuntime, make_chain: Make, transport: Transport
 ) -> None:
