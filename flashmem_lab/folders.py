@@ -9,7 +9,7 @@ _ENVIRONMENT = "FLASHMEM_LAB_CACHE"
 
 
 def cache_directory() -> Path:
-    """Packed weights and device profiles: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
+    """Weights, profiles and compiled kernels: $FLASHMEM_LAB_CACHE, or the user's cache folder."""
     if given := os.environ.get(_ENVIRONMENT):
         return Path(given)
     import platformdirs

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from flashmem_lab.devices import DeviceState
     from flashmem_lab.lower import Precision
     from flashmem_lab.outcome import Outcome
-    from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
-    from flashmem_lab.plan.search import Effort
+    from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Strategy
     from flashmem_lab.prepared import Prepared
     from flashmem_lab.queues import Queue, QueueOutcome
     from flashmem_lab.units import Budget
