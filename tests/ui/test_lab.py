@@ -74,6 +74,14 @@ def opened(page: Page, name: str) -> Locator:
     return tab
 
 
+def theme(page: Page, name: str) -> None:
+    """Changes Lab's theme and waits until it is there."""
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name
+    )
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-name", name, timeout=20 * SECOND)
+
+
 def run(tab: Locator, count: int) -> None:
     """Runs the model and waits for a line in the history, the `count`th."""
     button = tab.get_by_role("button", name="Run")
@@ -169,6 +177,10 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     expect(tab.locator(".fml-text")).to_contain_text("flashmem-lab run net.onnx --device ocl:0")
     expect(tab.locator(".fml-text")).to_contain_text("--preload w7")
     page.screenshot(path=shots / "lab_5_exports.png")
+
+    theme(page, "JupyterLab Dark")
+    page.screenshot(path=shots / "lab_5_dark.png")
+    theme(page, "JupyterLab Light")
 
     # While it runs, memory is seen here, in the side panel and in the status bar.
     page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
