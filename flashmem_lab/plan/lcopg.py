@@ -123,7 +123,7 @@ class Chooser:
         program = _Program(self._solver, problem, free, budget, relaxed=relaxed)
         program.pin_between(least, most)
         if optimize is Objective.WARM:
-            program.warm(ceiling, whole=whole)
+            program.warm(whole=whole)
         else:
             program.memory(price)
         if np.isfinite(enough) and not relaxed:
@@ -135,10 +135,9 @@ class Chooser:
         self._status: int | None = None
         self._thread: Thread | None = None
 
-    @property
-    def busy(self) -> bool:
-        """Still at work in the background."""
-        return self._thread is not None and self._thread.is_alive()
+    def idle(self) -> bool:
+        """Not at work in the background, or no longer."""
+        return self._thread is None or not self._thread.is_alive()
 
     def start(self) -> None:
         """Solves in the background."""
@@ -147,13 +146,13 @@ class Chooser:
 
     def wait(self, stop: Callable[[], bool]) -> None:
         """Waits for the solver; ends it when `stop` says so."""
-        while self._thread is not None and self.busy and not stop():
+        while self._thread is not None and not self.idle() and not stop():
             self._thread.join(POLL_S)
         self.stop()
 
     def stop(self) -> None:
         """Asks the solver to end, and waits for it."""
-        while self._thread is not None and self.busy:
+        while self._thread is not None and not self.idle():
             self._solver.InterruptSolve()
             self._thread.join(POLL_S)
 
@@ -240,15 +239,12 @@ class _Program:
 
     # --- warm ------------------------------------------------------------------------------
 
-    def warm(self, ceiling: float, *, whole: bool) -> None:
+    def warm(self, *, whole: bool) -> None:
         """The lanes as fluids: the disk reads streamed bytes in order of use while layers run.
 
-        A plan of up to `ceiling` ns cannot stream more than the disk reads in that time.
+        If `whole`, it is decided which of the next objects are there when a layer ends.
         """
         solver, problem = self.solver, self.problem
-        if np.isfinite(ceiling):
-            self.least = max(self.least, self.total - ceiling * problem.disk / 1e9 / MEGA)
-            self._hold_while_read(ceiling)
         rate = problem.own_disk / 1e9  # on the clock of the layers; MB a ms is bytes a ns
         length = (problem.duration_ns / MEGA).tolist()
         near = self._near() if whole else [[] for _ in length]
@@ -274,19 +270,6 @@ class _Program:
         # Reading slows layers: what is lost to each streamed byte, wherever it is read.
         solver.Minimize(solver.Sum(stalls) + problem.lost_ns(1.0) * self.streamed[-1])
         self.offset = sum(length)
-
-    def _hold_while_read(self, ceiling: float) -> None:
-        """Bytes held, summed over the run: a pinned object all along, others while they are read.
-
-        And while the layers that use them run. On average over the run it fits the room there is.
-        """
-        problem = self.problem
-        elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
-        lives = problem.size / problem.disk * 1e9 + elapsed[problem.last + 1]
-        lives -= elapsed[problem.first]
-        held = (problem.size / MEGA * np.minimum(1.0, lives / ceiling)).tolist()
-        streamed = [h * (1 - y) for h, y in zip(held, self.pinned, strict=True)]
-        self.solver.Add(self.kept + self.solver.Sum(streamed) <= max(self.room))
 
     def _whole_objects(self, layer: int, done: Any) -> None:
         """An object has room as a whole or not at all.

@@ -132,9 +132,8 @@ def _solve_and_improve(state: Incumbent) -> None:
     for start in reversed(starts):
         state.settle(start)
         walk.improve(start)
-    warm = state.optimize is Objective.WARM
-    while warm and not walk.complete and not state.near(GOOD) and not state.stopped:
-        walk.improve(state.best.pinned)  # by other exchanges each time
+    if state.optimize is Objective.WARM and not state.near(GOOD):
+        walk.improve_on(lambda: state.near(GOOD))
 
 
 def _chooser(
@@ -183,8 +182,8 @@ def _prove_by_slices(state: Incumbent, walk: Walk, starts: list[Mask]) -> None:
         )
         solver.start()
         try:
-            while solver.busy and not state.done and not walk.complete:
-                walk.improve(starts.pop() if starts else state.best.pinned)
+            walk.improve(starts.pop() if starts else state.best.pinned)
+            walk.improve_on(solver.idle)
             solver.wait(lambda: state.done)
             proven = min(proven, solver.result().bound)
         finally:

@@ -82,9 +82,11 @@ class Pages:
         self._in_graph: Prepared | None = prepared
 
     def show(self, scene: Scene | None) -> None:
-        """Draws a scene; None leaves the pictures of the last one."""
+        """Draws a scene; None where there is no plan: graph and schedule stay, to be mended."""
         self._scene = scene
-        if scene is not None:
+        if scene is None:
+            self.memory.memory = b""
+        else:
             self._stale = [True] * len(self._draws)
             self._plan = _plan_data(scene)
             self._draw_memory(scene)

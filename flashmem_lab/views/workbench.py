@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.trace import Trace, summarize
+from flashmem_lab.trace import summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
@@ -92,6 +91,7 @@ class Workbench:
         self._refiner = Refiner()
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
+        self._before: Plan | None = None  # what an edit made the plan from
         self._outcome: Outcome | None = None
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
@@ -122,6 +122,7 @@ class Workbench:
         self._controls.percent = self._percent(first, wanted)
         self._pages.follow(self._controls.slider)
         self._controls.slider.observe(self._grasped, names="moving")
+        self._pages.schedule.observe(self._compare, names="against")
         self._refresh()
         self._controls.listen(
             changed=self._throttle.request,
@@ -255,16 +256,6 @@ class Workbench:
         else:
             self._throttle.request()  # even where it is back at its place, for the solver
 
-    def _sweep(self, planner: Planner, choice: Choice) -> None:
-        """Plans along the whole scale in idle moments; once for what the controls say else."""
-
-        def plan(percent: float) -> tuple[Plan, Trace]:
-            made = planner.quick(replace(choice, percent=percent))
-            return made, preview(planner.prepared, made)
-
-        rest = (replace(choice, percent=0.0), planner.history.current)
-        self._sweeper.start(rest, plan, planner.scale, choice.optimize)
-
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
         self._sweeper.hold()
@@ -276,6 +267,7 @@ class Workbench:
         except FlashMemError as error:
             self._refiner.cancel()
             self._plan = self._outcome = None
+            self._pages.show(None)
             self._show_exports()
             self._controls.fail(error)
             return
@@ -296,18 +288,30 @@ class Workbench:
         """Shows a plan; `before` is the one that an edit made it from."""
         prepared = planner.prepared
         self._plan, self._outcome = plan, None
-        self._show_exports()
         self._controls.slider.ends = [planner.scale.least, planner.scale.full]
         self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
-        self._sweep(planner, self.choice)
+        self._show_exports()
+        self._sweeper.start(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
             budget=markup.budget(plan, planner.scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        own = planner.own(self.choice)
-        compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
+        self._before = before
+        self._compare()
+
+    def _compare(self, change: Any = None) -> None:
+        """Says in what the plan is another than that before it, the planner's own, a baseline."""
+        planner, plan = self._planner(self.choice), self._plan
+        if plan is None:
+            return
+        compared = [
+            ("Against the plan before:", self._before),
+            ("Against the planner's own:", planner.own(self.choice)),
+        ]
+        if name := self._pages.schedule.against:
+            compared.append((f"Against {name}:", planner.baseline(Strategy(name))))
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
 
     def _tell_kept(self) -> None:

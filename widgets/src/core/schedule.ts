@@ -37,9 +37,9 @@ const OVER: [string, string][] = [
 /** Mirrors the baselines among `Strategy` of plan/plan.py. */
 const AGAINST: [string, string][] = [
   ["", "the plan before"],
-  ["preload", "and full preload"],
-  ["always-next", "and always-next"],
-  ["same-op", "and same-op"],
+  ["preload", "full preload"],
+  ["always-next", "always-next"],
+  ["same-op", "same-op"],
 ];
 const NO_DRAG = { first: -1, last: -1 };
 
@@ -329,7 +329,7 @@ export class ScheduleView implements Brushable {
   private describe(): void {
     const { plan, selected } = this;
     this.edits.select(plan, selected);
-    if (!plan) this.words.textContent = "There is no plan yet: move the budget.";
+    if (!plan) this.words.textContent = "There is no plan: move the budget, or undo edits.";
     else if (selected >= 0) this.words.textContent = life(plan, selected);
     else if (this.rows.length === 0) {
       this.words.textContent = "No weight is like that: change the search or what is shown.";

@@ -12,7 +12,8 @@ export const RIGHT = 12;
 export const ROW = 20;
 const LANE = 34;
 const LANES = ["disk: loads begin", "transfer: bytes moved", "compute: time", "memory held"];
-export const HEAD = LANES.length * LANE + 26;
+const AXIS = 26;
+export const HEAD = LANES.length * LANE + AXIS;
 
 export const LEGEND: [string, string][] = [
   [FILL.teal, "preloaded"],
@@ -206,9 +207,10 @@ function drawSpan(
 ): void {
   if (brush.first < 0 || brush.last >= places.plan!.layers.length) return;
   const x = places.x0(brush.first);
+  const floor = brush.weight ? HEAD - AXIS : height; // a weight has a row of its own
   context.globalAlpha = alpha;
   context.fillStyle = theme.accent;
-  context.fillRect(x, 0, Math.max(1.5, places.x1(brush.last) - x), height);
+  context.fillRect(x, 0, Math.max(1.5, places.x1(brush.last) - x), floor);
   context.globalAlpha = 1;
 }
 
@@ -273,5 +275,5 @@ function drawLanes(
   context.stroke();
   context.setLineDash([]);
   const words = places.over === "time" ? formatMs : String;
-  drawMarks(context, axis, theme, 0, HEAD - 26, words);
+  drawMarks(context, axis, theme, 0, HEAD - AXIS, words);
 }
