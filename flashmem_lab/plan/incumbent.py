@@ -82,7 +82,11 @@ class Incumbent:
     @property
     def done(self) -> bool:
         """Near enough to the bound, or stopped."""
-        return self.objective - self.bound <= self.effort.gap * self.objective or self.stopped
+        return self.near(self.effort.gap) or self.stopped
+
+    def near(self, gap: float) -> bool:
+        """Whether that gap is proven."""
+        return self.objective - self.bound <= gap * self.objective
 
     def offer(self, schedule: Schedule, *, searched: bool = False) -> None:
         """Takes the schedule if it is the best, by its exact cost."""

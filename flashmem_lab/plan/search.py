@@ -24,6 +24,12 @@ from flashmem_lab.plan.problem import Mask, Problem
 from flashmem_lab.plan.score import PAPERS_PRICES, quick_bound, unhidden
 from flashmem_lab.plan.walk import Walk
 
+SLICES = (0.01, 0.005, 0.002, 0.001)
+"""Gaps to prove for warm, one after the other."""
+
+GOOD = 0.01
+"""Gap above which the search uses all the time it has."""
+
 RESERVES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Shares of the relaxation's pins that are left to streaming instead, to round from."""
 
@@ -99,31 +105,46 @@ def _solve_and_improve(state: Incumbent) -> None:
         if state.done:
             return
     alone = state.effort.workers < 2
-    share = 0.5 if alone else 0.75  # the rest is for searching from what it found
+    share = 0.5 if alone else 0.75  # the rest is for what it found
+    if state.optimize is Objective.WARM and not alone:
+        share = 0.95  # walking finds the same beside it
+    rounded = _round_relaxations(state)
     solver = _chooser(state, time_s=share * state.left_s)
     walk = Walk(state, random.Random(state.effort.seed))
     solver.start()
     try:
         if alone:
             solver.wait(lambda: state.done)
-        rounded = _round_relaxations(state)
         if state.optimize is Objective.MEMORY:
             _preload_violators(state)
             walk.improve(rounded)  # best as far as the walk can tell, which leaves late bytes out
         walk.improve(state.best.pinned)
         solver.wait(lambda: state.done)
         choice = solver.result()
-        state.raise_bound(choice.bound)
-        if choice.pinned is not None:
-            state.settle(choice.pinned > 0.5)
-            walk.improve(choice.pinned > 0.5)
-        walk.improve(state.best.pinned)
     finally:
         solver.stop()
+    state.raise_bound(choice.bound)
+    starts = [state.best.pinned]
+    if choice.pinned is not None:
+        starts.append(choice.pinned > 0.5)
+    if state.optimize is Objective.WARM:
+        _prove_by_slices(state, walk, starts)
+    for start in reversed(starts):
+        state.settle(start)
+        walk.improve(start)
+    if state.optimize is Objective.WARM and not state.near(GOOD):
+        walk.improve_on(lambda: state.near(GOOD))
 
 
 def _chooser(
-    state: Incumbent, *, relaxed: bool = False, most: float = np.inf, time_s: float
+    state: Incumbent,
+    *,
+    relaxed: bool = False,
+    least: float = 0.0,
+    most: float = np.inf,
+    enough: float = np.inf,
+    whole: bool = False,
+    time_s: float,
 ) -> Chooser:
     return Chooser(
         state.problem,
@@ -132,9 +153,45 @@ def _chooser(
         state.optimize,
         price=state.price,
         relaxed=relaxed,
+        least=least,
         most=most,
+        ceiling=state.objective,
+        enough=enough,
+        whole=whole,
+        hint=state.best.pinned,
         time_s=time_s,
     )
+
+
+def _prove_by_slices(state: Incumbent, walk: Walk, starts: list[Mask]) -> None:
+    """Bounds warm plans by how much they pin.
+
+    What is not pinned is read in every run, so a plan that pins little is too slow for that alone.
+    Those that pin more leave little room to stream, and knowing how little makes the program far
+    stronger. From the most that can be pinned down, a slice for each gap.
+    """
+    problem = state.problem
+    most, proven = np.inf, np.inf
+    for gap in SLICES:
+        target = state.objective * (1 - gap)
+        least = float(problem.size.sum()) - target * problem.disk / 1e9
+        if state.done or target <= state.bound or least >= most:
+            continue
+        solver = _chooser(
+            state, least=least, most=most, enough=target, whole=True, time_s=state.left_s
+        )
+        solver.start()
+        try:
+            walk.improve(starts.pop() if starts else state.best.pinned)
+            walk.improve_on(solver.idle)
+            solver.wait(lambda: state.done)
+            proven = min(proven, solver.result().bound)
+        finally:
+            solver.stop()
+        state.raise_bound(min(proven, target))
+        if proven < target:
+            return
+        most = least
 
 
 def _round_relaxations(state: Incumbent) -> Mask:

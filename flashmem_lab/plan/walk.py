@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +15,9 @@ PATIENCE = 4000
 
 PATIENCE_PER_WEIGHT = 20
 """and at most this many for each weight that may be pinned or not."""
+
+STALE = 8
+"""Walks from the same schedule without an improvement, after which there will be none."""
 
 FEW = 8
 """Open weights of which every subset is tried instead."""
@@ -35,11 +39,12 @@ class Walk:
         if open_.sum() > FEW:
             open_ &= size * 1000 > size.max()  # the light ones decide nothing
         self._open: Ints = np.flatnonzero(open_)
+        self.complete = False  # every W was tried
 
     def improve(self, start: Mask) -> None:
         """Walks from `start` until nothing has improved for long, and offers the best of it."""
         state = self._state
-        if not len(self._open):
+        if self.complete:
             return
         if len(self._open) <= FEW:
             self._try_all()
@@ -59,7 +64,16 @@ class Walk:
                 current, pinned = objective, changed
         state.settle(pinned)  # what the walk estimates leaves out that bytes may be late
 
+    def improve_on(self, enough: Callable[[], bool]) -> None:
+        """Walks on from the best schedule, each time by other exchanges, until `enough`."""
+        state, stale = self._state, 0
+        while stale < STALE and not self.complete and not state.stopped and not enough():
+            before = state.objective
+            self.improve(state.best.pinned)
+            stale = 0 if state.objective < before else stale + 1
+
     def _try_all(self) -> None:
+        self.complete = True
         for chosen in range(1 << len(self._open)):
             pinned = self._state.free.forced.copy()
             pinned[self._open[[at for at in range(len(self._open)) if chosen >> at & 1]]] = True

@@ -26,6 +26,7 @@ class Controls:
         can_check: whether outputs can be compared with onnxruntime's.
         live: what a run holds, below the progress bar.
         pages: the pictures below the controls.
+        exports: what can be taken away, above the pictures.
 
     Attributes:
         box: the widget to show.
@@ -41,6 +42,7 @@ class Controls:
         can_check: bool,
         live: Any,
         pages: Any,
+        exports: Any,
     ) -> None:
         self._summary = widgets.HTML(layout=_wide())
         self._device = widgets.Dropdown(
@@ -115,13 +117,15 @@ class Controls:
                 ),
                 live,
                 self._error,
-                pages,
                 self._result,
+                exports,
+                pages,
                 self._history,
             ],
             layout=_wide(),
         )
         self._changed: Callable[[], None] | None = None
+        self._how: Callable[[], None] | None = None
         self._clicked: Mapping[Any, Callable[[], None]] = {}
         self.busy = False
 
@@ -185,15 +189,21 @@ class Controls:
         self,
         *,
         changed: Callable[[], None],
+        how: Callable[[], None],
         run: Callable[[], None],
         stop: Callable[[], None],
         look: Callable[[], None],
     ) -> None:
-        """Calls `changed` when a choice changes, the others when their button is pressed."""
-        self._changed = changed
+        """Calls `changed` when another plan is wanted, `how` when another way to run it is.
+
+        The others are called when their button is pressed.
+        """
+        self._changed, self._how = changed, how
         self._clicked = {self._button: run, self._stop: stop, self._again: look}
         for widget in self._choices():
             widget.observe(self._on_change, names="value")
+        for widget in (self._repeat, self._check):
+            widget.observe(self._on_how, names="value")
         for button in self._clicked:
             button.on_click(self._on_click)
 
@@ -202,9 +212,11 @@ class Controls:
         if self._changed is not None:
             for widget in self._choices():
                 widget.unobserve(self._on_change, names="value")
+            for widget in (self._repeat, self._check):
+                widget.unobserve(self._on_how, names="value")
         for button in self._clicked:
             button.on_click(self._on_click, remove=True)
-        self._changed, self._clicked = None, {}
+        self._changed, self._how, self._clicked = None, None, {}
         for child in self.box.children:
             for inner in getattr(child, "children", ()):
                 inner.close()
@@ -217,6 +229,10 @@ class Controls:
     def _on_change(self, change: Any) -> None:
         if self._changed is not None:
             self._changed()
+
+    def _on_how(self, change: Any) -> None:
+        if self._how is not None:
+            self._how()
 
     def _on_click(self, button: Any) -> None:
         if button in self._clicked:

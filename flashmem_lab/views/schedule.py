@@ -18,9 +18,15 @@ class ScheduleView(Brushed):
     Args:
         edited: called with an edit of one weight.
         moved: called with -1 for undo, 1 for redo, 0 to drop every edit.
+
+    Attributes:
+        plan: layers and weights (`plan_data`).
+        against: a baseline's strategy to compare the plan with; "" for none.
+        height: px.
     """
 
     plan = traitlets.Bytes().tag(sync=True)
+    against = traitlets.Unicode("").tag(sync=True)
     notes = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(560).tag(sync=True)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import numpy as np
@@ -16,7 +16,8 @@ from flashmem_lab.errors import FlashMemError
 from flashmem_lab.plan import Objective, Plan
 from flashmem_lab.trace import Trace
 from flashmem_lab.trace.runs import memory_curve, split_runs
-from flashmem_lab.views.planning import Scale
+from flashmem_lab.views.engine import preview
+from flashmem_lab.views.planning import Choice, Planner, Scale
 from flashmem_lab.views.wire import encode
 
 SCHEMA = "flashmem-lab/sweep-view/1"
@@ -99,7 +100,7 @@ def sweep_data(places: Sequence[Place], scale: Scale, optimize: Objective) -> by
             "least": scale.least,
             "full": scale.full,
             "warm": optimize is Objective.WARM,
-            "marks": [*marks, *_devices(scale)],
+            "marks": [*marks, *_phones(scale)],
         },
         {
             "percent": np.array(percents, np.float64),
@@ -125,14 +126,14 @@ def knee(percents: Sequence[float], times: Sequence[float]) -> float | None:
     return float(x[best]) if below[best] > _FLAT else None
 
 
-def _devices(scale: Scale) -> list[tuple[float, str, str]]:
-    """The memory of known devices that hold the model in part only, those with as much together."""
+def _phones(scale: Scale) -> list[tuple[float, str, str]]:
+    """The memory of known phones and boards that hold the model in part only."""
     names: dict[int, list[str]] = {}
     for spec in simulated_devices().values():
         memory = spec.limits.global_memory
-        if scale.least < memory < scale.full:
-            short = spec.name.partition("(")[2].rstrip(")") or spec.name
-            names.setdefault(memory, []).append(short)
+        _, _, owner = spec.name.partition(" (")  # "Adreno 750 (OnePlus 12)"
+        if owner and scale.least < memory < scale.full:
+            names.setdefault(memory, []).append(owner.rstrip(")"))
     return [
         (scale.percent(memory), ", ".join(found), "all the memory of " + ", ".join(found))
         for memory, found in sorted(names.items())
@@ -150,29 +151,22 @@ class Sweeper:
 
     def __init__(self, tell: Callable[[bytes], None]) -> None:
         self._tell = tell
-        self._key: Hashable = None
+        self._key: object = None
         self._timer: asyncio.TimerHandle | None = None
         self._after = 0.0
 
-    def start(
-        self,
-        key: Hashable,
-        plan: Callable[[float], tuple[Plan, Trace]],
-        scale: Scale,
-        optimize: Objective,
-    ) -> None:
-        """Plans along the scale, unless that was begun for the same `key`.
+    def start(self, planner: Planner, choice: Choice) -> None:
+        """Plans along the scale, unless that was begun for the same choices and edits.
 
         Args:
-            key: everything that the plans depend on but the budget.
-            plan: a plan at a percentage, and its predicted trace; may raise FlashMemError.
-            scale: the slider's.
-            optimize: which time has a knee.
+            planner: makes the plans, within the edits of its history.
+            choice: what the controls say, but for the budget.
         """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
+        key = (planner, replace(choice, percent=0.0), planner.history.current)
         if key == self._key:
             return
         self.cancel()
@@ -187,9 +181,10 @@ class Sweeper:
                 return
             percent = waiting.pop(0)
             with suppress(FlashMemError):  # no room for the edits: the preview spans the gap
-                places.append(place(percent, *plan(percent)))
+                plan = planner.quick(replace(choice, percent=percent))
+                places.append(place(percent, plan, preview(planner.prepared, plan)))
             if len(_PLACES) - len(waiting) in _TELL and len(places) > 1:
-                self._tell(sweep_data(places, scale, optimize))
+                self._tell(sweep_data(places, planner.scale, choice.optimize))
             self._timer = loop.call_later(_PAUSE, step) if waiting else None
 
         self._timer = loop.call_later(_PAUSE, step)

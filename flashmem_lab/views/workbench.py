@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +11,20 @@ from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.trace import Trace, summarize
+from flashmem_lab.trace import summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.diff import plan_diff
 from flashmem_lab.views.edits import Edit, History
 from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.exports import ExportsView, Subject
 from flashmem_lab.views.kept import FIRST_PERCENT, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
+from flashmem_lab.views.queue import QueueView
+from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
 from flashmem_lab.views.runs import Runs, working
 from flashmem_lab.views.sweep import Sweeper
@@ -89,6 +91,7 @@ class Workbench:
         self._refiner = Refiner()
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
+        self._before: Plan | None = None  # what an edit made the plan from
         self._outcome: Outcome | None = None
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
@@ -97,7 +100,10 @@ class Workbench:
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         live = Live()
-        self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
+        self._exports = ExportsView(self._subject)
+        queue = QueueView(self._engine, self._model, dims or {}, lambda: self.choice)
+        prepared = self._planner(first).prepared
+        self._pages = Pages(prepared, self._edited, self._moved, queue)
         self._controls = Controls(
             devices=working(states),
             device=spec.id,
@@ -106,6 +112,7 @@ class Workbench:
             can_check=find_spec("onnxruntime") is not None,
             live=live.box,
             pages=self._pages.box,
+            exports=self._exports,
         )
         compare = self._pages.compare
         self._runs = Runs(self._engine, self._controls, live, compare, self._ran)
@@ -115,9 +122,11 @@ class Workbench:
         self._controls.percent = self._percent(first, wanted)
         self._pages.follow(self._controls.slider)
         self._controls.slider.observe(self._grasped, names="moving")
+        self._pages.schedule.observe(self._compare, names="against")
         self._refresh()
         self._controls.listen(
             changed=self._throttle.request,
+            how=self._show_exports,
             run=self._pressed,
             stop=self._runs.runner.cancel,
             look=self._runs.look,
@@ -205,6 +214,7 @@ class Workbench:
         self._runs.close()
         self._sweeper.cancel()
         self._controls.slider.unobserve(self._grasped, names="moving")
+        self._exports.close()
         self._pages.close()
         self._controls.close()
 
@@ -246,16 +256,6 @@ class Workbench:
         else:
             self._throttle.request()  # even where it is back at its place, for the solver
 
-    def _sweep(self, planner: Planner, choice: Choice) -> None:
-        """Plans along the whole scale in idle moments; once for what the controls say else."""
-
-        def plan(percent: float) -> tuple[Plan, Trace]:
-            made = planner.quick(replace(choice, percent=percent))
-            return made, preview(planner.prepared, made)
-
-        rest = (replace(choice, percent=0.0), planner.history.current)
-        self._sweeper.start(rest, plan, planner.scale, choice.optimize)
-
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
         self._sweeper.hold()
@@ -267,6 +267,8 @@ class Workbench:
         except FlashMemError as error:
             self._refiner.cancel()
             self._plan = self._outcome = None
+            self._pages.show(None)
+            self._show_exports()
             self._controls.fail(error)
             return
         self._show(planner, plan)
@@ -288,15 +290,28 @@ class Workbench:
         self._plan, self._outcome = plan, None
         self._controls.slider.ends = [planner.scale.least, planner.scale.full]
         self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
-        self._sweep(planner, self.choice)
+        self._show_exports()
+        self._sweeper.start(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
             budget=markup.budget(plan, planner.scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        own = planner.own(self.choice)
-        compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
+        self._before = before
+        self._compare()
+
+    def _compare(self, change: Any = None) -> None:
+        """Says in what the plan is another than that before it, the planner's own, a baseline."""
+        planner, plan = self._planner(self.choice), self._plan
+        if plan is None:
+            return
+        compared = [
+            ("Against the plan before:", self._before),
+            ("Against the planner's own:", planner.own(self.choice)),
+        ]
+        if name := self._pages.schedule.against:
+            compared.append((f"Against {name}:", planner.baseline(Strategy(name))))
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
 
     def _tell_kept(self) -> None:
@@ -357,5 +372,31 @@ class Workbench:
         plan = outcome.plan
         if plan is not None and plan == self._plan:
             self._outcome = outcome
+            self._show_exports()
             prepared = self._planner(self.choice).prepared
             self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
+
+    # --- taking things away ----------------------------------------------------------------
+
+    def _subject(self) -> Subject | None:
+        if self._plan is None:
+            return None
+        prepared = self._planner(self.choice).prepared
+        return Subject(self._model, prepared, self._plan, self._outcome)
+
+    def _show_exports(self) -> None:
+        """Text to copy follows what is clicked."""
+        recipe = None if self._plan is None else self._recipe(self._plan)
+        self._exports.show(recipe, measured=self._outcome is not None)
+
+    def _recipe(self, plan: Plan) -> Recipe:
+        return Recipe(
+            model=self._model,
+            choice=self.choice,
+            budget_bytes=plan.budget_bytes,
+            constraints=plan.constraints,
+            dims=self._dims or {},
+            shapes=self._shapes or {},
+            repeat=self._controls.repeat,
+            check=self._controls.check and not plan.device.startswith("sim:"),
+        )

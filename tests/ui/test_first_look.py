@@ -130,3 +130,35 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
         page.wait_for_timeout(SECOND)
         page.screenshot(path=shots / f"3_{mode}.png")
     assert page.evaluate("document.querySelector('.fml-memory').view.addresses.names.length") > 9
+
+    # What is pointed at and chosen in one picture is shown in the others, without the kernel.
+    over.select_option("layers")
+    canvas = bench.locator(".fml-memory canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tip = bench.locator(".fml-tip")
+    expect(tip).to_contain_text("preloaded weights")
+    page.screenshot(path=shots / "4_tip.png")
+    page.mouse.down()
+    page.mouse.up()
+    colour = bench.get_by_role("combobox", name="Colour by")
+    expect(colour).to_have_value("residency")
+    layer = page.evaluate("document.querySelector('.fml-memory').view.chosen.first")
+    assert layer > 0
+    expect(bench.locator(".fml-graph")).to_contain_text(f"{layer}: ")
+    page.screenshot(path=shots / "4_moment.png")
+    bench.get_by_role("tab", name="Schedule").click()
+    expect(bench.locator(".fml-schedule canvas")).to_be_visible()
+    weight = page.evaluate(
+        """() => {
+          const { view } = document.querySelector(".fml-schedule");
+          const weight = view.plan.weights[view.rows.at(-1)];
+          view.select(weight);
+          return weight;
+        }"""
+    )
+    page.wait_for_function(
+        "weight => document.querySelector('.fml-memory').view.chosen.weight === weight", arg=weight
+    )
+    page.screenshot(path=shots / "5_schedule.png")

@@ -87,14 +87,16 @@ def test_five_thousand_nodes_within_a_second(page: Page, shots: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 0.3, 0.05])
-def test_ten_thousand_nodes_move_at_thirty_frames(page: Page, scale: float) -> None:
+def test_ten_thousand_nodes_move_at_thirty_frames(page: Page, scale: float, shots: Path) -> None:
     start(page, big_graph(10_000))
     gaps = page.evaluate(FRAMES, scale)
+    (shots / f"graph_frames_{scale}.json").write_text(json.dumps(gaps))  # ms, sorted
     assert gaps[len(gaps) // 2] < 1000 / 30
 
 
-def test_the_bundle_is_small() -> None:
-    assert len(static("graph.js")) + len(static("base.css")) < 300_000
+def test_the_bundles_are_small() -> None:
+    names = ("budget.js", "graph.js", "memory.js", "schedule.js", "base.css")
+    assert sum(len(static(name)) for name in names) < 300_000
 
 
 def test_blocks_open_and_close(page: Page, shots: Path) -> None:

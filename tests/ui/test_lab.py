@@ -160,6 +160,16 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     expect(comparison).to_contain_text("+0.0 %")  # the budget is the same
     page.screenshot(path=shots / "lab_5_compared.png")
 
+    # What is on the screen is taken away as files, and as text that does the same.
+    for name, file in (("Plan", "net.plan.json"), ("Report", "net.html"), ("Perfetto", "net.pft")):
+        with page.expect_download() as download:
+            tab.get_by_role("button", name=name, exact=True).click()
+        assert download.value.suggested_filename.startswith(file)
+    tab.get_by_role("button", name="Copy as CLI").click()
+    expect(tab.locator(".fml-text")).to_contain_text("flashmem-lab run net.onnx --device ocl:0")
+    expect(tab.locator(".fml-text")).to_contain_text("--preload w7")
+    page.screenshot(path=shots / "lab_5_exports.png")
+
     # While it runs, memory is seen here, in the side panel and in the status bar.
     page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
     side = page.locator("#flashmem-lab-side")
@@ -174,6 +184,15 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     side.get_by_role("button", name="Stop").click()
     expect(tab.get_by_text("stopped; plan and edits")).to_be_visible(timeout=20 * SECOND)
     expect(side.get_by_text("No run is under way.")).to_be_visible(timeout=20 * SECOND)
+
+    # Two models under one cap, beside the same ones one after another.
+    tab.get_by_role("tab", name="Queue").click()
+    tab.get_by_label("Model", exact=True).fill("net.onnx")
+    tab.get_by_role("button", name="Add").click()
+    tab.get_by_role("button", name="Run queue").click()
+    expect(tab.get_by_text("one after another, greedy")).to_be_visible(timeout=60 * SECOND)
+    tab.get_by_text("one after another, greedy").scroll_into_view_if_needed()
+    page.screenshot(path=shots / "lab_6_queue.png")
 
     # The page is loaded again: the same kernel has the same workbench.
     page.reload()

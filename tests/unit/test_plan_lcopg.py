@@ -186,9 +186,9 @@ def test_a_curve_is_the_plans_of_its_budgets(
     model: LoweredModel, device: DeviceSpec, few: list[float], strategy: Strategy
 ) -> None:
     budgets = [Budget(share=1.0 if strategy is Strategy.PRELOAD else share) for share in few]
-    points = pareto(
-        model, device, budgets, strategy=strategy, optimize=Objective.WARM, effort=QUICK
-    )
+    curve = pareto(model, device, budgets, strategy=strategy, optimize=Objective.WARM, effort=QUICK)
+    assert not curve.too_small
+    points = curve.points
     caps = [point.plan.budget_bytes for point in points]
     assert caps == sorted(set(caps))
     assert any(point.efficient for point in points)

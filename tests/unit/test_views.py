@@ -328,6 +328,7 @@ def test_a_plan_that_fails_leaves_nothing_to_run(bench: Workbench, engine: Engin
     engine.make_plan = refuse  # type: ignore[method-assign]
     controls(bench)._slider.value = 60
     assert bench.plan is None
+    assert bench.memory.memory == b""
     assert "no plan" in controls(bench)._error.value
     assert bench.run(wait=True) is None
 

@@ -7,9 +7,9 @@ export interface AnyModel<State, Reply> {
   set<K extends keyof State>(name: K, value: State[K]): void;
   save_changes(): void;
   send(content: unknown): void;
-  on(name: "msg:custom", callback: (content: Reply) => void): void;
+  on(name: "msg:custom", callback: (content: Reply, buffers: DataView[]) => void): void;
   on(name: `change:${keyof State & string}`, callback: () => void): void;
-  off(name: "msg:custom", callback: (content: Reply) => void): void;
+  off(name: "msg:custom", callback: (content: Reply, buffers: DataView[]) => void): void;
   off(name: `change:${keyof State & string}`, callback: () => void): void;
 }
 

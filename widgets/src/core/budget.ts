@@ -8,7 +8,8 @@ const STEP = 0.5; // percent
 const PAGE = 5;
 const THUMB = 16; // px; the middle of the thumb is never nearer to the ends than half of it
 const REST = 80; // ms without a move until the kernel is asked; meanwhile there is the preview
-const ROOM = 58; // px between two marks whose words are both shown
+const CHARACTER = 6.2; // px of a mark's words, about
+const APART = 6; // px between the words of two marks
 
 /** Told of the thumb. */
 export interface BudgetHost {
@@ -134,10 +135,14 @@ export class BudgetView {
       const said = `${label}: ${bytes}, ${words}`;
       const mark = h("button", { type: "button", title: said, "aria-label": said });
       mark.style.left = `${this.x(percent)}px`;
-      if (this.x(percent) - free >= ROOM) {
-        free = this.x(percent);
+      // Words that would run into those before are left to the tool tip.
+      const first = percent < 8;
+      const half = (label.length * CHARACTER) / 2;
+      const begin = first ? this.x(percent) : this.x(percent) - half;
+      if (begin >= free) {
+        free = begin + 2 * half + APART;
         mark.append(h("span", {}, label));
-        if (percent < 8) mark.classList.add("fml-first");
+        mark.classList.toggle("fml-first", first);
       }
       mark.addEventListener("click", () => this.go(percent));
       this.marks.append(mark);

@@ -158,7 +158,7 @@ export class MemoryView implements Brushable {
     const { memory, preview, mode, plan } = this;
     const measured = memory !== undefined && memory.measured.x.length > 0;
     this.element.classList.toggle("fml-empty", !memory);
-    if (!memory) this.words.textContent = "There is no plan yet: move the budget.";
+    if (!memory) this.words.textContent = "There is no plan: move the budget, or undo edits.";
     else if (mode === "map") this.words.textContent = MAP_NOTE;
     else if (preview) this.words.textContent = previewWords(preview);
     else {

@@ -6,7 +6,7 @@ import { layerSteps, levelAt, POOLS, totalAt } from "./stack";
 import type { Preview } from "./sweep";
 import { formatBytes, formatMs, shorten } from "./units";
 
-const NAMED = 5; // objects that are named, the largest ones
+const NAMED = 4; // objects that are named, the largest ones
 
 export function previewWords(preview: Preview): string {
   return (
@@ -27,7 +27,7 @@ export function moment(
   const lines = [`${when}layer ${layer}: ${shorten(plan.layers[layer] ?? "", 60)}`];
   const pools = POOLS.map(
     ([name], pool) => `${name} ${formatBytes(predicted.pools[pool]![layer]!)}`,
-  );
+  ).filter((_, pool) => predicted.pools[pool]![layer]! > 0);
   lines.push(`predicted ${formatBytes(totalAt(predicted, layer))}: ${pools.reverse().join(", ")}`);
   const measured = ms === undefined ? memory.measuredLayers : memory.measured;
   const at = levelAt(measured, ms ?? layer);

@@ -82,11 +82,15 @@ export class Plane {
   }
 
   draw(): void {
-    const { scene, camera, theme } = this;
-    if (!scene || camera.width <= 1) return;
+    const { scene, camera, theme, context } = this;
+    if (!scene || camera.width <= 1) {
+      context.fillStyle = theme.ground; // an opaque canvas is black otherwise
+      context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+      return;
+    }
     const began = performance.now();
     const look = this.look(scene);
-    drawScene(this.context, scene, camera, this.painting, theme, look, devicePixelRatio);
+    drawScene(context, scene, camera, this.painting, theme, look, devicePixelRatio);
     this.minimap.draw(theme);
     this.took = performance.now() - began;
   }
