@@ -295,10 +295,6 @@ def run_bundle(
         stages_ms=_stages(device, result, load=bundle.load_ms, open=open_ms),
         rss_baseline_bytes=bundle.rss_bytes,
         check=None,
-<<<<<<< HEAD
-        predicted=predict(bundle.program, device, repeat),
-=======
->>>>>>> main
     )
 
 

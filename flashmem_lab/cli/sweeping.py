@@ -91,16 +91,9 @@ def _results(row: Row) -> tuple[str, ...]:
     )
 
 
-<<<<<<< HEAD
-def _curve(path: Path, device: DeviceSpec, options: Options) -> list[dict[str, Any]]:
-    """The points of one model on one device, and the budgets that are too small for it."""
-    from flashmem_lab.plan import bounds, check_plan
-    from flashmem_lab.plan.pareto import pareto
-=======
 def _compared(rows: list[Row]) -> list[Row]:
     """One model's rows on one device, each budget once, and which plans no other one beats."""
     from flashmem_lab.plan import efficient
->>>>>>> main
 
     once = {row["budget_bytes"]: row for row in rows}
     small = [once[cap] for cap in sorted(once) if "needed_bytes" in once[cap]]

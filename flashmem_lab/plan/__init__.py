@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-from flashmem_lab.lazy import on_first_use
-=======
 from flashmem_lab.lazy import lazily
->>>>>>> main
 
 if TYPE_CHECKING:
     from flashmem_lab.plan.check import check_plan
@@ -17,11 +13,7 @@ if TYPE_CHECKING:
     from flashmem_lab.plan.fusion import Split, splits
     from flashmem_lab.plan.incumbent import Effort
     from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
-<<<<<<< HEAD
-    from flashmem_lab.plan.pareto import Point
-=======
     from flashmem_lab.plan.pareto import Point, efficient
->>>>>>> main
     from flashmem_lab.plan.plan import (
         Move,
         Objective,
@@ -34,51 +26,6 @@ if TYPE_CHECKING:
     )
     from flashmem_lab.plan.planner import bounds, make_plan
     from flashmem_lab.plan.score import Prices
-<<<<<<< HEAD
-else:
-    __getattr__ = on_first_use(
-        __name__,
-        {
-            "check": ("check_plan",),
-            "codec": (
-                "plan_from_json",
-                "plan_to_json",
-            ),
-            "constraints": (
-                "Constraints",
-                "Window",
-            ),
-            "fusion": (
-                "Split",
-                "splits",
-            ),
-            "incumbent": ("Effort",),
-            "lanes": (
-                "Contention",
-                "Span",
-                "Task",
-                "run_lanes",
-            ),
-            "pareto": ("Point",),
-            "plan": (
-                "Move",
-                "Objective",
-                "OverCapacity",
-                "Plan",
-                "Prediction",
-                "Status",
-                "Strategy",
-                "StreamedWeight",
-            ),
-            "planner": (
-                "bounds",
-                "make_plan",
-            ),
-            "score": ("Prices",),
-        },
-    )
-=======
->>>>>>> main
 
 __all__ = [
     "Constraints",

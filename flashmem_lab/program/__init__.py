@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-from flashmem_lab.lazy import on_first_use
-=======
 from flashmem_lab.lazy import lazily
->>>>>>> main
 
 if TYPE_CHECKING:
     from flashmem_lab.program.build import build_program
     from flashmem_lab.program.check import check_program
     from flashmem_lab.program.codec import is_bundle, read_bundle, write_bundle
-<<<<<<< HEAD
     from flashmem_lab.program.pack import pack_weights
     from flashmem_lab.program.packed import Packed, check_rows, discard, verify
     from flashmem_lab.program.render import kernels_digest
-else:
-    __getattr__ = on_first_use(
-        __name__,
-        {
-            "build": ("build_program",),
-            "check": ("check_program",),
-            "codec": (
-                "is_bundle",
-                "read_bundle",
-                "write_bundle",
-            ),
-            "pack": ("pack_weights",),
-            "packed": ("Packed", "check_rows", "discard", "verify"),
-            "render": ("kernels_digest",),
-        },
-    )
-=======
-    from flashmem_lab.program.pack import Packed, check_rows, discard, pack_weights, verify
-    from flashmem_lab.program.render import kernels_digest
->>>>>>> main
 
 __all__ = [
     "Packed",
@@ -59,7 +34,8 @@ __getattr__ = lazily(
         "build": ["build_program"],
         "check": ["check_program"],
         "codec": ["is_bundle", "read_bundle", "write_bundle"],
-        "pack": ["Packed", "check_rows", "discard", "pack_weights", "verify"],
+        "pack": ["pack_weights"],
+        "packed": ["Packed", "check_rows", "discard", "verify"],
         "render": ["kernels_digest"],
     },
 )

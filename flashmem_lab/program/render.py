@@ -23,10 +23,7 @@ def kernel_directory() -> Path:
 
 @cache
 def _environment() -> Environment:
-<<<<<<< HEAD
-=======
     # Jinja takes 13 ms to import; a bundle is run without it.
->>>>>>> main
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
