@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from flashmem_lab.lazy import on_first_use
+from flashmem_lab.lazy import lazily
 
 if TYPE_CHECKING:
     from flashmem_lab.errors import FlashMemError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         save_plan,
     )
 else:
-    __getattr__ = on_first_use(
+    __getattr__ = lazily(
         __name__,
         {
             "errors": ("FlashMemError",),

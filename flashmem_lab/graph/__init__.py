@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flashmem_lab.graph.model import AttributeValue, Graph, Node, TensorType, WeightRef
-from flashmem_lab.lazy import on_first_use
+from flashmem_lab.lazy import lazily
 
 if TYPE_CHECKING:
     from flashmem_lab.graph.opening import open_graph
     from flashmem_lab.graph.tensors import read_weight
 else:
-    __getattr__ = on_first_use(
+    __getattr__ = lazily(
         __name__,
         {
             "opening": ("open_graph",),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashmem_lab.lazy import on_first_use
+from flashmem_lab.lazy import lazily
 from flashmem_lab.lower.layer import LoweredModel, Precision, Storage
 
 if TYPE_CHECKING:
     from flashmem_lab.lower.lowering import lower
 else:
-    __getattr__ = on_first_use(
+    __getattr__ = lazily(
         __name__,
         {
             "lowering": ("lower",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashmem_lab.lazy import on_first_use
+from flashmem_lab.lazy import lazily
 
 if TYPE_CHECKING:
     from flashmem_lab.plan.check import check_plan
@@ -55,7 +55,7 @@ __all__ = [
     "splits",
 ]
 
-__getattr__ = on_first_use(
+__getattr__ = lazily(
     __name__,
     {
         "check": ["check_plan"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashmem_lab.lazy import on_first_use
+from flashmem_lab.lazy import lazily
 
 if TYPE_CHECKING:
     from flashmem_lab.program.build import build_program
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flashmem_lab.program.packed import Packed, check_rows, discard, verify
     from flashmem_lab.program.render import kernels_digest
 else:
-    __getattr__ = on_first_use(
+    __getattr__ = lazily(
         __name__,
         {
             "build": ("build_program",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashmem_lab.lazy import on_first_use
+from flashmem_lab.lazy import lazily
 
 if TYPE_CHECKING:
     from flashmem_lab.trace.chrome import write_chrome
@@ -45,7 +45,7 @@ __all__ = [
     "write_perfetto",
 ]
 
-__getattr__ = on_first_use(
+__getattr__ = lazily(
     __name__,
     {
         "chrome": ["write_chrome"],
