@@ -26,6 +26,7 @@ from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
+from flashmem_lab.runtime.opencl.reading import ReadingAhead, readers
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.tables import Tables
@@ -137,6 +138,7 @@ class Engine:
             program,
             first_run=first,
             transport=transport,
+            reading=self._reading(transport),
             queue=self._device.transfer,
             signals=signals,
             recorder=recorder,
@@ -224,6 +226,13 @@ class Engine:
         return CopyTransport(
             program, file=self._file, objects=self._objects, queue=transfer, ring=self._ring
         )
+
+    def _reading(self, transport: WeightTransport) -> ReadingAhead | None:
+        kind = "cpu" if self._device.device.type & cl.device_type.CPU else "gpu"
+        count = readers(self._program, kind)
+        if count > 1 and isinstance(transport, CopyTransport):
+            return ReadingAhead(count, transport.begin)
+        return None
 
     def _make_ring(self) -> StagingRing:
         size, slot = self._program.staging_bytes, self._program.slot_bytes
