@@ -6,13 +6,11 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flashmem_lab.lower.layer import KernelCall
 from flashmem_lab.program.program import KernelSource
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 
 def kernel_directory() -> Path:
@@ -23,9 +21,6 @@ def kernel_directory() -> Path:
 
 @cache
 def _environment() -> Environment:
-    # Jinja takes 13 ms to import; a bundle is run without it.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     return Environment(
         loader=FileSystemLoader(kernel_directory()),
         undefined=StrictUndefined,  # a missing parameter is a defect, never an empty string
