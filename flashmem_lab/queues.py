@@ -158,7 +158,7 @@ def run_queue(
     from flashmem_lab.plan.queue import plan_queue
     from flashmem_lab.program import build_program
     from flashmem_lab.samples import sample_inputs
-    from flashmem_lab.trace import statistics
+    from flashmem_lab.trace.statistics import statistics
     from flashmem_lab.workflow import predict
 
     device = queue.models[0].device

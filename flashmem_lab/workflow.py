@@ -17,7 +17,7 @@ from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, o
 from flashmem_lab.errors import CacheCorrupt, UsageError
 from flashmem_lab.fitting import make_plan
 from flashmem_lab.folders import cache_directory
-from flashmem_lab.outcome import Outcome
+from flashmem_lab.outcome import Outcome, predict
 from flashmem_lab.plans import load_plan, plan_document, save_plan
 from flashmem_lab.prepared import Prepared, fitted, load, resident_bytes
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
     from flashmem_lab.runtime.pagecache import PageCache
-    from flashmem_lab.trace import Trace
 
 __all__ = [
     "Compiled",
@@ -175,7 +174,6 @@ def run(
         ),
         rss_baseline_bytes=prepared.rss_bytes,
         check=checked(prepared, arrays, result.outputs) if check else None,
-        predicted=predict(compiled.program, prepared.device, repeat),
         notes=tuple(notes),
     )
 
@@ -271,15 +269,7 @@ def run_bundle(
         stages_ms=_stages(device, result, load=load_ms, open=open_ms),
         rss_baseline_bytes=rss_bytes,
         check=None,
-        predicted=predict(program, device, repeat),
     )
-
-
-def predict(program: Program, device: DeviceSpec, runs: int = 1) -> Trace:
-    """The simulated trace of a program on a device's rates; at least one warm run is in it."""
-    from flashmem_lab.runtime.simulated import SimulatedRuntime
-
-    return SimulatedRuntime(device).run(program, Path(), {}, repeat=max(2, runs)).trace
 
 
 def _refuse_misfits(model: LoweredModel, given: Mapping[str, np.ndarray]) -> None:
@@ -307,9 +297,11 @@ class _Job:
         self, program: Program, weights: Path | Sequence[Path]
     ) -> tuple[RunResult, dict[str, np.ndarray], float]:
         """The result, the inputs it was made from, and what opening the device took, ms."""
-        from flashmem_lab.samples import sample_inputs
+        arrays = dict(self.given)
+        if any(port.name not in arrays for port in program.inputs):
+            from flashmem_lab.samples import sample_inputs
 
-        arrays = {**sample_inputs(program, self.seed), **self.given}
+            arrays = {**sample_inputs(program, self.seed), **arrays}
         began = perf_counter()
         with (
             nullcontext(self.runtime)

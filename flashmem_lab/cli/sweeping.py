@@ -61,7 +61,8 @@ def _results(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _curve(path: Path, device: DeviceSpec, options: Options) -> list[dict[str, Any]]:
     """The points of one model on one device, and the budgets that are too small for it."""
-    from flashmem_lab.plan import bounds, check_plan, pareto
+    from flashmem_lab.plan import bounds, check_plan
+    from flashmem_lab.plan.pareto import pareto
 
     prepared = opened(options, path, device, dims=dict(options.dim), shapes=dict(options.shape))
     how = asked(options)

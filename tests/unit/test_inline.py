@@ -26,9 +26,9 @@ from flashmem_lab.plan import (
     make_plan,
     plan_from_json,
     plan_to_json,
-    simulate,
 )
 from flashmem_lab.plan.chunks import CARRIED
+from flashmem_lab.plan.simulate import simulate
 from flashmem_lab.plan.timeline import Lane
 from flashmem_lab.program import build_program, check_program, pack_weights
 from flashmem_lab.program.carry import MOVER, Entry, carrying

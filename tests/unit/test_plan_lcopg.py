@@ -23,10 +23,10 @@ from flashmem_lab.plan import (
     Window,
     check_plan,
     make_plan,
-    pareto,
 )
 from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
+from flashmem_lab.plan.pareto import pareto
 from flashmem_lab.plan.problem import Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
 from flashmem_lab.plan.score import cost, quick_bound, unhidden
