@@ -199,6 +199,7 @@ class Outcome:
             "host_rss_baseline_bytes": self.rss_baseline_bytes,
             "cold_ms": self.cold_ms,
             "stages_ms": dict(self.stages_ms),
+            "kernels_compiled": result.kernels_compiled,
             "first_run_ms": result.first_run_ms,
             "warm_ms": list(result.warm_ms),
             "stall_ms": result.stall_ms,

@@ -1,8 +1,10 @@
-"""Cold starts: from the start of a process to its first output, from a bundle and in onnxruntime.
+"""From the start of a process to the first output: a bundle beside an onnxruntime session.
 
-Each contestant is a fresh Python process that loads the same inputs from a file, runs once and
-says so; sessions, imports and interpreters count. Files are in the page cache, kernels are
-compiled when the bundle is made. Processes take turns, the best of each counts.
+The bundle is made before. Then both run in turns, each in a process of its own with the same
+inputs: `flashmem-lab run BUNDLE --json` to its exit, and a script that creates a session and runs
+it once, to that run's end. A turn of each goes by uncounted, so files are in the page cache (as far
+as memory goes) and drivers have what they keep on disk, for both. The best turn of each counts.
+Host memory is the largest resident set, as the system reports it when the process ends.
 """
 
 from __future__ import annotations
@@ -12,105 +14,67 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from time import perf_counter_ns
+
+import numpy as np
 
 from flashmem_lab.bench.machine import machine, sentence
 from flashmem_lab.bench.options import add_models, add_precision, bench_parser
 from flashmem_lab.bench.runs import run_json, zoo_model
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.errors import FlashMemError
-from flashmem_lab.units import format_bytes
+from flashmem_lab.program import read_bundle
+from flashmem_lab.samples import sample_inputs
 
-MODELS = ("vit", "gptneo-small", "gptneo-1.3b")
-_SAY = """
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"rss_bytes": int(peak.split()[1]) * 1024, "parts_ms": parts}), flush=True)
-"""
-_OURS = f"""
-import json, sys
-from pathlib import Path
-from time import perf_counter
-began = perf_counter()
-import numpy as np
-from flashmem_lab import workflow
-inputs = dict(np.load(sys.argv[3]))
-outcome = workflow.run_bundle(Path(sys.argv[1]), workflow.open_device(sys.argv[2]), inputs)
-assert outcome.result.outputs
-parts = {{"whole": (perf_counter() - began) * 1e3, **outcome.stages_ms}}
-{_SAY}"""
-_PEER = f"""
-import json, sys
-from time import perf_counter
-began = perf_counter()
-import numpy as np
-import onnxruntime
-imported = perf_counter()
-inputs = dict(np.load(sys.argv[3]))
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = int(sys.argv[2])
-options.log_severity_level = 4
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-opened = perf_counter()
-assert session.run(None, inputs)
-ended = perf_counter()
-parts = {{
-    "import": (imported - began) * 1e3,
-    "session": (opened - imported) * 1e3,
-    "first_run": (ended - opened) * 1e3,
-}}
-{_SAY}"""
+MODELS = ("resnet50", "vit", "gptneo-small", "gptneo-1.3b")
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes; ru_maxrss counts in these
+_PEER = Path(__file__).parents[1] / "graph" / "first_run.py"
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The best cold start of a contestant.
+    """One process: how long it took, ms, its largest resident set, bytes, and what it printed."""
 
-    Attributes:
-        ms: from the start of the process to its first output.
-        rss_bytes: largest resident set until then, of the fastest start.
-        parts_ms: what the process says of its own time.
-    """
-
-    ms: float
+    took_ms: float
     rss_bytes: int
-    parts_ms: dict[str, float]
+    said: str
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model: budget and peak of the bundle, then both contestants."""
+    """One model.
+
+    Attributes:
+        model: name in the zoo.
+        budget_bytes: of the bundle.
+        bundle_ms, peer_ms: best process of each.
+        stages_ms: what the best process says of itself; Python's start and imports are the rest.
+        kernels_compiled: in all of the turns that count; 0 if kernels were kept.
+        bundle_rss_bytes, peer_rss_bytes: largest resident set of all turns.
+    """
 
     model: str
     budget_bytes: int
-    ours: Start
-    peer: Start
+    bundle_ms: float
+    peer_ms: float
+    stages_ms: dict[str, float]
+    kernels_compiled: int
+    bundle_rss_bytes: int
+    peer_rss_bytes: int
 
     @property
-    def ratio(self) -> float:
+    def time_ratio(self) -> float:
         """Time here over onnxruntime's: below 1 is faster."""
-        return self.ours.ms / self.peer.ms
+        return self.bundle_ms / self.peer_ms
 
     @property
     def rss_ratio(self) -> float:
-        """Resident set here over onnxruntime's."""
-        return self.ours.rss_bytes / self.peer.rss_bytes
-
-
-COLUMNS = (
-    "Model",
-    "Budget",
-    "Cold",
-    "onnxruntime",
-    "Ratio",
-    "RSS",
-    "onnxruntime",
-    "Ratio",
-    "Parts",
-)
+        """Host memory here over onnxruntime's: below 1 is smaller."""
+        return self.bundle_rss_bytes / self.peer_rss_bytes
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -118,94 +82,123 @@ def main(arguments: Sequence[str]) -> int:
     parser = bench_parser("cold", __doc__)
     add_models(parser, MODELS)
     add_precision(parser, "fp32")
-    parser.add_argument("--budget", default="30%", help="of the bundles; 30%%")
-    parser.add_argument("--rounds", type=int, default=5, help="starts of each contestant; 5")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of onnxruntime; all cores"
-    )
+    parser.add_argument("--budget", default="30%", help="of the bundle; 30%%")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each that count; 3")
+    parser.add_argument("--threads", type=int, default=2, help="of onnxruntime; 2")
     options = parser.parse_args(arguments)
-    if not Path("/proc/self/status").exists():
-        raise FlashMemError("resident sets are read from /proc", hint="run the bench on Linux")
     facts = machine(("pyopencl", "numpy", "onnxruntime"))
-    facts["threads"] = str(options.threads)
+    facts |= {"threads": str(options.threads), "load": f"{os.getloadavg()[0]:.1f}"}
     rows = []
     for name in options.models:
         with zoo_model(name, options.folder) as (path, cache):
             rows.append(_measure(name, path, cache, options))
+        print(f"{name}: done", file=sys.stderr, flush=True)
     if options.json:
-        listed = [asdict(r) | {"ratio": r.ratio, "rss_ratio": r.rss_ratio} for r in rows]
-        print_json({"schema": "flashmem-lab/bench-cold/1", "machine": facts, "models": listed})
+        listed = [
+            asdict(row) | {"time_ratio": row.time_ratio, "rss_ratio": row.rss_ratio} for row in rows
+        ]
+        print_json(
+            {
+                "schema": "flashmem-lab/bench-cold/1",
+                "machine": facts,
+                "precision": options.precision,
+                "budget": options.budget,
+                "models": listed,
+            }
+        )
     else:
         print_table([_cells(row) for row in rows], columns=COLUMNS)
-        print(sentence(facts))
+        print(f"{options.precision}, budget {options.budget}. {sentence(facts)}")
     return 0
+
+
+COLUMNS = (
+    "Model",
+    "Budget",
+    "Bundle",
+    "onnxruntime",
+    "Ratio",
+    "Host memory",
+    "onnxruntime's",
+    "Ratio",
+)
 
 
 def _cells(row: Row) -> list[str]:
     return [
         row.model,
-        format_bytes(row.budget_bytes),
-        f"{row.ours.ms:.0f} ms",
-        f"{row.peer.ms:.0f} ms",
-        f"{row.ratio:.2f}",
-        format_bytes(row.ours.rss_bytes),
-        format_bytes(row.peer.rss_bytes),
+        f"{row.budget_bytes / 1e6:.0f} MB",
+        f"{row.bundle_ms:.0f} ms",
+        f"{row.peer_ms:.0f} ms",
+        f"{row.time_ratio:.2f}",
+        f"{row.bundle_rss_bytes / 1e6:.0f} MB",
+        f"{row.peer_rss_bytes / 1e6:.0f} MB",
         f"{row.rss_ratio:.2f}",
-        ", ".join(f"{name} {ms:.0f}" for name, ms in row.ours.parts_ms.items()),
     ]
 
 
 def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) -> Row:
-    device: str = options.device
-    if device == "auto":
-        from flashmem_lab.devices import open_device
+    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
+        bundle = Path(folder) / f"{name}.fmb"
+        planned = ["--device", options.device, "--precision", options.precision]
+        made = run_json(
+            cache, "bundle", str(path), *planned, "--budget", options.budget, "-o", str(bundle)
+        )
+        inputs = _save_inputs(bundle, Path(folder))
+        ours = [sys.executable, "-m", "flashmem_lab", "run", str(bundle), "--json"]
+        ours += ["--device", made["device"]]
+        ours += [part for given in inputs for part in ("--input", given)]
+        # -P: its folder must not come before the standard library.
+        peer = [sys.executable, "-P", str(_PEER), str(path), str(options.threads), *inputs]
+        turns = [(start(ours, cache), start(peer, cache)) for _ in range(options.rounds + 1)]
+    bundles, peers = zip(*turns[1:], strict=True)
+    best = min(bundles, key=lambda one: one.took_ms)
+    said = [json.loads(one.said) for one in bundles]
+    return Row(
+        model=name,
+        budget_bytes=made["budget_bytes"],
+        bundle_ms=best.took_ms,
+        peer_ms=min(one.took_ms for one in peers),
+        stages_ms=json.loads(best.said)["stages_ms"],
+        kernels_compiled=sum(one["kernels_compiled"] for one in said),
+        bundle_rss_bytes=max(one.rss_bytes for one in bundles),
+        peer_rss_bytes=max(one.rss_bytes for one in peers),
+    )
 
-        device = open_device().id
-    cache.mkdir(parents=True, exist_ok=True)
-    plan, bundle, inputs = (cache / f"{name}.{end}" for end in ("plan.json", "fmb", "npz"))
-    asked = ("--device", device, "--budget", options.budget, "--precision", options.precision)
-    run_json(cache, "plan", str(path), *asked, "-o", str(plan))
-    made = run_json(cache, "bundle", str(path), "--plan", str(plan), "-o", str(bundle))
-    _save_inputs(bundle, inputs)
-    ours: list[str] = [_OURS, str(bundle), device, str(inputs)]
-    peer = [_PEER, str(path), str(options.threads), str(inputs)]
-    starts = [(_start(ours, cache), _start(peer, cache)) for _ in range(options.rounds + 1)]
-    counted = list(zip(*starts[1:], strict=True))  # the first brings the files into the cache
-    best = [min(turns, key=lambda start: start.ms) for turns in counted]
-    return Row(name, int(made["budget_bytes"]), *best)
 
-
-def _save_inputs(bundle: Path, to: Path) -> None:
-    import numpy as np
-
-    from flashmem_lab.program import read_bundle
-    from flashmem_lab.samples import sample_inputs
-
+def _save_inputs(bundle: Path, folder: Path) -> list[str]:
+    """Inputs of the model as files, each as NAME=FILE."""
     program, _ = read_bundle(bundle)
-    arrays: dict[str, Any] = sample_inputs(program)
-    np.savez(to, **arrays)
+    given = []
+    for at, (name, array) in enumerate(sample_inputs(program).items()):
+        file = folder / f"input{at}.npy"
+        np.save(file, array)
+        given.append(f"{name}={file}")
+    return given
 
 
-def _start(command: Sequence[str], cache: Path) -> Start:
-    """Starts a process and waits for its first output.
+def start(command: Sequence[str], cache: Path) -> Start:
+    """Runs a process to its end.
+
+    A process inherits its parent's resident set until it has become another program, and the
+    system counts that too: no figure is below what this process holds.
+
+    Args:
+        command: what to run.
+        cache: where packed weights and compiled kernels are kept.
 
     Raises:
         FlashMemError: it failed; with the end of what it wrote.
     """
     environment = {**os.environ, "FLASHMEM_LAB_CACHE": str(cache)}
-    began = perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-c", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None, "it is a pipe"
-        line = process.stdout.readline()
-        ms = (perf_counter() - began) * 1e3
-        _, errors = process.communicate()
-    if process.returncode or not line:
-        raise FlashMemError(f"a contestant failed: {errors.strip()[-500:]}")
-    said = json.loads(line)
-    return Start(ms, said["rss_bytes"], said["parts_ms"])
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        began = perf_counter_ns()
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        took_ms = (perf_counter_ns() - began) / 1e6
+        process.returncode = os.waitstatus_to_exitcode(status)  # it was waited for
+        out.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise FlashMemError(f"{' '.join(command)}: {errors.read().strip()[-500:]}")
+        return Start(took_ms, usage.ru_maxrss * _RSS_UNIT, out.read())

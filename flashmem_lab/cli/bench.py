@@ -8,8 +8,8 @@ from importlib import import_module
 BENCHES = {
     "kernels": "rates of products from images and buffers, beside NumPy's BLAS",
     "models": "whole models, warm and resident, beside onnxruntime",
+    "cold": "from process start to the first output of a bundle, beside onnxruntime",
     "streaming": "warm runs within a budget, beside resident ones and the disk alone",
-    "cold": "from the start of a process to its first output, beside onnxruntime",
     "offload": "streamed weights beside accelerate's offload, on an NVIDIA GPU",
     "memory": "what each model holds on the device, at several budgets, beside the paper",
     "prediction": "peaks and times as predicted from a profile, beside measured ones",

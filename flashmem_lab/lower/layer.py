@@ -136,12 +136,8 @@ class Weight:
 
     def chunks(self, chunk_bytes: int) -> list[tuple[int, int]]:
         """(first row, rows) of each chunk of a plan: whole blocks, at most about `chunk_bytes`."""
-        blocks = self.blocks()
-        step = max(1, chunk_bytes // BLOCK_BYTES)
-        return [
-            (blocks[i][0], sum(rows for _, rows in blocks[i : i + step]))
-            for i in range(0, len(blocks), step)
-        ]
+        step = max(1, BLOCK_BYTES // self.row_bytes) * max(1, chunk_bytes // BLOCK_BYTES)
+        return [(row, min(step, self.height - row)) for row in range(0, self.height, step)]
 
 
 # --- layers --------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from flashmem_lab.plan.codec import plan_from_json, plan_to_json
     from flashmem_lab.plan.constraints import Constraints, Window
     from flashmem_lab.plan.fusion import Split, splits
+    from flashmem_lab.plan.incumbent import Effort
     from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
-    from flashmem_lab.plan.pareto import Point
+    from flashmem_lab.plan.pareto import Point, efficient
     from flashmem_lab.plan.plan import (
         Move,
         Objective,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     )
     from flashmem_lab.plan.planner import bounds, make_plan
     from flashmem_lab.plan.score import Prices
-    from flashmem_lab.plan.search import Effort
 
 __all__ = [
     "Constraints",
@@ -47,6 +47,7 @@ __all__ = [
     "Window",
     "bounds",
     "check_plan",
+    "efficient",
     "make_plan",
     "plan_from_json",
     "plan_to_json",
@@ -61,8 +62,9 @@ __getattr__ = lazily(
         "codec": ["plan_from_json", "plan_to_json"],
         "constraints": ["Constraints", "Window"],
         "fusion": ["Split", "splits"],
+        "incumbent": ["Effort"],
         "lanes": ["Contention", "Span", "Task", "run_lanes"],
-        "pareto": ["Point"],
+        "pareto": ["Point", "efficient"],
         "plan": [
             "Move",
             "Objective",
@@ -75,6 +77,5 @@ __getattr__ = lazily(
         ],
         "planner": ["bounds", "make_plan"],
         "score": ["Prices"],
-        "search": ["Effort"],
     },
 )

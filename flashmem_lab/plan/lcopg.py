@@ -23,6 +23,7 @@ import numpy as np
 from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
+from flashmem_lab.plan.room import room_for_bytes
 
 MEGA = 1e6
 """Bytes in MB and ns in ms keep the solver's numbers near 1."""
@@ -30,12 +31,28 @@ MEGA = 1e6
 NEIGHBOURS = 8
 """Weights after each layer for which the program knows that they may not fit beside it."""
 
+WHOLE = 500
+"""Decisions at most on whether an object has begun; with more the solver would not end."""
+
+AHEAD = 4
+"""Objects after each layer on which it decides,"""
+
+LARGE = 0.1
+"""of those at least this share of the largest one."""
+
+BYTE = 1e-6
+"""One byte in MB: sums of sizes this close are the same."""
+
 SAFETY = 1e-6
 """Share taken off the solver's bounds: its constraints hold within 1e-6 only."""
 
 
 SOLVED = 1e-3
 """Relative gap at which the solver ends: what rounding objects to whole ones costs is more."""
+
+
+SETTINGS = f"limits/gap = {SOLVED}\nrandomization/randomseedshift = 1\n"
+"""Of SCIP."""
 
 
 POLL_S = 0.05
@@ -66,7 +83,12 @@ class Chooser:
         optimize: memory or warm.
         price: lambda of the memory objective.
         relaxed: True to let weights be pinned in part, which takes milliseconds.
-        most: bytes that may be pinned at most; less leaves room for whole objects to stream.
+        least, most: bytes that are pinned; leaving some leaves room for whole objects to stream.
+        ceiling: plans that cost more are of no interest, nor is a bound above it.
+        enough: a bound at which the solver ends.
+        whole: True to decide which objects have begun at each layer (warm): slower, and stronger
+            the more bytes are known to be pinned.
+        hint: (n,) a W to start from.
         time_s: limit.
     """
 
@@ -79,7 +101,12 @@ class Chooser:
         *,
         price: float,
         relaxed: bool = False,
+        least: float = 0.0,
         most: float = np.inf,
+        ceiling: float = np.inf,
+        enough: float = np.inf,
+        whole: bool = False,
+        hint: Mask | None = None,
         time_s: float = 10.0,
     ) -> None:
         from ortools.linear_solver import pywraplp
@@ -87,21 +114,30 @@ class Chooser:
         self._solver = pywraplp.Solver.CreateSolver("GLOP" if relaxed else "SCIP")
         self._solver.SetTimeLimit(max(1, round(time_s * 1e3)))
         if not relaxed:
-            self._solver.SetSolverSpecificParametersAsString(
-                f"limits/gap = {SOLVED}\nrandomization/randomseedshift = 1"
-            )
+            self._solver.SetSolverSpecificParametersAsString(SETTINGS)
+        self._ceiling = ceiling
+        self._impossible = pywraplp.Solver.INFEASIBLE
         self._good = (pywraplp.Solver.OPTIMAL, pywraplp.Solver.FEASIBLE)
         self._optimal = pywraplp.Solver.OPTIMAL
         self._relaxed = relaxed
         program = _Program(self._solver, problem, free, budget, relaxed=relaxed)
-        program.pin_at_most(most)
+        program.pin_between(least, most)
         if optimize is Objective.WARM:
-            program.warm()
+            program.warm(whole=whole)
         else:
             program.memory(price)
+        if np.isfinite(enough) and not relaxed:
+            limit = enough / MEGA / (1 - SAFETY) ** 2 - program.offset
+            self._solver.SetSolverSpecificParametersAsString(f"{SETTINGS}limits/dual = {limit}\n")
+        if hint is not None and not relaxed:
+            self._solver.SetHint(program.pinned, hint.astype(float).tolist())
         self._program = program
         self._status: int | None = None
         self._thread: Thread | None = None
+
+    def idle(self) -> bool:
+        """Not at work in the background, or no longer."""
+        return self._thread is None or not self._thread.is_alive()
 
     def start(self) -> None:
         """Solves in the background."""
@@ -110,13 +146,13 @@ class Chooser:
 
     def wait(self, stop: Callable[[], bool]) -> None:
         """Waits for the solver; ends it when `stop` says so."""
-        while self._thread is not None and self._thread.is_alive() and not stop():
+        while self._thread is not None and not self.idle() and not stop():
             self._thread.join(POLL_S)
         self.stop()
 
     def stop(self) -> None:
         """Asks the solver to end, and waits for it."""
-        while self._thread is not None and self._thread.is_alive():
+        while self._thread is not None and not self.idle():
             self._solver.InterruptSolve()
             self._thread.join(POLL_S)
 
@@ -129,6 +165,8 @@ class Chooser:
             self._solve()
         else:
             self._thread.join()
+        if self._status == self._impossible:
+            return Choice(None, self._ceiling)
         found = self._status in self._good
         pinned = self._program.choice() if found else None
         if self._relaxed:
@@ -136,7 +174,7 @@ class Chooser:
         else:
             bound = self._solver.Objective().BestBound() if found else 0.0
         bound += self._program.offset
-        return Choice(pinned, max(0.0, bound * MEGA * (1 - SAFETY)))
+        return Choice(pinned, min(self._ceiling, max(0.0, bound * MEGA * (1 - SAFETY))))
 
 
 class _Program:
@@ -150,7 +188,9 @@ class _Program:
         self, solver: Any, problem: Problem, free: Freedom, budget: int, *, relaxed: bool
     ) -> None:
         self.solver, self.problem, self.forced = solver, problem, free.forced
+        self.relaxed = relaxed
         self.offset = 0.0
+        self.least = 0.0  # bytes that are pinned
         self.size: list[float] = (problem.size / MEGA).tolist()
         self.pinned = [
             solver.NumVar(float(must), float(not never), "")
@@ -172,19 +212,22 @@ class _Program:
         self.begun: list[int] = np.searchsorted(problem.first, steps, side="right").tolist()
         ends = np.append(np.flatnonzero(np.diff(problem.first)) + 1, len(problem.first))
         group = np.searchsorted(ends, np.arange(len(problem.first)), side="right")
-        self.group_end: list[int] = ends[group].tolist()  # of the weights first used together
+        # Of the weights first used together.
+        self.group_end: list[int] = ends[group].tolist()
+        self.group_start: list[int] = np.append(0, ends)[group].tolist()
         room = (budget - problem.staging.bytes - problem.activation) / MEGA
         self.room: list[float] = room.tolist()
+        self.begun_at_most = _begun_at_most(problem, free, budget)
         self.used: list[list[int]] = [[] for _ in problem.layers]
         spans = zip(problem.first.tolist(), problem.last.tolist(), strict=True)
         for at, (first, last) in enumerate(spans):
             for layer in range(first, last + 1):
                 self.used[layer].append(at)
 
-    def pin_at_most(self, most: float) -> None:
-        """Leaves the rest of the budget to streaming."""
-        if np.isfinite(most):
-            self.solver.Add(self.kept <= most / MEGA)
+    def pin_between(self, least: float, most: float) -> None:
+        """Pins so many bytes; leaving the rest of the budget to streaming."""
+        self.least = max(0.0, least / MEGA)
+        self.kept.SetBounds(self.least, min(self.total, most / MEGA))
 
     def choice(self) -> Floats:
         """(n,) the values of y."""
@@ -196,11 +239,15 @@ class _Program:
 
     # --- warm ------------------------------------------------------------------------------
 
-    def warm(self) -> None:
-        """The lanes as fluids: the disk reads streamed bytes in order of use while layers run."""
+    def warm(self, *, whole: bool) -> None:
+        """The lanes as fluids: the disk reads streamed bytes in order of use while layers run.
+
+        If `whole`, it is decided which of the next objects are there when a layer ends.
+        """
         solver, problem = self.solver, self.problem
         rate = problem.own_disk / 1e9  # on the clock of the layers; MB a ms is bytes a ns
         length = (problem.duration_ns / MEGA).tolist()
+        near = self._near() if whole else [[] for _ in length]
         stalls, before = [], 0.0
         for layer, duration in enumerate(length):
             # stall: the layer waits for weights. ready, done: bytes read when it starts and ends.
@@ -216,6 +263,8 @@ class _Program:
             # Residency: what was read and not freed fits beside W, activations and staging.
             solver.Add(done <= due + self.room[layer] - self.kept - self.in_use(layer))
             self._whole_objects(layer, done)
+            for at in near[layer]:
+                self._begun(layer, at, done)
             stalls.append(stall)
             before = done
         # Reading slows layers: what is lost to each streamed byte, wherever it is read.
@@ -226,14 +275,19 @@ class _Program:
         """An object has room as a whole or not at all.
 
         If a streamed weight does not fit beside the largest one in use at `layer`, nothing of it
-        is read by the end of the layer, nor of what is used after it.
+        is read by the end of the layer, nor of what is used after it. The same is true of a weight
+        that does not fit beside all that is used before it, which is held whether streamed or not.
         """
-        room, used = self.room[layer], self.used[layer]
+        count, others = self.begun_at_most[layer]
+        if count < len(self.size):
+            fitting = [self.size[at] * (1 - self.pinned[at]) for at in others]
+            self.solver.Add(done <= self.streamed[count] + self.solver.Sum(fitting))
+        room, used = self.room[layer] - self.least, self.used[layer]
         held = max(used, key=self.size.__getitem__, default=None)
         beside = 0.0 if held is None else self.size[held]
         found = 0
         for at in range(self.begun[layer], len(self.size)):
-            if self.size[at] + beside <= room:
+            if self.size[at] + beside <= room + BYTE:
                 continue
             end = self.group_end[at]
             limit = self.streamed[end] - self.size[at] * (1 - self.pinned[at])
@@ -244,6 +298,28 @@ class _Program:
             found += 1
             if found == NEIGHBOURS:
                 break
+
+    def _near(self) -> list[list[int]]:
+        """Large objects after each layer that may be streamed."""
+        large = [at for at, size in enumerate(self.size) if size >= LARGE * max(self.size)]
+        starts = np.searchsorted(large, self.begun).tolist()
+        ahead = min(AHEAD, WHOLE // len(starts))
+        return [large[start : start + ahead] for start in starts]
+
+    def _begun(self, layer: int, at: int, done: Any) -> None:
+        """begun: the object of a weight may be there by the end of the layer; then all of it is.
+
+        So are those of all weights used before it.
+        """
+        begun = self.solver.NumVar(0, 1, "") if self.relaxed else self.solver.IntVar(0, 1, "")
+        own = self.size[at] * (1 - self.pinned[at])
+        end, start = self.group_end[at], self.group_start[at]
+        room = self.room[layer] - self.least
+        self.solver.Add(done <= self.streamed[end] - own + room * begun)
+        held = self.kept + self.in_use(layer) + own
+        held = held + self.streamed[start] - self.streamed[self.begun[layer]]
+        between = sum(self.size[self.begun[layer] : start]) + self.size[at]
+        self.solver.Add(held <= self.room[layer] + between * (1 - begun))
 
     # --- memory ----------------------------------------------------------------------------
 
@@ -273,6 +349,34 @@ class _Program:
         for at, extra in enumerate(surcharge.tolist()):
             costs.append(extra * (1 - self.pinned[at]))
         solver.Minimize(solver.Sum(costs))
+
+
+def _begun_at_most(problem: Problem, free: Freedom, budget: int) -> list[tuple[int, list[int]]]:
+    """Weights of which something may have moved by the end of each layer.
+
+    (count, others): the first so many in order of use, and of those that are used together next,
+    in any order, the ones that fit beside them.
+    """
+    count, steps = len(problem.weights), len(problem.layers)
+    if free.windowed:  # a window may end before others begin
+        return [(count, [])] * steps
+    size = np.where(free.forced, 0, problem.size)
+    through = np.concatenate(([0], np.cumsum(size)))
+    ends = np.append(np.flatnonzero(np.diff(problem.first)) + 1, count)  # of those used together
+    starts = np.concatenate(([0], ends))
+    allowed = room_for_bytes(problem, free.forced, budget)
+    whole = np.searchsorted(through[ends], allowed, side="right")
+    found: list[tuple[int, list[int]]] = []
+    for layer, group in enumerate(whole.tolist()):
+        begun = int(np.searchsorted(problem.first, layer, side="right"))
+        start = max(int(starts[group]), begun)
+        if start >= count:
+            found.append((count, []))
+            continue
+        end = int(ends[np.searchsorted(ends, start, side="right")])
+        room = int(allowed[layer] - through[start])
+        found.append((start, [at for at in range(start, end) if size[at] <= room]))
+    return found
 
 
 def _whole_waits(problem: Problem, forced: Mask) -> Floats:

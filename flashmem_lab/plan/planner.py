@@ -18,8 +18,9 @@ from flashmem_lab.plan.clock import Run, run_clock
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
+from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.infeasible import too_small
-from flashmem_lab.plan.inline import run_inline
+from flashmem_lab.plan.inline import Step, run_inline
 from flashmem_lab.plan.plan import (
     Move,
     Objective,
@@ -33,7 +34,7 @@ from flashmem_lab.plan.plan import (
 from flashmem_lab.plan.problem import Floats, Mask, Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
 from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, memory_cost, quick_bound, unhidden
-from flashmem_lab.plan.search import Effort, search
+from flashmem_lab.plan.search import search
 from flashmem_lab.units import Budget
 
 
@@ -141,7 +142,7 @@ def plan_problem(
     )
     warm = run_clock(problem, schedule.pinned, schedule.load_at, cold=False)
     objective_ns = (cold if optimize is Objective.COLD else warm).total_ns
-    preload_moves: tuple[tuple[Move, ...], ...] = ()
+    moves = _arrivals(problem, schedule, cold)
     if request.transport is Transport.INLINE:
         # Schedules are chosen on the clock of `copy`; what kernels carry is decided for the best.
         carried = run_inline(
@@ -156,9 +157,7 @@ def plan_problem(
             problem, schedule.pinned, schedule.load_at, cold=False, steps=carried.steps
         )
         cold, warm = carried.run, later.run
-        preload_moves = tuple(
-            _moves(carried.steps[at]) for at in np.flatnonzero(schedule.pinned).tolist()
-        )
+        moves = [_moves(steps) for steps in carried.steps]
     prediction = _predict(problem, schedule, cold, warm)
     if optimize is Objective.MEMORY:
         objective = memory_cost(problem, schedule, price)
@@ -182,7 +181,7 @@ def plan_problem(
         chunk_bytes=CHUNK_BYTES,
         preloaded=tuple(problem.weights[at] for at in np.flatnonzero(schedule.pinned)),
         barrier=schedule.barrier,
-        streamed=_streamed(problem, schedule, cold),
+        streamed=_streamed(problem, schedule, moves),
         status=_status(strategy, score),
         tier=schedule.tier,
         objective=score.objective,
@@ -196,7 +195,9 @@ def plan_problem(
         lambda_=price,
         mu=request.prices.mu,
         undone_fusions=request.undone_fusions,
-        preload_moves=preload_moves,
+        preload_moves=tuple(moves[at] for at in np.flatnonzero(schedule.pinned))
+        if request.transport is Transport.INLINE
+        else (),
     )
 
 
@@ -275,32 +276,41 @@ def _predict(problem: Problem, schedule: Schedule, cold: Run, warm: Run) -> Pred
 # --- moves ---------------------------------------------------------------------------------
 
 
-def _streamed(problem: Problem, schedule: Schedule, cold: Run) -> tuple[StreamedWeight, ...]:
-    """Each chunk moves in the step in which the predicted first run has it arrive."""
+def _arrivals(problem: Problem, schedule: Schedule, cold: Run) -> list[tuple[Move, ...]]:
+    """For each weight: its chunks move in the step in which the predicted first run has them."""
     counts = problem.chunks[cold.order]
     owner = np.repeat(cold.order, counts)
     step = np.searchsorted(cold.end, cold.upload[:, 1], side="left")
     step = np.clip(step, schedule.load_at[owner], problem.first[owner])
-    moves: dict[int, list[Move]] = {}
+    moves: list[list[Move]] = [[] for _ in problem.weights]
     steps = len(problem.layers)
     keys, chunks = np.unique(owner * steps + step, return_counts=True)
     for key, count in zip(keys.tolist(), chunks.tolist(), strict=True):
-        moves.setdefault(key // steps, []).append(Move(key % steps, count))
+        moves[key // steps].append(Move(key % steps, count))
+    return [tuple(some) for some in moves]
+
+
+def _streamed(
+    problem: Problem, schedule: Schedule, moves: Sequence[tuple[Move, ...]]
+) -> tuple[StreamedWeight, ...]:
     return tuple(
         StreamedWeight(
             weight=problem.weights[at],
             load_at=int(schedule.load_at[at]),
             first_use=int(problem.first[at]),
             last_use=int(problem.last[at]),
-            moves=tuple(moves[at]),
+            moves=moves[at],
         )
         for at in np.flatnonzero(~schedule.pinned).tolist()
     )
 
 
-def _moves(steps: Sequence[int]) -> tuple[Move, ...]:
-    """The layers of a weight's chunks, those of one layer together."""
-    return tuple(Move(layer, len(list(chunks))) for layer, chunks in groupby(steps))
+def _moves(steps: Sequence[Step]) -> tuple[Move, ...]:
+    """How a weight's chunks move, those of one layer together."""
+    by_layer = [list(some) for _, some in groupby(steps, key=lambda step: step.layer)]
+    return tuple(
+        Move(some[0].layer, len(some), sum(step.apart for step in some)) for some in by_layer
+    )
 
 
 def _status(strategy: Strategy, score: Score) -> Status:

@@ -16,7 +16,14 @@ from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem, build_problem
 from flashmem_lab.plan.timeline import Event, Lane, MemorySample, Pool, Timeline
 
 
-def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int = 2) -> Timeline:
+def simulate(
+    plan: Plan,
+    model: LoweredModel,
+    device: DeviceSpec,
+    *,
+    runs: int = 2,
+    by_weight: bool = False,
+) -> Timeline:
     """Runs `plan` on the clock of the device's rates, the first run cold, later ones warm.
 
     Deterministic. Each run's times start at 0, as each measured run's do; events and samples are
@@ -28,6 +35,8 @@ def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int =
         model: what it was made for.
         device: the same.
         runs: how many; a run after the first reads only streamed weights.
+        by_weight: one read and one upload for each weight, from the start of its first chunk to
+            the end of its last: a tenth of the time where a model has thousands of chunks.
     """
     problem = build_problem(model, device, plan.transport, chunk_bytes=plan.chunk_bytes)
     pinned = problem.mask(plan.preloaded)
@@ -51,7 +60,7 @@ def simulate(plan: Plan, model: LoweredModel, device: DeviceSpec, *, runs: int =
             else:
                 run = run_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
                 carrying = _CARRYING_NOTHING
-        found = _events(problem, run, kinds, number, carrying)
+        found = _events(problem, run, kinds, number, carrying, by_weight=by_weight)
         events += sorted(found, key=lambda event: event.start_ns)
         samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
     return Timeline(tuple(events), tuple(samples))
@@ -90,16 +99,15 @@ def _carrying(problem: Problem, inline: InlineRun) -> _Carrying:
     apart: dict[int, list[tuple[str, tuple[int, int], int]]] = {}
     last: dict[int, str] = {}
     rows = zip(
-        inline.step.tolist(),
-        inline.apart.tolist(),
+        inline.order,
         owner.tolist(),
         size.tolist(),
         _ns(inline.run.upload).tolist(),
         strict=True,
     )
-    for layer, alone, weight, count, (start, end) in rows:
-        name = problem.weights[weight]
-        if alone:
+    for step, weight, count, (start, end) in rows:
+        name, layer = problem.weights[weight], step.layer
+        if step.apart:
             apart.setdefault(layer, []).append((name, (start, end), count))
         else:
             moved[layer] = moved.get(layer, 0) + count
@@ -117,14 +125,29 @@ def _chunks(problem: Problem, run: Run) -> tuple[Ints, Ints]:
 
 
 def _events(
-    problem: Problem, run: Run, kinds: list[str], number: int, carrying: _Carrying
+    problem: Problem,
+    run: Run,
+    kinds: list[str],
+    number: int,
+    carrying: _Carrying,
+    *,
+    by_weight: bool,
 ) -> Iterator[Event]:
     names = problem.weights
-    owner, size = _chunks(problem, run)
+    read, upload = run.read, run.upload
+    if by_weight:
+        owner, size = run.order, problem.size[run.order]
+        ends = np.cumsum(problem.chunks[run.order]) - 1
+        starts = ends - problem.chunks[run.order] + 1
+        read, upload = (
+            np.stack((times[starts, 0], times[ends, 1]), axis=1) for times in (read, upload)
+        )
+    else:
+        owner, size = _chunks(problem, run)
     uses = problem.first[owner]
-    lanes = [(Lane.DISK, "read", run.read)]
+    lanes = [(Lane.DISK, "read", read)]
     if problem.transport is Transport.COPY:
-        lanes.append((Lane.TRANSFER, "upload", run.upload))
+        lanes.append((Lane.TRANSFER, "upload", upload))
     for lane, kind, times in lanes:
         rows = zip(_ns(times).tolist(), owner.tolist(), size.tolist(), uses.tolist(), strict=True)
         for (start, end), at, count, use in rows:

@@ -101,10 +101,7 @@ def build_program(
     objects = _objects(model, weights, buffers)
     carried = None
     if plan.transport is Transport.INLINE:
-        needed = {
-            name: 0 if plan.barrier and life.kept else life.needed for name, life in weights.items()
-        }
-        carried = carried_chunks(plan, needed, transfer, objects, packed.spans)
+        carried = carried_chunks(plan, weights, transfer, objects, packed.spans)
     lane = ComputeLane(ids, transfer, alloc_ids, renderer, carried)
     lane.add_layers(model, barrier=plan.preloaded if plan.barrier else ())
     memory = _memory(ids, allocs, {**weights, **buffers}, lane.last_touch, len(model.layers))

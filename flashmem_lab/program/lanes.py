@@ -47,7 +47,7 @@ class Carried:
 
 def carried_chunks(
     plan: Plan,
-    needed: Mapping[str, int],
+    weights: Iterable[str],
     transfer: Iterable[Upload],
     objects: Mapping[str, DeviceObject],
     spans: Mapping[str, PackedSpan],
@@ -56,7 +56,7 @@ def carried_chunks(
 
     Args:
         plan: states them.
-        needed: the first layer that waits for each weight.
+        weights: of the device.
         transfer: the chunks.
         objects: of the weights.
         spans: of the weights.
@@ -67,19 +67,23 @@ def carried_chunks(
     moves = dict(zip(plan.preloaded, plan.preload_moves, strict=False))
     moves |= {weight.weight: weight.moves for weight in plan.streamed}
     steps = {
-        name: [move.layer for move in moves.get(name, ()) for _ in range(move.chunks)]
-        for name in needed
+        name: [
+            (move.layer, chunk < move.apart)
+            for move in moves.get(name, ())
+            for chunk in range(move.chunks)
+        ]
+        for name in weights
     }
     along: dict[int, list[Upload]] = {}
     apart: dict[int, list[Upload]] = {}
-    chunks = dict.fromkeys(needed, 0)
+    chunks = dict.fromkeys(weights, 0)
     for upload in transfer:
         name = upload.weight
         chunks[name] += 1
         if upload.chunk >= len(steps[name]):
             raise PlanError(f"the plan does not say when chunk {upload.chunk} of {name!r} moves")
-        step = steps[name][upload.chunk]
-        (along if step < needed[name] else apart).setdefault(step, []).append(upload)
+        layer, alone = steps[name][upload.chunk]
+        (apart if alone else along).setdefault(layer, []).append(upload)
     odd = [name for name, count in chunks.items() if count != len(steps[name])]
     if odd:
         raise PlanError(f"the plan moves more chunks of {odd[0]!r} than there are")

@@ -25,7 +25,8 @@ class RunResult:
         trace: of all runs.
         first_run_ms: start of the first run (device open, program loaded) to its last output.
         warm_ms: each later run.
-        compile_ms: time spent building kernels.
+        compile_ms: time spent building kernels, or loading those that were kept.
+        kernels_compiled: how many were compiled; the others were kept from before.
         stall_ms: time the compute lane waited for weights in the first run.
         peak_bytes: total, texture, buffer and staging, each the highest the ledger saw.
         average_bytes: time average of the total over all runs.
@@ -39,6 +40,7 @@ class RunResult:
     stall_ms: float
     peak_bytes: Mapping[str, int]
     average_bytes: int
+    kernels_compiled: int = 0
 
 
 class Runtime(Protocol):

@@ -1,4 +1,4 @@
-"""Routes below /flashmem-lab: devices, graphs and traces of files that the server may show."""
+"""Routes below /flashmem-lab: devices, runs, graphs and traces of files the server may show."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from typing import Any
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
+
+from flashmem_lab.errors import UsageError
+from flashmem_lab.worker.board import ask_to_stop, notices
 
 SECONDS = 120
 """A piece of work that takes longer is ended; the largest model of the zoo opens in about five."""
@@ -33,6 +36,8 @@ def add_handlers(app: web.Application) -> None:
                 File,
                 {"worker": worker},
             ),
+            (url_path_join(base, "flashmem-lab", "jobs"), Jobs),
+            (url_path_join(base, "flashmem-lab", "jobs", r"([\d-]+)", "stop"), Stop),
         ],
     )
 
@@ -124,6 +129,28 @@ class Devices(_Handler):
     async def get(self) -> None:
         """A JSON list of {id, name, problem, transport}."""
         self.send(await self.worker.run("devices"))
+
+
+class Jobs(APIHandler):
+    """GET: the user's runs under way, whichever kernel they belong to."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """A JSON list; see `notices`. Small files are read, no driver is asked."""
+        self.finish(json.dumps(notices()))
+
+
+class Stop(APIHandler):
+    """POST: asks for a run to stop."""
+
+    @web.authenticated
+    async def post(self, notice: str) -> None:
+        """Nothing, or 404 where no such run is under way any more."""
+        try:
+            ask_to_stop(notice)
+        except UsageError as error:
+            raise web.HTTPError(HTTPStatus.NOT_FOUND, error.message) from None
+        self.set_status(HTTPStatus.NO_CONTENT)
 
 
 class File(_Handler):

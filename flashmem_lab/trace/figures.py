@@ -67,8 +67,7 @@ def memory_series(
 ) -> list[dict[str, Any]]:
     """The scatter traces of `memory_figure` as keyword arguments.
 
-    Their number, order and meaning never change, so that a live figure is updated in place: seven
-    over time, then the same seven over layers.
+    Seven over time, then the same seven over layers: the buttons show the ones or the others.
     """
     shown = measured if measured is not None else predicted
     other = predicted if measured is not None else None

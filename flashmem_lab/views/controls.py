@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.views import markup
+from flashmem_lab.views.budget import BudgetSlider
 
 _LABEL = {"description_width": "64px"}
 
@@ -25,6 +26,7 @@ class Controls:
         can_check: whether outputs can be compared with onnxruntime's.
         live: what a run holds, below the progress bar.
         pages: the pictures below the controls.
+        exports: what can be taken away, above the pictures.
 
     Attributes:
         box: the widget to show.
@@ -40,6 +42,7 @@ class Controls:
         can_check: bool,
         live: Any,
         pages: Any,
+        exports: Any,
     ) -> None:
         self._summary = widgets.HTML(layout=_wide())
         self._device = widgets.Dropdown(
@@ -63,15 +66,7 @@ class Controls:
         self._strategy = _choice("Strategy", [one.value for one in Strategy])
         self._optimize = _choice("Optimize", [one.value for one in Objective])
         self._optimize.value = Objective.COLD.value
-        self._slider = widgets.FloatSlider(
-            min=0,
-            max=100,
-            step=0.5,
-            description="Budget",
-            readout=False,
-            style=_LABEL,
-            layout=widgets.Layout(width="46%"),
-        )
+        self._slider = BudgetSlider(layout=widgets.Layout(width="54%"))
         self._budget = widgets.HTML()
         self._prediction = widgets.HTML()
         self._button = widgets.Button(
@@ -94,7 +89,7 @@ class Controls:
             description="times",
             tooltip="runs that a press of Run makes; the first is cold",
             style={"description_width": "38px"},
-            layout=widgets.Layout(width="100px"),
+            layout=widgets.Layout(width="112px"),
         )
         self._check = widgets.Checkbox(
             value=can_check,
@@ -122,13 +117,15 @@ class Controls:
                 ),
                 live,
                 self._error,
-                pages,
                 self._result,
+                exports,
+                pages,
                 self._history,
             ],
             layout=_wide(),
         )
         self._changed: Callable[[], None] | None = None
+        self._how: Callable[[], None] | None = None
         self._clicked: Mapping[Any, Callable[[], None]] = {}
         self.busy = False
 
@@ -181,21 +178,32 @@ class Controls:
         """Whether outputs are to be compared with onnxruntime's."""
         return bool(self._check.value)
 
+    @property
+    def slider(self) -> BudgetSlider:
+        """Of the budget."""
+        return self._slider
+
     # --- listeners -------------------------------------------------------------------------
 
     def listen(
         self,
         *,
         changed: Callable[[], None],
+        how: Callable[[], None],
         run: Callable[[], None],
         stop: Callable[[], None],
         look: Callable[[], None],
     ) -> None:
-        """Calls `changed` when a choice changes, the others when their button is pressed."""
-        self._changed = changed
+        """Calls `changed` when another plan is wanted, `how` when another way to run it is.
+
+        The others are called when their button is pressed.
+        """
+        self._changed, self._how = changed, how
         self._clicked = {self._button: run, self._stop: stop, self._again: look}
         for widget in self._choices():
             widget.observe(self._on_change, names="value")
+        for widget in (self._repeat, self._check):
+            widget.observe(self._on_how, names="value")
         for button in self._clicked:
             button.on_click(self._on_click)
 
@@ -204,9 +212,11 @@ class Controls:
         if self._changed is not None:
             for widget in self._choices():
                 widget.unobserve(self._on_change, names="value")
+            for widget in (self._repeat, self._check):
+                widget.unobserve(self._on_how, names="value")
         for button in self._clicked:
             button.on_click(self._on_click, remove=True)
-        self._changed, self._clicked = None, {}
+        self._changed, self._how, self._clicked = None, None, {}
         for child in self.box.children:
             for inner in getattr(child, "children", ()):
                 inner.close()
@@ -219,6 +229,10 @@ class Controls:
     def _on_change(self, change: Any) -> None:
         if self._changed is not None:
             self._changed()
+
+    def _on_how(self, change: Any) -> None:
+        if self._how is not None:
+            self._how()
 
     def _on_click(self, button: Any) -> None:
         if button in self._clicked:
@@ -253,6 +267,15 @@ class Controls:
         self._status.value = ""
         if value:
             self._error.value = ""
+
+    @property
+    def looking(self) -> bool:
+        """Whether devices are looked for; the button waits so long."""
+        return bool(self._again.disabled)
+
+    @looking.setter
+    def looking(self, value: bool) -> None:
+        self._again.disabled = value
 
     def say(self, text: str) -> None:
         """A word on what is going on, plain text."""

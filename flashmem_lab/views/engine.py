@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from flashmem_lab.lower.layer import Precision
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
-    from flashmem_lab.plan.search import Effort
+    from flashmem_lab.plan.incumbent import Effort
+    from flashmem_lab.queues import Queue, QueueOutcome
     from flashmem_lab.units import Budget
     from flashmem_lab.worker.process import Hear, Stop
     from flashmem_lab.workflow import DeviceState, Prepared
@@ -69,9 +70,25 @@ class Engine(Protocol):
         """Runs a plan; called in a thread."""
         ...
 
+    def run_queue(
+        self,
+        queue: Queue,
+        *,
+        budget: Budget,
+        check: bool = False,
+        compare: bool = False,
+        hear: Hear | None = None,
+        stop: Stop | None = None,
+    ) -> QueueOutcome:
+        """Runs several models in turn; called in a thread."""
+        ...
+
 
 def preview(prepared: Prepared, plan: Plan) -> Trace:
-    """The predicted trace of `plan`, without packing a weight: milliseconds, not seconds."""
+    """The predicted trace of `plan`, without packing a weight: milliseconds, not seconds.
+
+    Weights move whole in it, not chunk by chunk: nobody sees the difference in a picture.
+    """
     return Trace(
         origin="simulated",
         model=prepared.model.name,
@@ -79,7 +96,7 @@ def preview(prepared: Prepared, plan: Plan) -> Trace:
         strategy=plan.strategy.value,
         precision=plan.precision,
         budget_bytes=plan.budget_bytes,
-        timeline=simulate(plan, prepared.model, prepared.device, runs=1),
+        timeline=simulate(plan, prepared.model, prepared.device, runs=1, by_weight=True),
         layers=tuple(layer.name for layer in prepared.model.layers),
         notes={},
     )

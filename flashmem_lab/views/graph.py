@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
 from flashmem_lab.graph import Graph, open_graph
+from flashmem_lab.views.brush import Brushed
 from flashmem_lab.views.details import node_details
 from flashmem_lab.views.graph_data import graph_data
 from flashmem_lab.views.static import static
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flashmem_lab.workflow import Prepared
 
 
-class GraphView(anywidget.AnyWidget):
+class GraphView(Brushed):
     """Nodes and edges of a model: search, groups, colours, and words on what is selected.
 
     Args:

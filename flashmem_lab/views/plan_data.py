@@ -54,11 +54,14 @@ def plan_data(
     moved = np.array([(weight, layer) for weight, layer, _ in moves], np.uint32).reshape(-1, 2)
     needs = [(layer.index, number[name]) for layer in model.layers for name in layer.weights]
     needed = np.array(needs, np.uint32).reshape(-1, 2)
-    begin, end = _layer_times(predicted.timeline, len(model.layers))
+    begin, end = layer_times(predicted.timeline, len(model.layers))
     taken = np.zeros(0)
     if measured is not None:
-        first, last = _layer_times(measured.timeline, len(model.layers))
+        first, last = layer_times(measured.timeline, len(model.layers))
         taken = last - first
+    moving = _moving(predicted.timeline)
+    windows = {one.weight: (one.first, one.last) for one in plan.constraints.windows}
+    allowed = np.array([windows.get(name, (-1, -1)) for name in names], np.int32).reshape(-1, 2)
     asked = {
         **dict.fromkeys(plan.constraints.preload, Forced.PRELOAD),
         **dict.fromkeys(plan.constraints.stream, Forced.STREAM),
@@ -85,8 +88,12 @@ def plan_data(
             "load": np.array(load, np.int32),
             "first": spans[:, 0],
             "last": np.where(pinned, len(model.layers) - 1, spans[:, 1]).astype(np.int32),
+            "readMs": np.array([moving.get(name, (-1.0, -1.0))[0] for name in names], np.float32),
+            "hereMs": np.array([moving.get(name, (-1.0, -1.0))[1] for name in names], np.float32),
             "pinned": pinned.astype(np.uint8),
             "forced": np.array([asked.get(name, Forced.FREE) for name in names], np.uint8),
+            "windowFirst": allowed[:, 0],
+            "windowLast": allowed[:, 1],
             "moveWeight": moved[:, 0],
             "moveLayer": moved[:, 1],
             "moveBytes": np.array([count * plan.chunk_bytes for *_, count in moves], np.float64),
@@ -96,13 +103,24 @@ def plan_data(
     )
 
 
-def _layer_times(timeline: Timeline, layers: int) -> tuple[NDArray[np.float64], ...]:
+def layer_times(timeline: Timeline, layers: int) -> tuple[NDArray[np.float64], ...]:
     """When each layer begins and ends in the first run, ms; shape (layers,) each."""
     begin, end = np.zeros(layers), np.zeros(layers)
     for event in timeline.events:
         if event.run == 0 and event.lane is Lane.COMPUTE and event.kind in _WORK:
             begin[event.layer], end[event.layer] = event.start_ns / 1e6, event.end_ns / 1e6
     return begin, end
+
+
+def _moving(timeline: Timeline) -> dict[str, tuple[float, float]]:
+    """When each weight begins to be read and when it is there, in the first run, ms."""
+    found: dict[str, tuple[float, float]] = {}
+    for event in timeline.events:
+        if event.run == 0 and event.weight and event.lane is not Lane.COMPUTE:
+            begin, end = event.start_ns / 1e6, event.end_ns / 1e6
+            known = found.get(event.weight, (begin, end))
+            found[event.weight] = (min(known[0], begin), max(known[1], end))
+    return found
 
 
 def _held(

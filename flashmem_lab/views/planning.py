@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
+from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.plan import Objective, Plan, Strategy
-from flashmem_lab.plan.search import Effort
 from flashmem_lab.units import Budget
 from flashmem_lab.views.edits import Edit, Edits, History, edited
 
@@ -63,6 +63,7 @@ class Planner:
         self._engine = engine
         self.prepared = prepared
         self.history = history
+        self._baselines: dict[Strategy, Plan] = {}
         least = engine.make_plan(prepared, budget=Budget(share=0))
         self.scale = Scale(least.min_budget_bytes, least.preload_peak_bytes)
 
@@ -115,6 +116,14 @@ class Planner:
             return self.quick(choice, Constraints())
         except FlashMemError:
             return None
+
+    def baseline(self, strategy: Strategy) -> Plan:
+        """What a strategy without choices makes of the model where memory is no matter."""
+        if strategy not in self._baselines:
+            whole = Budget(share=1)
+            plan = self._engine.make_plan(self.prepared, budget=whole, strategy=strategy)
+            self._baselines[strategy] = plan
+        return self._baselines[strategy]
 
     def _plan(
         self,

@@ -8,9 +8,12 @@ from threading import Event, Thread
 
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.plan import Plan
-from flashmem_lab.plan.search import Effort
+from flashmem_lab.plan.incumbent import Effort
 
 _SECONDS = 5.0  # an answer that people still wait for
+_QUIET = (
+    0.25  # s without another plan before one is worth improving: a dragged slider asks for many
+)
 
 
 class Refiner:
@@ -45,7 +48,8 @@ class Refiner:
             if not stop.is_set() and not loop.is_closed():
                 loop.call_soon_threadsafe(tell, plan)
 
-        Thread(target=work, name="flashmem-lab solver", daemon=True).start()
+        thread = Thread(target=work, name="flashmem-lab solver", daemon=True)
+        loop.call_later(_QUIET, lambda: None if stop.is_set() else thread.start())
 
     def cancel(self) -> None:
         """Ends the search under way; its plan is not told."""

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import anywidget
 import traitlets
 
+from flashmem_lab.views.brush import Brushed
 from flashmem_lab.views.edits import Action, Edit
 from flashmem_lab.views.static import static
 
 
-class ScheduleView(anywidget.AnyWidget):
+class ScheduleView(Brushed):
     """Lanes over layers and the life of every weight; tells what people ask for.
 
     Args:
         edited: called with an edit of one weight.
         moved: called with -1 for undo, 1 for redo, 0 to drop every edit.
+
+    Attributes:
+        plan: layers and weights (`plan_data`).
+        against: a baseline's strategy to compare the plan with; "" for none.
+        height: px.
     """
 
     plan = traitlets.Bytes().tag(sync=True)
+    against = traitlets.Unicode("").tag(sync=True)
     notes = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(560).tag(sync=True)
 

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashmem_lab.errors import Cancelled, FlashMemError
+from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.trace import RunRow, summarize
+from flashmem_lab.trace import summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.diff import plan_diff
 from flashmem_lab.views.edits import Edit, History
 from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.exports import ExportsView, Subject
 from flashmem_lab.views.kept import FIRST_PERCENT, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
+from flashmem_lab.views.queue import QueueView
+from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
-from flashmem_lab.views.running import Heard, Runner
+from flashmem_lab.views.runs import Runs, working
+from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
-from flashmem_lab.worker.jobs import Step
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from flashmem_lab.devices import DeviceState
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
+    from flashmem_lab.views.memory import MemoryView
     from flashmem_lab.views.schedule import ScheduleView
 
-_DRAW_SECONDS = 0.05  # a redraw takes a browser about as long
+_DRAW_SECONDS = 0.01  # in which the kernel hears what else the slider said
 
 
 class Workbench:
@@ -90,38 +89,47 @@ class Workbench:
         self._keep = keep
         self._planners: dict[tuple[str, Precision], Planner] = {}
         self._refiner = Refiner()
+        self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
+        self._before: Plan | None = None  # what an edit made the plan from
         self._outcome: Outcome | None = None
-        self._rows: list[RunRow] = []
-        self._runner: Runner[Outcome] = Runner(self._heard, self._finish)
-        self._live = Live()
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
         wanted = Budget.parse(budget)
+        states = self._engine.devices()
         spec = self._engine.open_device(device)
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
-        states = self._engine.devices()
-        self._looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
-        self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
+        live = Live()
+        self._exports = ExportsView(self._subject)
+        queue = QueueView(self._engine, self._model, dims or {}, lambda: self.choice)
+        prepared = self._planner(first).prepared
+        self._pages = Pages(prepared, self._edited, self._moved, queue)
         self._controls = Controls(
-            devices=_working(states),
+            devices=working(states),
             device=spec.id,
             precision=first.precision,
             repeat=repeat,
             can_check=find_spec("onnxruntime") is not None,
-            live=self._live.box,
+            live=live.box,
             pages=self._pages.box,
+            exports=self._exports,
         )
+        compare = self._pages.compare
+        self._runs = Runs(self._engine, self._controls, live, compare, self._ran)
         if kept is not None:
             self._controls.strategy = kept.choice.strategy
             self._controls.optimize = kept.choice.optimize
         self._controls.percent = self._percent(first, wanted)
+        self._pages.follow(self._controls.slider)
+        self._controls.slider.observe(self._grasped, names="moving")
+        self._pages.schedule.observe(self._compare, names="against")
         self._refresh()
         self._controls.listen(
             changed=self._throttle.request,
+            how=self._show_exports,
             run=self._pressed,
-            stop=self._runner.cancel,
-            look=self._look,
+            stop=self._runs.runner.cancel,
+            look=self._runs.look,
         )
 
     # --- for people who would rather call than click ---------------------------------------
@@ -132,9 +140,9 @@ class Workbench:
         return self._controls.box
 
     @property
-    def figure(self) -> go.FigureWidget:
-        """The memory timeline; updated in place."""
-        return self._pages.figure
+    def memory(self) -> MemoryView:
+        """What is held, predicted and measured; `memory.mode` is what it is drawn over."""
+        return self._pages.memory
 
     @property
     def graph(self) -> GraphView:
@@ -197,14 +205,16 @@ class Workbench:
         """
         self._throttle.flush()
         self._start()
-        return self._runner.wait() if wait else None
+        return self._runs.runner.wait() if wait else None
 
     def close(self) -> None:
         """Detaches every listener and removes the widgets; a run under way is stopped."""
         self._throttle.cancel()
         self._refiner.cancel()
-        self._runner.close()
-        self._looker.close()
+        self._runs.close()
+        self._sweeper.cancel()
+        self._controls.slider.unobserve(self._grasped, names="moving")
+        self._exports.close()
         self._pages.close()
         self._controls.close()
 
@@ -238,8 +248,17 @@ class Workbench:
             self._engine.make_plan(planner.prepared, budget=budget)  # says what needs more
         return planner.scale.percent(wanted)
 
+    def _grasped(self, change: Any) -> None:
+        """The kernel is free for the plan of where the slider will rest."""
+        if change.new:
+            self._refiner.cancel()
+            self._sweeper.hold()
+        else:
+            self._throttle.request()  # even where it is back at its place, for the solver
+
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
+        self._sweeper.hold()
         choice = self.choice
         self._tell_kept()
         try:
@@ -248,6 +267,8 @@ class Workbench:
         except FlashMemError as error:
             self._refiner.cancel()
             self._plan = self._outcome = None
+            self._pages.show(None)
+            self._show_exports()
             self._controls.fail(error)
             return
         self._show(planner, plan)
@@ -267,15 +288,30 @@ class Workbench:
         """Shows a plan; `before` is the one that an edit made it from."""
         prepared = planner.prepared
         self._plan, self._outcome = plan, None
+        self._controls.slider.ends = [planner.scale.least, planner.scale.full]
+        self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
+        self._show_exports()
+        self._sweeper.start(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
-            budget=markup.budget(plan),
+            budget=markup.budget(plan, planner.scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
-        own = planner.own(self.choice)
-        compared = [("Against the plan before:", before), ("Against the planner's own:", own)]
+        self._before = before
+        self._compare()
+
+    def _compare(self, change: Any = None) -> None:
+        """Says in what the plan is another than that before it, the planner's own, a baseline."""
+        planner, plan = self._planner(self.choice), self._plan
+        if plan is None:
+            return
+        compared = [
+            ("Against the plan before:", self._before),
+            ("Against the planner's own:", planner.own(self.choice)),
+        ]
+        if name := self._pages.schedule.against:
+            compared.append((f"Against {name}:", planner.baseline(Strategy(name))))
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
 
     def _tell_kept(self) -> None:
@@ -327,71 +363,40 @@ class Workbench:
         self._start()
 
     def _start(self) -> None:
-        if self._plan is None or self._runner.job is not None:
-            return
-        self._refiner.cancel()  # what runs is what is on the screen, and stays there
-        prepared, plan = self._planner(self.choice).prepared, self._plan
-        repeat = self._controls.repeat
-        check = self._controls.check and not plan.device.startswith("sim:")
-        self._controls.busy = True
-        self._live.begin(plan.budget_bytes)
-        self._runner.start(
-            lambda hear, stop: self._engine.run(
-                prepared, plan, repeat=repeat, check=check, hear=hear, stop=stop
-            )
-        )
+        if self._plan is not None and self._runs.runner.job is None:
+            self._refiner.cancel()  # what runs is what is on the screen, and stays there
+            self._runs.start(self._planner(self.choice).prepared, self._plan)
 
-    def _heard(self, message: Heard) -> None:
-        """Shows how far a run is, or what it holds."""
-        if isinstance(message, Step):
-            self._controls.progress_to(message.what, message.done, message.total)
-        else:
-            self._live.hear(message)
-
-    def _finish(self, job: Future[Outcome]) -> None:
-        """Shows what a run gave."""
-        self._controls.busy = False
-        self._live.end()
-        error = job.exception()
-        if error is not None:
-            self._failed(error)
-            return
-        outcome = job.result()
+    def _ran(self, outcome: Outcome) -> None:
+        """Draws what a run measured; where the controls were moved meanwhile it is another's."""
         plan = outcome.plan
-        label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
-        row = RunRow.of(label, outcome.to_json())
-        self._rows.append(row)
-        self._pages.compare.add(row, outcome.result.trace)
-        self._controls.report(markup.result(row), markup.history(self._rows))
-        # Where the controls were moved meanwhile the picture is another's.
         if plan is not None and plan == self._plan:
             self._outcome = outcome
+            self._show_exports()
             prepared = self._planner(self.choice).prepared
             self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
 
-    def _failed(self, error: BaseException) -> None:
-        """Says why a run gave nothing; plan and edits stay as they are."""
-        if isinstance(error, Cancelled):
-            self._controls.say("stopped; plan and edits are as they were")
-            return
-        self._controls.fail(error)
-        self._look()  # the device may have gone
+    # --- taking things away ----------------------------------------------------------------
 
-    # --- devices that come and go ----------------------------------------------------------
+    def _subject(self) -> Subject | None:
+        if self._plan is None:
+            return None
+        prepared = self._planner(self.choice).prepared
+        return Subject(self._model, prepared, self._plan, self._outcome)
 
-    def _look(self) -> None:
-        """Looks for devices again."""
-        if self._looker.job is not None or self._runner.job is not None:
-            return
-        if not self._looker.start(lambda hear, stop: self._engine.devices()):
-            with suppress(FlashMemError):
-                self._looker.wait()
+    def _show_exports(self) -> None:
+        """Text to copy follows what is clicked."""
+        recipe = None if self._plan is None else self._recipe(self._plan)
+        self._exports.show(recipe, measured=self._outcome is not None)
 
-    def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
-        if job.exception() is None:  # else the devices are as they were, and a run says why
-            self._controls.set_devices(_working(job.result()))
-
-
-def _working(states: Sequence[DeviceState]) -> list[tuple[str, str]]:
-    """Id and name of each device that works."""
-    return [(state.spec.id, state.spec.name) for state in states if not state.problem]
+    def _recipe(self, plan: Plan) -> Recipe:
+        return Recipe(
+            model=self._model,
+            choice=self.choice,
+            budget_bytes=plan.budget_bytes,
+            constraints=plan.constraints,
+            dims=self._dims or {},
+            shapes=self._shapes or {},
+            repeat=self._controls.repeat,
+            check=self._controls.check and not plan.device.startswith("sim:"),
+        )

@@ -6,13 +6,14 @@ import atexit
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flashmem_lab.fitting import make_plan
 from flashmem_lab.prepared import load
-from flashmem_lab.worker.jobs import ListDevices, OpenDevice, RunPlan, RunQueue
+from flashmem_lab.worker.board import About, Notice
+from flashmem_lab.worker.jobs import Held, Job, ListDevices, OpenDevice, RunPlan, RunQueue, Step
 from flashmem_lab.worker.process import Hear, Stop, Worker
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from flashmem_lab.devices import DeviceState
     from flashmem_lab.lower import Precision
     from flashmem_lab.outcome import Outcome
-    from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
-    from flashmem_lab.plan.search import Effort
+    from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Strategy
     from flashmem_lab.prepared import Prepared
     from flashmem_lab.queues import Queue, QueueOutcome
     from flashmem_lab.units import Budget
@@ -102,7 +102,8 @@ class Isolated:
             Cancelled: `stop` said so; the child was ended.
         """
         job = RunPlan(prepared, plan, dict(inputs or {}), repeat, check)
-        outcome: Outcome = self._worker.do(job, hear, stop)
+        about = About(plan.model, str(prepared.graph.path), plan.device, plan.budget_bytes)
+        outcome: Outcome = self._posted(about, job, hear, stop)
         return outcome
 
     def run_queue(
@@ -121,8 +122,23 @@ class Isolated:
             Cancelled: `stop` said so; the child was ended.
         """
         job = RunQueue(queue, budget, check, compare)
-        outcome: QueueOutcome = self._worker.do(job, hear, stop)
+        names = " + ".join(prepared.model.name for prepared in queue.models)
+        about = About(names, "", queue.models[0].device.id, budget.bytes or 0)
+        outcome: QueueOutcome = self._posted(about, job, hear, stop)
         return outcome
+
+    def _posted(self, about: About, job: Job, hear: Hear | None, stop: Stop | None) -> Any:
+        """Does a job while there is a notice of it, from which it can be stopped too."""
+        with Notice(about) as notice:
+
+            def heard(message: Step | Held) -> None:
+                notice.hear(message)
+                if hear is not None:
+                    hear(message)
+
+            return self._worker.do(
+                job, heard, lambda: notice.stopped() or (stop is not None and stop())
+            )
 
 
 @cache

@@ -11,6 +11,8 @@ import pytest
 from flashmem_lab.cli import main
 from tests.unit.small_models import WIDTH, small_model
 
+TRANSPORTS = ("map", "copy", "inline")
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -38,7 +40,7 @@ def run(capsys: Capture, *argv: str) -> tuple[dict[str, Any], str]:
 
 @pytest.mark.parametrize("budget", ["0%", "30%", "100%"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("transport", ["map", "copy"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_outputs_are_right_and_the_budget_holds(
     command: list[str], capsys: Capture, budget: str, precision: str, transport: str
 ) -> None:
@@ -64,6 +66,7 @@ def test_a_bundle_gives_what_its_model_gives(
         capsys, "run", "m.fmb", "--device", device_id, "--input", "x=x.npy", "--output", "bundled"
     )
     assert ran["peak_bytes"]["total"] == ran["predicted"]["peak_bytes"]
+    assert ran["kernels_compiled"] == 0, "they were when the bundle was made"
     direct, bundled = (np.load(tmp_path / name / "y.npy") for name in ("direct", "bundled"))
     assert direct.shape == (4, WIDTH)
     assert np.array_equal(direct, bundled)
@@ -112,7 +115,7 @@ def test_wrong_outputs_end_with_1(
     assert "the outputs differ from onnxruntime's" in err
 
 
-@pytest.mark.parametrize("transport", ["map", "copy"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_queue_keeps_its_cap_and_every_model_is_right(
     device_id: str, tmp_path: Path, capsys: Capture, transport: str
 ) -> None:

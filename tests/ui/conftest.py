@@ -44,11 +44,13 @@ class Lab:
         url: of the page, with its token.
         folder: what it serves.
         log: what the server said.
+        cache: where it and its kernels keep what they make.
     """
 
     url: str
     folder: Path
     log: Path
+    cache: Path
 
 
 @pytest.fixture(scope="module")  # while it is open no other test can start an event loop
@@ -108,6 +110,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "HOME": str(tmp_path / "home"),
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
         "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+        "JUPYTER_PREFER_ENV_PATH": "no",  # else an installed extension hides the checkout's own
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
@@ -132,7 +135,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         )
     try:
         _wait(server, f"http://127.0.0.1:{port}/api?token={_TOKEN}", log)
-        yield Lab(f"http://127.0.0.1:{port}/lab?token={_TOKEN}&reset", folder, log)
+        yield Lab(
+            f"http://127.0.0.1:{port}/lab?token={_TOKEN}&reset", folder, log, tmp_path / "cache"
+        )
     finally:
         server.terminate()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
@@ -38,32 +37,34 @@ def run_all_cells(page: Page) -> None:
     expect(page.locator(".jp-RenderedText[data-mime-type$='stderr']")).to_have_count(0)
 
 
-def curve(page: Page, name: str) -> list[float]:
-    """The drawn heights (MB) of a line of the workbench's figure over time."""
-    return page.evaluate(
-        """name => {
-          const figure = document.querySelector(".widget-vbox .js-plotly-plot");
-          const found = figure._fullData.slice(0, 7).find(trace => trace.name === name);
-          return found ? Array.from(found.y) : [];
-        }""",
-        name,
+def peak(page: Page, what: str) -> float:
+    """The most bytes that the workbench's picture shows as "predicted" or "measured"."""
+    return float(
+        page.evaluate(
+            """what => {
+              const { pools } = document.querySelector(".fml-memory").view.memory[what];
+              const total = (_, i) => pools.reduce((sum, pool) => sum + pool[i], 0);
+              return Math.max(0, ...Array.from(pools[0], total));
+            }""",
+            what,
+        )
     )
 
 
 def budget_line(page: Page) -> float:
-    return curve(page, "Budget")[0]
+    return float(page.evaluate("document.querySelector('.fml-memory').view.memory.budgetBytes"))
 
 
 def move_slider(page: Page, bench: Locator, share: float) -> None:
     """Drags the handle of the budget slider to a share of its way, in small steps."""
-    track = bench.locator(".widget-slider .noUi-base").bounding_box()
-    handle = bench.locator(".widget-slider .noUi-handle").bounding_box()
-    assert track is not None
-    assert handle is not None
-    y = handle["y"] + handle["height"] / 2
-    page.mouse.move(handle["x"] + handle["width"] / 2, y)
+    slider = bench.get_by_role("slider", name="Memory budget")
+    box, value = slider.bounding_box(), float(slider.input_value())
+    assert box is not None
+    y = box["y"] + box["height"] / 2
+    x0, way = box["x"] + 8, box["width"] - 16
+    page.mouse.move(x0 + way * value / 100, y)
     page.mouse.down()
-    page.mouse.move(track["x"] + share * track["width"], y, steps=25)
+    page.mouse.move(x0 + way * share, y, steps=25)
     page.mouse.up()
 
 
@@ -91,77 +92,73 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     open_notebook(page, lab)
     run_all_cells(page)
     bench = page.locator(".widget-vbox").first
-    expect(bench.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=120 * SECOND)
+    expect(bench.locator(".fml-memory canvas")).to_be_visible(timeout=120 * SECOND)
     # The cell below the workbench ran it once by call; the last cell draws the schedule.
-    expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(2, timeout=120 * SECOND)
+    expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(1, timeout=120 * SECOND)
     expect(bench.locator("table.history tbody tr")).to_have_count(1, timeout=60 * SECOND)
-    assert max(curve(page, "Total measured")) <= budget_line(page)
-
-    plot, box = bench.locator(".main-svg").first.bounding_box(), bench.bounding_box()
-    assert plot is not None
-    assert box is not None
-    assert plot["width"] > 0.95 * box["width"]
+    assert 0 < peak(page, "measured") <= budget_line(page)
 
     bench.scroll_into_view_if_needed()
     before = budget_line(page)
     move_slider(page, bench, 0.6)
     page.wait_for_function(
         """before => {
-          const figure = document.querySelector(".widget-vbox .js-plotly-plot");
-          const budget = figure._fullData.find(trace => trace.name === "Budget").y[0];
-          const [first] = figure._fullData.filter(trace => trace.name === "Total predicted");
-          return budget > 2 * before && Math.max(...first.y) > 2 * before;
+          const { budgetBytes, measured } = document.querySelector(".fml-memory").view.memory;
+          return budgetBytes > 2 * before && measured.x.length === 0;
         }""",
         arg=before,
         timeout=20 * SECOND,
     )
-    assert curve(page, "Total measured") == [], "what was measured belonged to another budget"
+    assert before < peak(page, "predicted") <= budget_line(page)
     page.screenshot(path=shots / "1_dragged.png")
 
     bench.get_by_role("button", name="Run").click()
     expect(bench.locator("table.history tbody tr")).to_have_count(2, timeout=120 * SECOND)
     expect(bench.get_by_role("button", name="Run")).to_be_enabled()
     page.wait_for_function(
-        """() => document.querySelector(".widget-vbox .js-plotly-plot")
-          ._fullData.some(trace => trace.name === "Total measured" && trace.y.length > 9)""",
+        "() => document.querySelector('.fml-memory').view.memory.measured.x.length > 9",
         timeout=20 * SECOND,
     )
-    measured, predicted = curve(page, "Total measured"), curve(page, "Total predicted")
-    assert max(measured) == pytest.approx(max(predicted), rel=0.01)
-    assert max(measured) <= budget_line(page)
+    assert peak(page, "measured") == peak(page, "predicted")
+    assert peak(page, "measured") <= budget_line(page)
     expect(bench.get_by_text("ok,").first).to_be_visible()
     page.screenshot(path=shots / "2_measured.png")
 
-    bench.locator(".updatemenu-button", has_text="by layer").click()
-    visible: list[Any] = page.evaluate(
-        """() => document.querySelector(".widget-vbox .js-plotly-plot")
-          ._fullData.map(trace => trace.visible)"""
-    )
-    assert visible[:7] == [False] * 7
-    assert visible[7:13] == [True] * 6
-    page.screenshot(path=shots / "3_by_layer.png")
+    over = bench.get_by_role("combobox", name="Over")
+    for mode in ("layers", "map"):
+        over.select_option(mode)
+        page.wait_for_timeout(SECOND)
+        page.screenshot(path=shots / f"3_{mode}.png")
+    assert page.evaluate("document.querySelector('.fml-memory').view.addresses.names.length") > 9
 
-    bench.get_by_role("tab", name="Graph").click()
-    bench.get_by_label("Colour by").select_option("time")
-    expect(bench.locator(".fml-graph .fml-legend")).to_contain_text("measured")
-    graph = bench.locator(".fml-graph").get_by_role("application")
-    graph.focus()
-    page.keyboard.press("Home")
-    expect(bench.locator(".fml-panel")).to_contain_text("On the device")
-    page.screenshot(path=shots / "4_graph.png")
-
+    # What is pointed at and chosen in one picture is shown in the others, without the kernel.
+    over.select_option("layers")
+    canvas = bench.locator(".fml-memory canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tip = bench.locator(".fml-tip")
+    expect(tip).to_contain_text("preloaded weights")
+    page.screenshot(path=shots / "4_tip.png")
+    page.mouse.down()
+    page.mouse.up()
+    colour = bench.get_by_role("combobox", name="Colour by")
+    expect(colour).to_have_value("residency")
+    layer = page.evaluate("document.querySelector('.fml-memory').view.chosen.first")
+    assert layer > 0
+    expect(bench.locator(".fml-graph")).to_contain_text(f"{layer}: ")
+    page.screenshot(path=shots / "4_moment.png")
     bench.get_by_role("tab", name="Schedule").click()
-    schedule = bench.locator(".fml-schedule")
-    rows = schedule.get_by_role("application")
-    for _ in range(40):  # the rows may still be on their way: keys before them select nothing
-        rows.focus()
-        page.keyboard.press("End")
-        if schedule.get_by_text("used at").count():
-            break
-        page.wait_for_timeout(250)
-    page.keyboard.press("p")
-    expect(schedule.get_by_text("Against the plan before:")).to_be_visible(timeout=20 * SECOND)
-    expect(schedule.get_by_role("status")).to_contain_text("asked: preload")
-    schedule.get_by_role("button", name="Undo").click()
-    expect(schedule.get_by_role("status")).not_to_contain_text("asked", timeout=20 * SECOND)
+    expect(bench.locator(".fml-schedule canvas")).to_be_visible()
+    weight = page.evaluate(
+        """() => {
+          const { view } = document.querySelector(".fml-schedule");
+          const weight = view.plan.weights[view.rows.at(-1)];
+          view.select(weight);
+          return weight;
+        }"""
+    )
+    page.wait_for_function(
+        "weight => document.querySelector('.fml-memory').view.chosen.weight === weight", arg=weight
+    )
     page.screenshot(path=shots / "5_schedule.png")

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Locator, Page, Request, expect
 
 from flashmem_lab import workflow
 from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
 from flashmem_lab.views.engine import preview
 from tests.ui.conftest import Lab
+from tests.ui.test_first_look import budget_line, move_slider, peak
 from tests.unit.small_models import write_chain
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
@@ -52,7 +53,70 @@ def double_click(page: Page, name: str) -> None:
     page.locator(".jp-DirListing-item", has_text=name).dblclick(timeout=30 * SECOND)
 
 
-def test_files_open_run_survive_a_reload_and_a_dead_kernel(page: Page, shots: Path) -> None:
+def shown_tab(page: Page) -> Locator:
+    return page.locator(".jp-Document.jp-MainAreaWidget:not(.lm-mod-hidden) .fml-document")
+
+
+def in_kernel(page: Page, code: str) -> None:
+    """Runs code in the kernel of the tab that is shown, as another cell of it would."""
+    page.evaluate(
+        """code => void window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel
+          .requestExecute({code}).done.catch(() => null)""",
+        code,
+    )
+
+
+def opened(page: Page, name: str) -> Locator:
+    """The workbench of a model in a tab of its own."""
+    double_click(page, name)
+    tab = shown_tab(page)
+    expect(tab.get_by_role("button", name="Run")).to_be_visible(timeout=60 * SECOND)
+    return tab
+
+
+def run(tab: Locator, count: int) -> None:
+    """Runs the model and waits for a line in the history, the `count`th."""
+    button = tab.get_by_role("button", name="Run")
+    expect(button).to_be_enabled()
+    button.click()
+    history = tab.locator("table.history tbody tr")
+    expect(history).to_have_count(count, timeout=60 * SECOND)
+
+
+def run_for_long(tab: Locator) -> None:
+    """Starts a run that goes on until something ends it."""
+    times = tab.get_by_label("times")
+    times.fill("1000")
+    times.press("Enter")
+    tab.get_by_role("button", name="Run").click()
+    expect(tab.get_by_text("holds")).to_be_visible(timeout=30 * SECOND)
+
+
+def pin_last_weight(page: Page, tab: Locator) -> None:
+    """Asks for the last weight of the schedule to be preloaded, by keyboard."""
+    tab.get_by_role("tab", name="Schedule").click()
+    schedule = tab.locator(".fml-schedule")
+    rows = schedule.get_by_role("application")
+    for _ in range(40):  # the rows may still be on their way: keys before them select nothing
+        rows.focus()
+        page.keyboard.press("End")
+        if schedule.get_by_text("used at").count():
+            break
+        page.wait_for_timeout(250)
+    page.keyboard.press("p")
+    expect(schedule.get_by_role("status")).to_contain_text("asked: preload", timeout=20 * SECOND)
+
+
+def expect_pinned(tab: Locator) -> None:
+    """The edit of `pin_last_weight` holds."""
+    tab.get_by_role("tab", name="Schedule").click()
+    expect(tab.locator(".fml-schedule").get_by_role("button", name="Undo")).to_be_enabled(
+        timeout=20 * SECOND
+    )
+    expect(tab.get_by_text("Against the planner's own:")).to_be_visible()
+
+
+def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Path) -> None:
     fetched: list[str] = []
 
     def asked(request: Request) -> None:
@@ -67,62 +131,147 @@ def test_files_open_run_survive_a_reload_and_a_dead_kernel(page: Page, shots: Pa
 
     # The graph comes from the server; how long it is seen depends on how fast the kernel starts.
     with page.expect_response("**/flashmem-lab/graph?*", timeout=60 * SECOND) as graph:
-        double_click(page, "net.onnx")
+        tab = opened(page, "net.onnx")
     assert graph.value.ok
     assert graph.value.body().startswith(b"FML1")
-    tab = page.locator(".jp-Document.jp-MainAreaWidget:not(.lm-mod-hidden) .fml-document")
-    run = tab.get_by_role("button", name="Run")
-    expect(run).to_be_visible(timeout=60 * SECOND)
     assert fetched, "Lab asks for the file's name and size"
     bytes_of = [url for url in fetched if "content=0" not in url and "/checkpoints?" not in url]
     assert bytes_of == []
-    history = tab.locator("table.history tbody tr")
-    for count in (1, 2):
-        expect(run).to_be_enabled()
-        run.click()
-        expect(history).to_have_count(count, timeout=60 * SECOND)
+
+    expect(tab.get_by_text("30.0 %")).to_be_visible()
+    move_slider(page, tab, 0.6)
+    expect(tab.get_by_text("60.0 %")).to_be_visible(timeout=20 * SECOND)
+    page.screenshot(path=shots / "lab_2_dragged.png")
+    run(tab, 1)
+    pin_last_weight(page, tab)
+    page.screenshot(path=shots / "lab_3_pinned.png")
+    run(tab, 2)
     expect(tab.get_by_text("ok,").first).to_be_visible()
-    page.screenshot(path=shots / "lab_3_workbench.png")
+    page.wait_for_function(
+        "() => document.querySelector('.fml-memory').view.memory.measured.x.length > 9",
+        timeout=20 * SECOND,
+    )
+    assert peak(page, "measured") == peak(page, "predicted")
+    assert peak(page, "measured") <= budget_line(page)
+    page.screenshot(path=shots / "lab_4_measured.png")
     tab.get_by_role("tab", name="Compare").click()
     comparison = tab.locator("table.comparison")
     expect(comparison).to_contain_text("difference")
-    expect(comparison).to_contain_text("+0.0 %")  # the peak of the same plan
-    page.screenshot(path=shots / "lab_3_compared.png")
+    expect(comparison).to_contain_text("+0.0 %")  # the budget is the same
+    page.screenshot(path=shots / "lab_5_compared.png")
 
-    # The page is loaded again: the same kernel has the same workbench.
-    page.reload()
-    ready(page)
-    expect(history).to_have_count(2, timeout=60 * SECOND)
-    expect(run).to_be_enabled()
+    # What is on the screen is taken away as files, and as text that does the same.
+    for name, file in (("Plan", "net.plan.json"), ("Report", "net.html"), ("Perfetto", "net.pft")):
+        with page.expect_download() as download:
+            tab.get_by_role("button", name=name, exact=True).click()
+        assert download.value.suggested_filename.startswith(file)
+    tab.get_by_role("button", name="Copy as CLI").click()
+    expect(tab.locator(".fml-text")).to_contain_text("flashmem-lab run net.onnx --device ocl:0")
+    expect(tab.locator(".fml-text")).to_contain_text("--preload w7")
+    page.screenshot(path=shots / "lab_5_exports.png")
 
-    double_click(page, "net.trace.json")
-    expect(tab.get_by_text("predicted")).to_be_visible(timeout=30 * SECOND)
-    expect(tab.get_by_role("img")).to_be_visible()
-    page.screenshot(path=shots / "lab_4_trace.png")
-
-    double_click(page, "broken.onnx")
-    expect(tab.get_by_role("alert")).to_contain_text("damaged", timeout=60 * SECOND)
-    expect(tab.get_by_role("button", name="Try again")).to_be_visible(timeout=60 * SECOND)
-    page.screenshot(path=shots / "lab_5_broken.png")
-
+    # While it runs, memory is seen here, in the side panel and in the status bar.
     page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
     side = page.locator("#flashmem-lab-side")
     expect(side.get_by_text("✓").first).to_be_visible(timeout=60 * SECOND)
     expect(side).to_contain_text("net.onnx")
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("FlashMem: ocl:0")
-    page.screenshot(path=shots / "lab_6_devices.png")
+    status = page.locator("#jp-main-statusbar")
+    expect(status).to_contain_text("FlashMem: ocl:0")
+    run_for_long(tab)
+    expect(side.get_by_text("holds")).to_be_visible(timeout=20 * SECOND)
+    expect(status).to_contain_text("ocl:0 · net ·")
+    page.screenshot(path=shots / "lab_6_running.png")
+    side.get_by_role("button", name="Stop").click()
+    expect(tab.get_by_text("stopped; plan and edits")).to_be_visible(timeout=20 * SECOND)
+    expect(side.get_by_text("No run is under way.")).to_be_visible(timeout=20 * SECOND)
 
-    # The kernel dies: the graph stays, and the workbench comes back with the kernel.
-    page.evaluate(
-        "path => window.jupyterapp.commands.execute('docmanager:open', {path})", "net.onnx"
+    # Two models under one cap, beside the same ones one after another.
+    tab.get_by_role("tab", name="Queue").click()
+    tab.get_by_label("Model", exact=True).fill("net.onnx")
+    tab.get_by_role("button", name="Add").click()
+    tab.get_by_role("button", name="Run queue").click()
+    expect(tab.get_by_text("one after another, greedy")).to_be_visible(timeout=60 * SECOND)
+    tab.get_by_text("one after another, greedy").scroll_into_view_if_needed()
+    page.screenshot(path=shots / "lab_6_queue.png")
+
+    # The page is loaded again: the same kernel has the same workbench.
+    page.reload()
+    ready(page)
+    expect(tab.locator("table.history tbody tr")).to_have_count(2, timeout=60 * SECOND)
+    expect_pinned(tab)
+
+    double_click(page, "net.trace.json")
+    expect(tab.get_by_text("predicted")).to_be_visible(timeout=30 * SECOND)
+    expect(tab.get_by_role("img")).to_be_visible()
+    assert page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session === null"
+    ), "a trace needs no kernel"
+    page.screenshot(path=shots / "lab_7_trace.png")
+
+
+def test_what_goes_wrong_is_said_and_no_edit_is_lost(
+    lab: Lab, page: Page, tmp_path: Path, shots: Path
+) -> None:
+    double_click(page, "broken.onnx")
+    tab = shown_tab(page)
+    expect(tab.get_by_role("alert")).to_contain_text("damaged", timeout=60 * SECOND)
+    expect(tab.get_by_role("button", name="Try again")).to_be_visible(timeout=60 * SECOND)
+    page.screenshot(path=shots / "lab_8_broken.png")
+
+    write_chain(lab.folder / "fragile.onnx")
+    page.evaluate("() => window.jupyterapp.commands.execute('filebrowser:refresh')")
+    tab = opened(page, "fragile.onnx")
+    move_slider(page, tab, 0.5)
+    expect(tab.get_by_text("50.0 %")).to_be_visible(timeout=20 * SECOND)
+    pin_last_weight(page, tab)
+
+    # The process that has the driver is killed amid a run; the kernel does other work meanwhile.
+    run_for_long(tab)
+    in_kernel(
+        page,
+        "import os, signal; from flashmem_lab.worker import isolated; "
+        "os.kill(isolated()._worker.pid, signal.SIGKILL)",
     )
-    expect(run).to_be_visible(timeout=60 * SECOND)
-    page.evaluate(
-        """() => void window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel
-          .requestExecute({code: "import os; os._exit(11)"}).done.catch(() => null)"""
+    expect(tab.get_by_role("alert")).to_contain_text("died (killed by SIGKILL)")
+    expect(tab.get_by_role("alert")).to_contain_text("run again")
+    page.screenshot(path=shots / "lab_9_crashed.png")
+    expect_pinned(tab)
+    times = tab.get_by_label("times")
+    times.fill("2")
+    times.press("Enter")
+    run(tab, 1)
+
+    # The device vanishes: its driver is not found any more. Then it is back.
+    run_for_long(tab)
+    in_kernel(
+        page,
+        f"os.environ['OCL_ICD_VENDORS'] = {str(tmp_path)!r}; "
+        "os.kill(isolated()._worker.pid, signal.SIGKILL)",
     )
+    expect(tab.get_by_role("alert")).to_contain_text("died", timeout=20 * SECOND)
+    device = tab.get_by_label("Device", exact=True)
+    expect(device).to_contain_text("ocl:0 · not there now", timeout=20 * SECOND)
+    tab.get_by_role("button", name="Run").click()
+    expect(tab.get_by_role("alert")).to_contain_text(
+        "there is no OpenCL device", timeout=20 * SECOND
+    )
+    page.screenshot(path=shots / "lab_10_vanished.png")
+    in_kernel(page, "del os.environ['OCL_ICD_VENDORS']")
+    tab.get_by_title("look for devices again").click()
+    expect(device).not_to_contain_text("not there now", timeout=20 * SECOND)
+    times.fill("2")
+    times.press("Enter")
+    run(tab, 2)
+    expect_pinned(tab)
+
+    # The kernel dies: the graph stays, and the workbench comes back with budget and edits.
+    in_kernel(page, "os._exit(11)")
     expect(tab.get_by_text("The kernel died")).to_be_visible(timeout=60 * SECOND)
-    page.screenshot(path=shots / "lab_7_died.png")
-    expect(run).to_be_visible(timeout=90 * SECOND)
+    page.screenshot(path=shots / "lab_11_died.png")
+    expect(tab.get_by_text("As it was left: a budget at 50.0 %, 1 edit")).to_be_visible(
+        timeout=90 * SECOND
+    )
     expect(tab.get_by_text("The kernel died")).to_have_count(0)
-    expect(history).to_have_count(0)
+    expect_pinned(tab)
+    page.screenshot(path=shots / "lab_12_back.png")
+    run(tab, 1)

@@ -20,7 +20,10 @@ pytestmark = pytest.mark.ui
 
 START = """async plan => {
   const bytes = new DataView(Uint8Array.from(atob(plan), c => c.charCodeAt(0)).buffer);
-  const state = { plan: bytes, notes: {}, height: innerHeight - 2 };
+  const NONE = { weight: "", first: -1, last: -1 };
+  const state = {
+    plan: bytes, notes: {}, against: "", height: innerHeight - 2, hovered: NONE, chosen: NONE,
+  };
   const heard = {}, asked = [];
   const model = {
     get: name => state[name], set: (name, value) => { state[name] = value; }, save_changes() {},
@@ -30,7 +33,9 @@ START = """async plan => {
   const root = document.body.appendChild(document.createElement("div"));
   const stop = widget.render({ model, el: root });
   const say = notes => { state.notes = notes; heard["change:notes"](); };
-  Object.assign(window, { asked, say, stop, view: root.querySelector(".fml-schedule").view });
+  const tell = (name, value) => { state[name] = value; heard[`change:${name}`](); };
+  const { view } = root.querySelector(".fml-schedule");
+  Object.assign(window, { asked, say, state, stop, tell, view });
 }"""
 
 
@@ -74,30 +79,87 @@ def test_a_weight_is_pinned_streamed_and_left(bare_page: Page, plan: Plan, shots
     expect(words).not_to_contain_text(life.weight)
 
 
-def test_a_load_is_dragged(bare_page: Page, plan: Plan) -> None:
-    page = bare_page
-    life = max(plan.streamed, key=lambda one: one.first_use)
-    page.get_by_label("Search weights").fill(life.weight)
-    page.evaluate("name => view.select(name)", life.weight)
-    spot = page.evaluate(
-        """layer => {
-          const box = view.canvas.getBoundingClientRect();
-          const head = view.canvas.clientHeight - (view.scroller.clientHeight - 158);
-          return [box.x + view.x(layer + 0.5), box.y + head + 10, box.x + view.x(10.5)];
+def place(page: Page, plan: Plan, weight: str, layer: float) -> tuple[float, float]:
+    """Where on the screen a weight's row is at a layer; the row is brought into sight."""
+    page.evaluate("name => view.select(name)", weight)
+    x, y = page.evaluate(
+        """([weight, layer]) => {
+          const { canvas, rows, scroller, places } = view;
+          const box = canvas.getBoundingClientRect();
+          const row = rows.indexOf(view.plan.weights.indexOf(weight));
+          return [box.x + places.axis.x(layer), box.y + 162 + 20 * row + 10 - scroller.scrollTop];
         }""",
-        life.first_use,
+        [weight, layer],
     )
-    page.mouse.move(spot[0], spot[1])
+    return x, y
+
+
+def drag(page: Page, start: tuple[float, float], x: float) -> None:
+    page.mouse.move(*start)
     page.mouse.down()
-    page.mouse.move(spot[2], spot[1], steps=8)
+    page.mouse.move(x, start[1], steps=8)
+
+
+def test_a_load_is_dragged(bare_page: Page, plan: Plan, shots: Path) -> None:
+    page = bare_page
+    page.wait_for_timeout(100)
+    life = max(plan.streamed, key=lambda one: one.first_use)
+    start = place(page, plan, life.weight, life.first_use + 0.5)
+    target = place(page, plan, life.weight, 10.5)[0]
+    drag(page, start, target)
+    expect(page.get_by_role("status")).to_contain_text("load from layer 10")
+    page.screenshot(path=shots / "schedule_dragged.png")
     page.mouse.up()
-    assert asked(page) == {
-        "kind": "edit",
-        "action": "window",
-        "weight": life.weight,
-        "first": 10,
-        "last": 10,
-    }
+    window = {"kind": "edit", "action": "window", "weight": life.weight}
+    assert asked(page) == {**window, "first": 10, "last": 10}
+
+    # With Shift it is a range at which the load may begin: all other layers are forbidden.
+    page.keyboard.down("Shift")
+    drag(page, place(page, plan, life.weight, 12.5), target)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    assert asked(page) == {**window, "first": 10, "last": 12}
+
+    # Escape gives a drag up.
+    count = page.evaluate("() => asked.length")
+    drag(page, start, target)
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    assert page.evaluate("() => asked.length") == count
+
+    page.get_by_role("application").focus()
+    page.evaluate("name => view.select(name)", life.weight)
+    page.keyboard.press("[")
+    assert asked(page) == {**window, "first": life.load_at, "last": life.first_use}
+    page.keyboard.press("]")
+    assert asked(page) == {**window, "first": 0, "last": life.load_at}
+
+
+def test_what_is_pointed_at_is_told_and_shown(bare_page: Page, plan: Plan, shots: Path) -> None:
+    page, life = bare_page, plan.streamed[-1]
+    page.wait_for_timeout(100)
+    page.mouse.move(*place(page, plan, life.weight, life.first_use + 0.5))
+    hovered = page.evaluate("() => state.hovered")
+    assert hovered == {"weight": life.weight, "first": life.load_at, "last": life.last_use}
+    x = page.evaluate("view.canvas.getBoundingClientRect().x + view.places.axis.x(7.5)")
+    y = page.evaluate("view.canvas.getBoundingClientRect().y + 50")
+    page.mouse.click(x, y)
+    assert page.evaluate("() => state.chosen") == {"weight": "", "first": 7, "last": 7}
+
+    # What was chosen in another view is selected here.
+    first = plan.streamed[0]
+    page.evaluate(
+        "([weight, first]) => tell('chosen', { weight, first, last: first })",
+        [first.weight, first.load_at],
+    )
+    expect(page.get_by_role("status")).to_contain_text(first.weight)
+    page.get_by_role("combobox", name="Over").select_option("time")
+    page.get_by_role("application").focus()
+    page.keyboard.press("+")
+    page.wait_for_timeout(100)
+    page.screenshot(path=shots / "schedule_over_time.png")
+    page.get_by_role("combobox", name="Compare with").select_option("preload")
+    assert page.evaluate("() => state.against") == "preload"
 
 
 def test_what_was_refused_and_what_changed_is_said(
@@ -116,6 +178,19 @@ def test_what_was_refused_and_what_changed_is_said(
     )
     expect(page.get_by_role("alert")).to_contain_text(f"{weight}: a budget of 1 MB is too small")
     expect(page.get_by_text("peak 1 MB → 2 MB")).to_be_visible()
+    # It is said below the row that it is about, where that is seen.
+    page.evaluate("name => view.select(name)", weight)
+    page.wait_for_timeout(100)
+    below = page.evaluate(
+        """weight => {
+          const row = view.rows.indexOf(view.plan.weights.indexOf(weight));
+          const at = 162 + 20 * (row + 1) - view.scroller.scrollTop;
+          const box = document.querySelector(".fml-refused").getBoundingClientRect();
+          return box.y - view.canvas.getBoundingClientRect().y - at;
+        }""",
+        weight,
+    )
+    assert abs(below) < 8
     page.screenshot(path=shots / "schedule_refused.png")
     undo.click()
     assert asked(page) == {"kind": "move", "by": -1}

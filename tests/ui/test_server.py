@@ -13,16 +13,17 @@ from urllib.parse import quote
 import pytest
 
 from flashmem_lab.server.handlers import Worker
+from flashmem_lab.worker.board import About, Notice
 from tests.ui.conftest import Lab
 from tests.unit.small_models import write_chain
 
 pytestmark = pytest.mark.ui
 
 
-def ask(lab: Lab, route: str, *, known: bool = True) -> tuple[int, bytes]:
+def ask(lab: Lab, route: str, *, known: bool = True, method: str = "GET") -> tuple[int, bytes]:
     """Status and body of a route, asked with or without the token."""
     server, _, token = lab.url.removesuffix("&reset").partition("/lab?token=")
-    request = urllib.request.Request(f"{server}/flashmem-lab/{route}")
+    request = urllib.request.Request(f"{server}/flashmem-lab/{route}", method=method)
     if known:
         request.add_header("Authorization", f"token {token}")
     try:
@@ -52,6 +53,24 @@ def test_files_below_the_root_and_no_others(lab: Lab, tmp_path: Path) -> None:
         assert ask(lab, f"graph?path={quote(path)}")[0] == 404, path
     assert ask(lab, "graph?path=deep/net.onnx", known=False)[0] == 403
     assert ask(lab, "devices", known=False)[0] == 403
+
+
+def test_runs_of_any_kernel_are_listed_and_stopped(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(lab.cache))
+    with Notice(About("net", "net.onnx", "sim:adreno750", 5000)) as notice:
+        status, body = ask(lab, "jobs")
+        assert status == 200
+        (job,) = json.loads(body)
+        assert (job["model"], job["budget_bytes"]) == ("net", 5000)
+        assert ask(lab, f"jobs/{job['id']}/stop", known=False, method="POST")[0] == 403
+        assert not notice.stopped()
+        assert ask(lab, f"jobs/{job['id']}/stop", method="POST")[0] == 204
+        assert notice.stopped()
+    assert json.loads(ask(lab, "jobs")[1]) == []
+    assert ask(lab, f"jobs/{job['id']}/stop", method="POST")[0] == 404
+    assert ask(lab, "jobs", known=False)[0] == 403
 
 
 def test_what_is_wrong_with_a_file_is_said(lab: Lab) -> None:

@@ -3,13 +3,14 @@
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flashmem_lab import cli
-from flashmem_lab.bench import memory, offload
+from flashmem_lab.bench import cold, memory, offload
 from flashmem_lab.cli.bench import BENCHES
 from flashmem_lab.errors import FlashMemError
 
@@ -86,3 +87,38 @@ def test_the_peer_that_is_not_there_is_named(
     monkeypatch.setattr(offload, "missing", lambda *names: names)
     assert cli.main(["bench", "offload"]) == 1
     assert "torch and accelerate" in capsys.readouterr().err
+
+
+def test_cold_takes_the_best_turn_and_the_largest_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = json.dumps({"stages_ms": {"first_run": 5.0}, "kernels_compiled": 1})
+    turns = {"bundle": [900.0, 30.0, 20.0], "peer": [1.0, 40.0, 50.0]}
+    sizes = {"bundle": [9_000, 100, 300], "peer": [9_000, 500, 600]}
+
+    def start(command: list[str], cache: Path) -> cold.Start:
+        who = "bundle" if "flashmem_lab" in command else "peer"
+        return cold.Start(turns[who].pop(0), sizes[who].pop(0), said)
+
+    made = {"device": "ocl:0", "budget_bytes": 7}
+    monkeypatch.setattr(cold, "run_json", lambda *_: made)
+    monkeypatch.setattr(cold, "_save_inputs", lambda *_: ["x=x.npy"])
+    monkeypatch.setattr(cold, "start", start)
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "vit" / "vit.onnx").write_bytes(b"there")
+    argv = ["--models", "vit", "--folder", str(tmp_path), "--rounds", "2", "--json"]
+    assert cold.main(argv) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    assert (row["bundle_ms"], row["peer_ms"], row["time_ratio"]) == (20.0, 40.0, 0.5)
+    assert (row["bundle_rss_bytes"], row["peer_rss_bytes"], row["rss_ratio"]) == (300, 600, 0.5)
+    assert row["kernels_compiled"] == 2, "the turn that does not count may compile"
+
+
+def test_a_process_is_measured_by_what_it_held(tmp_path: Path) -> None:
+    held = 300 * 2**20
+    code = f"held = bytearray({held}); held[::4096] = b'1' * len(held[::4096]); print('done')"
+    ran = cold.start([sys.executable, "-c", code], tmp_path)
+    assert ran.said == "done\n"
+    assert held < ran.rss_bytes < 2 * held
+    with pytest.raises(FlashMemError, match="no good"):
+        cold.start([sys.executable, "-c", "import sys; sys.exit('no good')"], tmp_path)

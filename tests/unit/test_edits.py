@@ -51,6 +51,18 @@ def test_an_edit_takes_the_place_of_the_one_before() -> None:
     assert asked == Constraints(stream=("a",), windows=(Window("c", 1, 2),))
 
 
+def test_a_plan_is_compared_with_a_baseline(bench: Workbench) -> None:
+    assert bench.schedule.notes["diff"] == []
+    bench.schedule.against = "preload"
+    ((what, rows),) = bench.schedule.notes["diff"]
+    assert what == "Against preload:"
+    assert any(row.startswith("peak") for row in rows)
+    ask(bench, Action.PRELOAD, planned(bench).streamed[-1].weight)
+    assert len(bench.schedule.notes["diff"]) == 3
+    bench.schedule.against = ""
+    assert len(bench.schedule.notes["diff"]) == 2, "what an edit changed stays said"
+
+
 def test_history_goes_back_and_forth() -> None:
     history, first, second = History(), Constraints(preload=("a",)), Constraints(preload=("b",))
     assert (history.can_undo, history.can_redo) == (False, False)

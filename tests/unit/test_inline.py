@@ -161,13 +161,16 @@ def last_two(plan: Plan, first: Move, second: Move) -> Plan:
     ("message", "damage"),
     [
         ("does not state the moves", lambda p: replace(p, preload_moves=())),
-        ("too late", lambda p: replace(p, preload_moves=((Move(9, 4),), *p.preload_moves[1:]))),
+        ("too late", lambda p: replace(p, preload_moves=((Move(9, 4, 4),), *p.preload_moves[1:]))),
         (
             "3 chunks of 'w0' move; it has 4",
-            lambda p: replace(p, preload_moves=((Move(0, 3),), *p.preload_moves[1:])),
+            lambda p: replace(p, preload_moves=((Move(0, 3, 3),), *p.preload_moves[1:])),
         ),
         ("is to carry 8 chunks", lambda p: last_two(p, Move(4, 4), Move(4, 4))),
-        ("before another", lambda p: last_two(p, Move(5, 4), Move(4, 4))),
+        ("before one that is read earlier", lambda p: last_two(p, Move(5, 4, 4), Move(4, 4))),
+        ("before one that is read earlier", lambda p: last_two(p, Move(4, 4), Move(4, 4, 4))),
+        ("cannot carry 4 chunks", lambda p: last_two(p, Move(5, 4), Move(6, 4, 4))),
+        ("cannot carry -1 chunks", lambda p: last_two(p, Move(4, 4, 5), Move(6, 4, 4))),
     ],
 )
 def test_plans_that_no_ring_could_carry_are_refused(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from time import perf_counter
 
 import numpy as np
@@ -24,49 +23,18 @@ from flashmem_lab.plan import (
     check_plan,
     make_plan,
 )
-from flashmem_lab.plan.freedom import Freedom, freedom
-from flashmem_lab.plan.greedy import Schedule
+from flashmem_lab.plan.freedom import freedom
 from flashmem_lab.plan.pareto import pareto
-from flashmem_lab.plan.problem import Problem, build_problem
-from flashmem_lab.plan.room import least_budget, preload_peak, residency
-from flashmem_lab.plan.score import cost, quick_bound, unhidden
+from flashmem_lab.plan.problem import build_problem
+from flashmem_lab.plan.room import least_budget, preload_peak
+from flashmem_lab.plan.score import cost, quick_bound
 from flashmem_lab.plan.search import search
 from flashmem_lab.units import Budget
+from tests.unit.plan_exhaustive import all_schedules
 from tests.unit.plan_samples import PHONE, SAMPLE, devices, layers_model, models, shares
 
 QUICK = Effort(time_s=5.0)
 PRICE = Prices().lambda_
-
-
-def all_schedules(problem: Problem, free: Freedom, budget: int) -> list[Schedule]:
-    """Every W and every step of every load that the budget and the constraints allow."""
-    options = []
-    for at, first in enumerate(problem.first.tolist()):
-        lives = [] if free.never[at] else [-1]
-        if not free.forced[at]:
-            lives += range(int(free.earliest[at]), min(first, int(free.latest[at])) + 1)
-        options.append(lives)
-    found = []
-    for chosen in product(*options):
-        lives = np.array(chosen, dtype=np.int64).reshape(-1)
-        pinned, load_at = lives < 0, np.maximum(lives, 0)
-        if residency(problem, pinned, load_at).max() <= budget:
-            found.append(Schedule(pinned, load_at))
-    return found
-
-
-def by_pins(schedules: list[Schedule]) -> list[list[Schedule]]:
-    """The schedules of each W."""
-    groups: dict[bytes, list[Schedule]] = {}
-    for schedule in schedules:
-        groups.setdefault(schedule.pinned.tobytes(), []).append(schedule)
-    return list(groups.values())
-
-
-def hiding_most(problem: Problem, schedules: list[Schedule]) -> list[Schedule]:
-    """Those that exceed the load capacities least."""
-    late = [unhidden(problem, schedule).sum() for schedule in schedules]
-    return [one for one, over in zip(schedules, late, strict=True) if over <= min(late) + 1e-6]
 
 
 @settings(deadline=None, max_examples=60)
@@ -91,22 +59,17 @@ def test_bounds_hold_for_every_schedule_there_is(
 def test_nothing_is_lost_by_deciding_only_what_to_pin(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
 ) -> None:
-    """For memory: as long as capacity is exceeded only where W leaves nothing else.
-
-    Where the budget is tight it has a choice besides W: which weight's load may stall.
-    """
     problem = build_problem(model, device, device.transport)
     free = freedom(problem, Constraints())
-    share = 1.0 if optimize is Objective.MEMORY else share
     budget = Budget(share=share).resolve(
         least_budget(problem, free, free.forced)[0], preload_peak(problem)
     )
     schedules = all_schedules(problem, free, budget)
-    if optimize is Objective.MEMORY:
-        schedules = [one for same in by_pins(schedules) for one in hiding_most(problem, same)]
-    costs = [cost(problem, schedule, optimize, PRICE) for schedule in schedules]
+    least = min(cost(problem, schedule, optimize, PRICE) for schedule in schedules)
     found = search(problem, free, budget, optimize, effort=Effort(time_s=5.0, gap=0.0))
-    assert found.objective == pytest.approx(min(costs), rel=1e-9)
+    # How many bytes are late is decided in steps of 2 %.
+    rel = 1e-3 if optimize is Objective.MEMORY else 1e-9
+    assert least * (1 - 1e-9) <= found.objective <= least * (1 + rel)
 
 
 @st.composite
@@ -223,9 +186,9 @@ def test_a_curve_is_the_plans_of_its_budgets(
     model: LoweredModel, device: DeviceSpec, few: list[float], strategy: Strategy
 ) -> None:
     budgets = [Budget(share=1.0 if strategy is Strategy.PRELOAD else share) for share in few]
-    points = pareto(
-        model, device, budgets, strategy=strategy, optimize=Objective.WARM, effort=QUICK
-    )
+    curve = pareto(model, device, budgets, strategy=strategy, optimize=Objective.WARM, effort=QUICK)
+    assert not curve.too_small
+    points = curve.points
     caps = [point.plan.budget_bytes for point in points]
     assert caps == sorted(set(caps))
     assert any(point.efficient for point in points)

@@ -13,13 +13,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flashmem_lab import workflow
-from flashmem_lab.plan import Constraints
+from flashmem_lab.plan import Constraints, Objective, simulate
+from flashmem_lab.plan.timeline import Lane, Pool
 from flashmem_lab.units import Budget
+from flashmem_lab.views.address_data import Object, address_data, first_fit
 from flashmem_lab.views.details import node_details
 from flashmem_lab.views.engine import preview
 from flashmem_lab.views.graph import GraphView
 from flashmem_lab.views.graph_data import graph_data
+from flashmem_lab.views.memory_data import memory_data
 from flashmem_lab.views.plan_data import Forced, plan_data
+from flashmem_lab.views.planning import Scale
+from flashmem_lab.views.sweep import knee, place, sweep_data
 from flashmem_lab.views.wire import encode
 from flashmem_lab.workflow import Prepared
 from flashmem_lab.zoo import make
@@ -137,3 +142,97 @@ def test_the_widget_answers_what_the_browser_asks(
     assert said[0]["sections"] == node_details(resnet.graph, resnet.model, 3)
     assert decode(GraphView(resnet.graph).graph)[0]["name"] == "resnet50"
     assert decode(GraphView(Path(resnet.graph.path)).graph)[0] == decode(view.graph)[0]
+
+
+def test_memory_says_what_is_held_over_time_and_over_layers(resnet: Prepared) -> None:
+    plan = workflow.make_plan(resnet, budget=Budget(share=0.3))
+    predicted = preview(resnet, plan)
+    outcome = workflow.run(resnet, plan)
+    measured = outcome.result.trace
+    header, found = decode(memory_data(plan, predicted, measured))
+    assert header["budgetBytes"] == plan.budget_bytes
+    assert header["predictedEndMs"] == pytest.approx(plan.predicted.cold_ms, rel=1e-6)
+    held = found["predictedHeld"].reshape(3, -1).sum(axis=0)
+    assert held.max() == plan.predicted.peak_bytes
+    layers = decode(plan_data(resnet.model, plan, predicted))[1]["held"]
+    assert (found["measuredLayers"] == layers).all(), "the simulated device does as planned"
+    assert (found["measuredEnd"] >= found["measuredBegin"]).all()
+    bare = decode(memory_data(plan, predicted))[1]
+    assert bare["measuredMs"].size == bare["measuredLayers"].size == bare["measuredEnd"].size == 0
+
+
+objects = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 50)), max_size=30
+).map(
+    lambda rows: sorted(
+        (
+            Object(str(at), Pool.TEXTURE, min(a, b), max(a, b), size)
+            for at, (a, b, size) in enumerate(rows)
+        ),
+        key=lambda one: one.first,
+    )
+)
+
+
+@given(objects)
+def test_no_two_objects_lie_in_one_place_at_once(made: list[Object]) -> None:
+    places = first_fit(made)
+    for i, one in enumerate(made):
+        for j in range(i):
+            other = made[j]
+            together = one.first <= other.last and other.first <= one.last
+            apart = places[i] >= places[j] + other.size or places[j] >= places[i] + one.size
+            assert apart or not together
+        # First fit: it touches the bottom, or something that was there below it.
+        below = {places[j] + made[j].size for j in range(i) if made[j].last >= one.first}
+        assert places[i] in {0, *below}
+
+
+def test_addresses_have_every_object_of_a_plan(resnet: Prepared) -> None:
+    plan = workflow.make_plan(resnet, budget=Budget(share=0.2))
+    header, found = decode(address_data(resnet.model, plan))
+    held = np.zeros(len(resnet.model.layers))
+    for first, last, size in zip(found["first"], found["last"], found["size"], strict=True):
+        held[first : last + 1] += size
+    assert held.max() == plan.predicted.peak_bytes
+    assert header["topBytes"] >= plan.predicted.peak_bytes
+
+
+def test_a_knee_is_where_more_memory_stops_to_help() -> None:
+    percents = [0.0, 25.0, 50.0, 75.0, 100.0]
+    assert knee(percents, [100.0, 20.0, 15.0, 12.0, 10.0]) == 25
+    assert knee(percents, [100.0, 99.5, 99.2, 99.0, 98.9]) is None, "hardly any difference"
+    assert knee(percents, [100.0, 75.0, 50.0, 25.0, 0.0]) is None, "a straight line"
+
+
+def test_a_sweep_marks_devices_that_hold_a_part_of_the_model(resnet: Prepared) -> None:
+    places = []
+    for percent in (0.0, 100.0):
+        plan = workflow.make_plan(resnet, budget=Budget(share=percent / 100))
+        places.append(place(percent, plan, preview(resnet, plan)))
+    scale = Scale(2_000_000_000, 10_000_000_000)
+    header, found = decode(sweep_data(places, scale, Objective.COLD))
+    marks = {label: percent for percent, label, _ in header["marks"]}
+    assert marks["Xiaomi Mi 6"] == 50
+    assert marks["Pixel 8, Raspberry Pi 5"] == 75
+    assert "OnePlus 12" not in marks, "it holds the whole model"
+    for at, one in enumerate(places):
+        for name in ("overTime", "overLayers"):
+            curve = found[name].reshape(2, -1)[at]
+            assert curve.max() == pytest.approx(one.plan.predicted.peak_bytes)
+
+
+def test_moves_by_weight_take_as_long_as_moves_by_chunk(resnet: Prepared) -> None:
+    plan = workflow.make_plan(resnet, budget=Budget(share=0.3))
+    fine = simulate(plan, resnet.model, resnet.device)
+    coarse = simulate(plan, resnet.model, resnet.device, by_weight=True)
+    assert coarse.samples == fine.samples
+    for lane in Lane:
+        one, other = ([e for e in t.events if e.lane is lane] for t in (fine, coarse))
+        assert sum(e.bytes for e in one) == sum(e.bytes for e in other)
+        assert [min(e.start_ns for e in one), max(e.end_ns for e in one)] == [
+            min(e.start_ns for e in other),
+            max(e.end_ns for e in other),
+        ]
+    moved = [(e.run, e.weight) for e in coarse.events if e.lane is Lane.DISK]
+    assert len(moved) == len(set(moved))

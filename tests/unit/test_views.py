@@ -23,6 +23,7 @@ from flashmem_lab.views.throttle import Throttle
 from flashmem_lab.worker.jobs import Held
 from flashmem_lab.worker.process import Hear, Stop
 from flashmem_lab.workflow import DeviceState, Prepared
+from tests.unit.test_view_data import decode
 
 DEVICE = "sim:adreno750"
 
@@ -107,8 +108,10 @@ def controls(bench: Workbench) -> Any:
     return bench._controls
 
 
-def total(bench: Workbench) -> Any:
-    return bench.figure.data[3]
+def held(bench: Workbench, what: str) -> np.ndarray:
+    """Bytes that the picture of memory shows "predicted" or "measured", all pools together."""
+    sent = decode(bench.memory.memory)[1]
+    return sent[f"{what}Held"].reshape(3, -1).sum(axis=0)
 
 
 def test_shows_the_model_and_its_prediction(bench: Workbench) -> None:
@@ -116,8 +119,8 @@ def test_shows_the_model_and_its_prediction(bench: Workbench) -> None:
     assert plan is not None
     assert bench.choice.percent == 30
     assert plan.min_budget_bytes < plan.budget_bytes < plan.preload_peak_bytes
-    assert max(total(bench).y) * 1e6 == pytest.approx(plan.predicted.peak_bytes)
-    assert total(bench).name == "Total predicted"
+    assert max(held(bench, "predicted")) == plan.predicted.peak_bytes
+    assert held(bench, "measured").size == 0
     assert "4</b> layers" in controls(bench)._summary.value
     assert "x0 [8, 256]" in controls(bench)._summary.value
     assert [label for label, _ in controls(bench)._device.options] == [
@@ -127,7 +130,7 @@ def test_shows_the_model_and_its_prediction(bench: Workbench) -> None:
 
 
 def test_the_prediction_follows_the_slider_in_place(bench: Workbench) -> None:
-    figure, traces = bench.figure, bench.figure.data
+    memory = bench.memory
     controls(bench)._slider.value = 0
     least = bench.plan
     controls(bench)._slider.value = 100
@@ -136,9 +139,52 @@ def test_the_prediction_follows_the_slider_in_place(bench: Workbench) -> None:
     assert most is not None
     assert least.budget_bytes == least.min_budget_bytes
     assert most.budget_bytes == most.preload_peak_bytes
-    assert max(total(bench).y) * 1e6 == pytest.approx(most.predicted.peak_bytes)
-    assert bench.figure is figure
-    assert all(one is other for one, other in zip(figure.data, traces, strict=True))
+    assert max(held(bench, "predicted")) == most.predicted.peak_bytes
+    assert bench.memory is memory
+    assert controls(bench)._slider.ends == [least.budget_bytes, most.budget_bytes]
+
+
+def test_the_map_of_addresses_is_made_when_it_is_seen(bench: Workbench) -> None:
+    assert bench.memory.addresses == b""
+    bench.memory.mode = "map"
+    header, sent = decode(bench.memory.addresses)
+    assert bench.plan is not None
+    assert header["topBytes"] >= bench.plan.predicted.peak_bytes
+    assert {"w0", "w1", "w2", "w3"} < set(header["names"])
+    assert (sent["address"] + sent["size"]).max() == header["topBytes"]
+    controls(bench)._slider.value = 100
+    assert decode(bench.memory.addresses)[0]["topBytes"] > header["topBytes"]
+
+
+def test_budgets_elsewhere_are_planned_in_idle_moments(bench: Workbench, engine: Engine) -> None:
+    async def look_away() -> None:
+        controls(bench)._slider.value = 50
+        while engine.plans < 17 + before:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+    before = engine.plans
+    asyncio.run(asyncio.wait_for(look_away(), 20))
+    header, sent = decode(bench.memory.sweep)
+    assert bench.memory.sweep == controls(bench)._slider.sweep
+    assert sent["percent"].tolist() == [100 * at / 16 for at in range(17)]
+    assert header["marks"][0][:2] == [0, "least"]
+    assert bench.plan is not None
+    assert (header["least"], header["full"]) == tuple(controls(bench)._slider.ends)
+    assert bench.choice.percent == 50, "the slider stays where it is"
+
+
+def test_a_slider_that_moves_has_the_kernel_for_itself(bench: Workbench, engine: Engine) -> None:
+    async def move() -> None:
+        controls(bench)._slider.moving = True
+        before = engine.plans
+        await asyncio.sleep(0.4)
+        assert engine.plans == before, "nothing is planned for elsewhere meanwhile"
+        controls(bench)._slider.moving = False
+        await asyncio.sleep(0.1)
+        assert engine.plans > before
+
+    asyncio.run(move())
 
 
 def test_every_control_makes_another_plan(bench: Workbench) -> None:
@@ -185,14 +231,14 @@ def test_a_run_draws_what_it_held_over_what_was_predicted(bench: Workbench) -> N
     outcome = bench.run(wait=True)
     assert outcome is not None
     assert bench.outcome is outcome
-    assert len(bench.figure.data[4].x) > 0
-    assert max(total(bench).y) * 1e6 == pytest.approx(outcome.result.peak_bytes["total"])
+    assert max(held(bench, "predicted")) > 0
+    assert max(held(bench, "measured")) == outcome.result.peak_bytes["total"]
     assert "first run" in controls(bench)._result.value
     assert controls(bench)._history.value.count("<tr>") == 2
     assert not controls(bench).busy
     bench.set_budget("min")
     assert bench.outcome is None, "what was measured belongs to another plan"
-    assert len(bench.figure.data[4].x) == 0
+    assert held(bench, "measured").size == 0
     bench.run(wait=True)
     assert controls(bench)._history.value.count("<tr>") == 3
     compared = bench._pages.compare
@@ -208,9 +254,9 @@ def test_the_kernel_stays_usable_while_a_run_is_under_way(bench: Workbench, engi
         engine.go.clear()
         controls(bench)._button.click()
         assert controls(bench).busy
-        job = bench._runner.job
+        job = bench._runs.runner.job
         controls(bench)._button.click()
-        assert bench._runner.job is job, "one run at a time"
+        assert bench._runs.runner.job is job, "one run at a time"
         controls(bench)._slider.value = 80
         assert bench.plan is not None
         engine.go.set()
@@ -220,7 +266,7 @@ def test_the_kernel_stays_usable_while_a_run_is_under_way(bench: Workbench, engi
     asyncio.run(asyncio.wait_for(press_then_drag(), 20))
     assert bench.outcome is None, "it ran under the budget before"
     assert "first run" in controls(bench)._result.value
-    assert len(bench.figure.data[4].x) == 0
+    assert held(bench, "measured").size == 0
 
 
 def test_what_fails_is_said_in_place_with_what_to_do(bench: Workbench, engine: Engine) -> None:
@@ -239,10 +285,10 @@ def test_a_run_is_stopped_and_says_what_it_holds(bench: Workbench, engine: Engin
     async def press_and_stop() -> None:
         engine.go.clear()
         controls(bench)._button.click()
-        while "holds" not in bench._live.box.value:
+        while "holds" not in bench._runs._live.box.value:
             await asyncio.sleep(0.01)
-        assert "1.0 kB</b> of" in bench._live.box.value
-        assert "<polyline" in bench._live.box.value
+        assert "1.0 kB</b> of" in bench._runs._live.box.value
+        assert "<polyline" in bench._runs._live.box.value
         controls(bench)._stop.click()
         while controls(bench).busy:
             await asyncio.sleep(0.01)
@@ -250,14 +296,14 @@ def test_a_run_is_stopped_and_says_what_it_holds(bench: Workbench, engine: Engin
     plan = bench.plan
     asyncio.run(asyncio.wait_for(press_and_stop(), 20))
     assert "stopped" in controls(bench)._status.value
-    assert bench._live.box.layout.display == "none"
+    assert bench._runs._live.box.layout.display == "none"
     assert bench.plan is plan
 
 
 def test_devices_come_and_go(bench: Workbench, engine: Engine) -> None:
     async def look() -> None:
         controls(bench)._again.click()
-        while bench._looker.job is not None:
+        while bench._runs.looker.job is not None:
             await asyncio.sleep(0.01)
 
     plans, states = engine.plans, engine.devices()
@@ -282,6 +328,7 @@ def test_a_plan_that_fails_leaves_nothing_to_run(bench: Workbench, engine: Engin
     engine.make_plan = refuse  # type: ignore[method-assign]
     controls(bench)._slider.value = 60
     assert bench.plan is None
+    assert bench.memory.memory == b""
     assert "no plan" in controls(bench)._error.value
     assert bench.run(wait=True) is None
 
@@ -329,7 +376,7 @@ def test_a_closed_workbench_hears_nothing(model: Path, engine: Engine) -> None:
     slider.value = 90
     button.click()
     assert engine.plans == before
-    assert workbench._runner.job is None
+    assert workbench._runs.runner.job is None
     assert controls(workbench)._result.value == ""
 
 

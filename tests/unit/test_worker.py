@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from flashmem_lab import workflow
-from flashmem_lab.errors import BudgetTooSmall, Cancelled, WorkerDied
+from flashmem_lab.errors import BudgetTooSmall, Cancelled, UsageError, WorkerDied
 from flashmem_lab.units import Budget
 from flashmem_lab.worker import Isolated
+from flashmem_lab.worker.board import About, Notice, ask_to_stop, notices
 from flashmem_lab.worker.jobs import Held, Step
 from flashmem_lab.worker.process import Worker
 from tests.unit.child_jobs import Abort, Fail, Pid, Sleep
@@ -114,6 +115,30 @@ def test_runs_as_the_workflow_does(
     assert outcome.result.trace == here.result.trace
     assert outcome.plan == plan
     assert outcome.rss_baseline_bytes != here.rss_baseline_bytes
+
+
+def test_a_run_is_seen_and_stopped_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path))
+    assert notices() == []
+    with Notice(About("net", "net.onnx", DEVICE, 5000)) as notice:
+        notice.hear(Held({"texture": 1000, "buffer": 20}, 7))
+        notice._next = 0.0
+        notice.hear(Step("run 1 of 2", 3, 9))
+        (seen,) = notices()
+        assert (seen["model"], seen["held_bytes"], seen["done"]) == ("net", 1020, 3)
+        assert not notice.stopped()
+        ask_to_stop(seen["id"])
+        assert notice.stopped()
+    assert notices() == []
+    for unknown in (seen["id"], "../x", "1-1"):
+        with pytest.raises(UsageError):
+            ask_to_stop(unknown)
+    gone = 2**22 + 1  # no Linux counts processes that far
+    (tmp_path / "running" / f"{gone}-0.json").write_text("{}")
+    assert notices() == []
+    assert list((tmp_path / "running").iterdir()) == []
 
 
 def test_the_child_goes_with_its_parent(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ class Kernels:
     Args:
         context, device: where they will run.
         binaries: where compiled kernels are kept, if anywhere.
+
+    Attributes:
+        compiled: how many sources were compiled so far, no binary of them having been kept.
     """
 
     def __init__(
@@ -33,7 +36,8 @@ class Kernels:
         self._device = device
         self._binaries = binaries
         self._built: dict[str, cl.Program] = {}
-        self._compiled: tuple[str, ...] = ()  # of the last build, if any of it was compiled
+        self.compiled = 0
+        self._unkept: tuple[str, ...] = ()  # of the last build, if any of it was compiled
 
     def build(
         self, sources: Sequence[KernelSource], progress: Callable[[int, int], None] | None = None
@@ -45,12 +49,12 @@ class Kernels:
         """
         missing = {s.source: s for s in sources if s.source not in self._built}
         kept = self._binaries.load(missing) if self._binaries and missing else {}
-        self._compiled = ()
+        self._unkept = ()
         for done, (source, kernel) in enumerate(missing.items(), start=1):
             program = self._load(kept[source]) if source in kept else None
             if program is None:
                 program = self._compile(kernel)
-                self._compiled = tuple(missing)
+                self._unkept = tuple(missing)
             self._built[source] = program
             if progress is not None:
                 progress(done, len(missing))
@@ -62,15 +66,15 @@ class Kernels:
 
         Best done after first launches, on drivers that finish a kernel only then.
         """
-        if not self._compiled or self._binaries is None:
+        if not self._unkept or self._binaries is None:
             return
         with translating("asking for compiled kernels"):
             of_device = cl.program_info.BINARIES
             found: dict[str, bytes] = {}
-            for text in self._compiled:
+            for text in self._unkept:
                 listed: Any = self._built[text].get_info(of_device)
                 found[text] = listed[0]
-        self._compiled = ()
+        self._unkept = ()
         if all(found.values()):  # a driver may give none
             self._binaries.save(found)
 
@@ -94,4 +98,5 @@ class Kernels:
                 program.build(devices=[self._device])
         except cl.Error as error:
             raise explain_build(error, kernel.entry) from error
+        self.compiled += 1
         return program

@@ -94,8 +94,9 @@ class Recorder:
     ) -> None:
         """Notes work of the compute lane that began at `start_ns` and ends now, or with `event`."""
         now = perf_counter_ns()
+        weight = name if kind == "upload" else ""
         self._notes.append(
-            Note(command, Lane.COMPUTE, kind, name, layer, "", size, start_ns, now, event)
+            Note(command, Lane.COMPUTE, kind, name, layer, weight, size, start_ns, now, event)
         )
 
     def spans(self, clock: DeviceClock, end_ns: int) -> dict[int, tuple[int, int]]:

@@ -113,7 +113,7 @@ class OpenCLRuntime:
         paths = [weights] if isinstance(weights, Path) else weights
         file = WeightFiles(paths, program.spans, self._pages)
         try:
-            begun_ns = perf_counter_ns()
+            begun_ns, compiled_before = perf_counter_ns(), self._kernels.compiled
             kernels = self._build(program, progress)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
             self._ledger = ledger = Ledger(program.budget_bytes)
@@ -149,6 +149,7 @@ class OpenCLRuntime:
             first_run_ms=_ms(passes[0]),
             warm_ms=tuple(_ms(later) for later in passes[1:]),
             compile_ms=compile_ms,
+            kernels_compiled=self._kernels.compiled - compiled_before,
             stall_ms=sum(map(_stall_ns, passes[0].events)) / 1e6,
             peak_bytes=peaks,
             average_bytes=booking.average_bytes(),

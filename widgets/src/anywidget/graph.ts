@@ -3,9 +3,9 @@
 import { GraphView } from "../core/graphview";
 import { decodeGraph, decodePlan, type Section } from "../core/model";
 import { isEmpty } from "../core/wire";
-import type { AnyModel } from "./model";
+import { type AnyModel, type BrushState, brushed, brushHost, listen } from "./model";
 
-interface State {
+interface State extends BrushState {
   graph: DataView;
   plan: DataView;
   selected: number;
@@ -21,6 +21,7 @@ interface Reply {
 function render({ model, el }: { model: AnyModel<State, Reply>; el: HTMLElement }): () => void {
   const waiting = new Map<number, (sections: Section[]) => void>();
   const view = new GraphView(el, {
+    ...brushHost(model),
     details: (node) =>
       new Promise((resolve) => {
         waiting.set(node, resolve);
@@ -36,32 +37,22 @@ function render({ model, el }: { model: AnyModel<State, Reply>; el: HTMLElement 
     waiting.get(reply.node)?.(reply.sections);
     waiting.delete(reply.node);
   };
-  const onGraph = (): void => {
-    if (!isEmpty(model.get("graph"))) view.setGraph(decodeGraph(model.get("graph")));
-  };
-  const onPlan = (): void => {
-    const bytes = model.get("plan");
-    view.setPlan(isEmpty(bytes) ? undefined : decodePlan(bytes));
-  };
-  const onSelected = (): void => view.select(model.get("selected"));
-  const onHeight = (): void => {
-    view.element.style.height = `${model.get("height")}px`;
-  };
-  model.on("change:graph", onGraph);
-  model.on("change:plan", onPlan);
-  model.on("change:selected", onSelected);
-  model.on("change:height", onHeight);
   model.on("msg:custom", onReply);
-  onHeight();
-  onGraph();
-  onPlan();
+  const stop = listen(model, {
+    height: (height) => {
+      view.element.style.height = `${height}px`;
+    },
+    graph: (bytes) => {
+      if (!isEmpty(bytes)) view.setGraph(decodeGraph(bytes));
+    },
+    plan: (bytes) => view.setPlan(isEmpty(bytes) ? undefined : decodePlan(bytes)),
+    selected: (node) => view.select(node),
+    ...brushed(view),
+  });
   // The element is the handle by which tests, and the curious, reach the view.
   Object.assign(view.element, { view });
   return () => {
-    model.off("change:graph", onGraph);
-    model.off("change:plan", onPlan);
-    model.off("change:selected", onSelected);
-    model.off("change:height", onHeight);
+    stop();
     model.off("msg:custom", onReply);
     view.dispose();
   };

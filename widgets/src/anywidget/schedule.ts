@@ -3,41 +3,38 @@
 import { decodePlan } from "../core/model";
 import { type Notes, ScheduleView } from "../core/schedule";
 import { isEmpty } from "../core/wire";
-import type { AnyModel } from "./model";
+import { type AnyModel, type BrushState, brushed, brushHost, listen } from "./model";
 
-interface State {
+interface State extends BrushState {
   plan: DataView;
   notes: Partial<Notes>;
+  against: string;
   height: number;
 }
 
 function render({ model, el }: { model: AnyModel<State, never>; el: HTMLElement }): () => void {
   const view = new ScheduleView(el, {
+    ...brushHost(model),
     edit: (action, weight, first, last) =>
       model.send({ kind: "edit", action, weight, first, last }),
     move: (by) => model.send({ kind: "move", by }),
+    against: (baseline) => {
+      model.set("against", baseline);
+      model.save_changes();
+    },
   });
-  const onPlan = (): void => {
-    const bytes = model.get("plan");
-    view.setPlan(isEmpty(bytes) ? undefined : decodePlan(bytes));
-  };
-  const onNotes = (): void => {
-    view.setNotes({ diff: [], refused: null, undo: false, redo: false, ...model.get("notes") });
-  };
-  const onHeight = (): void => {
-    view.element.style.height = `${model.get("height")}px`;
-  };
-  model.on("change:plan", onPlan);
-  model.on("change:notes", onNotes);
-  model.on("change:height", onHeight);
-  onHeight();
-  onPlan();
-  onNotes();
+  const stop = listen(model, {
+    height: (height) => {
+      view.element.style.height = `${height}px`;
+    },
+    plan: (bytes) => view.setPlan(isEmpty(bytes) ? undefined : decodePlan(bytes)),
+    notes: (notes) =>
+      view.setNotes({ diff: [], refused: null, undo: false, redo: false, ...notes }),
+    ...brushed(view),
+  });
   Object.assign(view.element, { view });
   return () => {
-    model.off("change:plan", onPlan);
-    model.off("change:notes", onNotes);
-    model.off("change:height", onHeight);
+    stop();
     view.dispose();
   };
 }

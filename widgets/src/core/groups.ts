@@ -1,6 +1,7 @@
 /** Scopes as a tree of groups, repeated blocks among them, and the graph that is seen of it. */
 
-import type { GraphModel } from "./model";
+import type { GraphModel, Section } from "./model";
+import { formatBytes } from "./units";
 
 export interface Group {
   label: string; // "layers.3"
@@ -122,6 +123,29 @@ export class Groups {
       edges.push(from, to);
     }
     return { items, itemOf, edges: Uint32Array.from(edges) };
+  }
+
+  /** What the panel says of a group. */
+  describe(group: number): Section[] {
+    const { nodes, repeats, twin } = this.all[group]!;
+    const { graph } = this;
+    const bytes = nodes.reduce((sum, node) => sum + graph.weightBytes[node]!, 0);
+    const rows: [string, string][] = [
+      ["nodes", String(nodes.length)],
+      ["weights", formatBytes(bytes)],
+    ];
+    if (repeats > 1) rows.push(["repeated", `${repeats} times`]);
+    if (twin !== group) rows.push(["the same as", this.all[twin]!.path]);
+    const counts = new Map<string, number>();
+    for (const node of nodes) {
+      const op = graph.ops[graph.op[node]!]!;
+      counts.set(op, (counts.get(op) ?? 0) + 1);
+    }
+    const operators = [...counts].sort((a, b) => b[1] - a[1]);
+    return [
+      { title: "Group", rows },
+      { title: "Operators", rows: operators.map(([op, n]) => [op, String(n)]) },
+    ];
   }
 
   private enter(path: string[], node: number, known: Map<string, number>): number {

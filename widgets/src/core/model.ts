@@ -46,6 +46,10 @@ export interface PlanModel {
   last: Int32Array;
   pinned: Uint8Array; // 1 for a preloaded weight
   forced: Uint8Array; // what the user asked: FORCED
+  windowFirst: Int32Array; // layers at which its load may begin by the user's wish; -1 for none
+  windowLast: Int32Array;
+  readMs: Float32Array; // when each weight begins to be read, and is there; -1 where it does not move
+  hereMs: Float32Array;
   moveWeight: Uint32Array;
   moveLayer: Uint32Array;
   moveBytes: Float64Array;

@@ -14,6 +14,7 @@ export interface Look {
   selected: number; // item, or -1
   found: ReadonlySet<number>; // items that the search found
   searching: boolean;
+  brushed: ReadonlySet<number>; // items of what is chosen or pointed at elsewhere
 }
 
 export function drawScene(
@@ -213,6 +214,13 @@ function drawRings(
     for (const item of items) if (look.found.has(item)) ring(item, 2);
     context.stroke();
   }
+  context.strokeStyle = theme.accent;
+  context.lineWidth = Math.max(2, 1.6 / scale);
+  context.setLineDash([6, 3]);
+  context.beginPath();
+  for (const item of items) if (look.brushed.has(item)) ring(item, 3);
+  context.stroke();
+  context.setLineDash([]);
   if (look.selected >= 0) {
     context.strokeStyle = theme.accent;
     context.lineWidth = Math.max(3, 2 / scale);

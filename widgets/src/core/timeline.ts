@@ -1,7 +1,9 @@
 /** What a run did over time: three lanes, and the memory that it held below. */
 
+import { Axis, drawMarks } from "./axis";
 import { choice, h } from "./dom";
-import { readTheme, type Theme, watchTheme } from "./theme";
+import * as stack from "./stack";
+import { Surface } from "./surface";
 import { formatBytes, formatMs, shorten } from "./units";
 import { decode } from "./wire";
 
@@ -37,12 +39,6 @@ export function decodeTimeline(bytes: DataView): TimelineModel {
 }
 
 const LANES = ["disk", "transfer", "compute"];
-const POOLS: [string, string][] = [
-  ["Staging ring", "#d9a441"],
-  ["Activations (buffers)", "#4fb3a0"],
-  ["Weights (textures)", "#4f7cc4"],
-];
-const BUDGET_INK = "#e5484d";
 const LEFT = 84; // px, for names and figures
 const RIGHT = 14;
 const TOP = 10;
@@ -57,13 +53,12 @@ export class TimelineView {
     role: "img",
     "aria-label": "Lanes and memory over time; arrow keys move, + and − zoom, 0 shows all",
   });
-  private readonly context = this.canvas.getContext("2d")!;
+  private readonly chart = h("div", { class: "fml-chart" }, this.canvas);
   private readonly words = h("p", { class: "fml-soft fml-words", role: "status" });
-  private theme: Theme;
+  private readonly surface: Surface;
+  private readonly axis = new Axis(LEFT); // ms
   private run = 0;
-  private from = 0; // ms at the left edge
-  private to = 1; // ms at the right edge
-  private readonly stops: (() => void)[] = [];
+  private memory: stack.Steps = stack.NOTHING; // of the run
 
   constructor(
     parent: HTMLElement,
@@ -72,11 +67,11 @@ export class TimelineView {
     const legend = h("div", { class: "fml-legend" });
     const entries: [string, string][] = [
       ...trace.kinds.map((kind, i): [string, string] => [trace.colours[i]!, kind]),
-      ...POOLS.map(([name, colour]): [string, string] => [colour, name]),
-      [BUDGET_INK, `budget, ${formatBytes(trace.budgetBytes)}`],
+      ...stack.POOLS.map(([name, colour]): [string, string] => [colour, name]),
+      [stack.BUDGET_INK, `budget, ${formatBytes(trace.budgetBytes)}`],
     ];
     for (const [colour, text] of entries) {
-      legend.append(h("span", {}, h("i", { style: `background:${colour}` }), text));
+      legend.append(h("span", {}, h("i", { style: `color:${colour}` }), text));
     }
     const runs = trace.runMs.map((ms, i): [string, string] => [
       String(i),
@@ -93,27 +88,36 @@ export class TimelineView {
         choice("Run", runs, (value) => this.choose(Number(value))).element,
       ),
       legend,
-      h("div", { class: "fml-chart" }, this.canvas),
+      this.chart,
       this.words,
     );
     parent.append(this.element);
-    this.theme = readTheme(this.element);
+    this.surface = new Surface(this.canvas, this.chart, () => this.draw());
     this.listen();
     this.choose(0);
   }
 
   dispose(): void {
-    for (const stop of this.stops) stop();
+    this.surface.dispose();
     this.element.remove();
   }
 
   /** Shows a run from its start to its end. */
   choose(run: number): void {
+    const { trace } = this;
     this.run = run;
-    this.from = 0;
-    this.to = Math.max(this.trace.runMs[run] ?? 1, 1e-6);
+    this.axis.show(trace.runMs[run] ?? 1);
+    const [first, last] = [trace.runSamples[run] ?? 0, trace.runSamples[run + 1] ?? 0];
+    const count = trace.time.length;
+    this.memory = {
+      x: trace.time.subarray(first, last),
+      end: trace.runMs[run] ?? 0,
+      pools: stack.POOLS.map((_, pool) =>
+        trace.held.subarray(pool * count + first, pool * count + last),
+      ),
+    };
     this.hint();
-    this.draw();
+    this.surface.redraw();
   }
 
   private hint(): void {
@@ -123,76 +127,31 @@ export class TimelineView {
   }
 
   private listen(): void {
-    const { canvas } = this;
-    const resize = new ResizeObserver(() => {
-      canvas.width = Math.round(canvas.clientWidth * devicePixelRatio);
-      canvas.height = Math.round(canvas.clientHeight * devicePixelRatio);
-      this.draw();
-    });
-    resize.observe(canvas);
-    const unwatch = watchTheme(() => {
-      this.theme = readTheme(this.element);
-      this.draw();
-    });
-    this.stops.push(() => resize.disconnect(), unwatch);
+    const { canvas, axis } = this;
     canvas.addEventListener(
       "wheel",
       (event) => {
         if (!event.ctrlKey && document.activeElement !== canvas) return;
         event.preventDefault();
-        this.zoom(Math.exp(event.deltaY * 0.0015), this.timeAt(event.offsetX));
+        axis.zoom(Math.exp(event.deltaY * 0.0015), axis.valueAt(event.offsetX));
+        this.surface.redraw();
       },
       { passive: false },
     );
     canvas.addEventListener("pointermove", (event) => {
-      if (event.buttons & 1) this.shift((-event.movementX * (this.to - this.from)) / this.width);
-      else this.point(event.offsetX, event.offsetY);
+      if (event.buttons & 1) {
+        axis.shift((-event.movementX * (axis.to - axis.from)) / axis.width);
+        this.surface.redraw();
+      } else this.point(event.offsetX, event.offsetY);
     });
     canvas.addEventListener("keydown", (event) => {
-      const step = (this.to - this.from) / 10;
-      const middle = (this.from + this.to) / 2;
-      const acts: Record<string, () => void> = {
-        ArrowLeft: () => this.shift(-step),
-        ArrowRight: () => this.shift(step),
-        "+": () => this.zoom(0.7, middle),
-        "-": () => this.zoom(1.4, middle),
-        "0": () => this.choose(this.run),
-      };
-      const act = acts[event.key];
-      if (!act) return;
+      const act = axis.key(event.key);
+      if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       event.stopPropagation();
       act();
+      this.surface.redraw();
     });
-  }
-
-  private get width(): number {
-    return Math.max(1, this.canvas.clientWidth - LEFT - RIGHT);
-  }
-
-  private timeAt(x: number): number {
-    return this.from + ((x - LEFT) / this.width) * (this.to - this.from);
-  }
-
-  private xAt(ms: number): number {
-    return LEFT + ((ms - this.from) / (this.to - this.from)) * this.width;
-  }
-
-  private zoom(factor: number, around: number): void {
-    const most = Math.max(this.trace.runMs[this.run] ?? 1, 1e-6);
-    const span = Math.min(most, Math.max(most / 1e5, (this.to - this.from) * factor));
-    const share = (around - this.from) / (this.to - this.from);
-    this.from = around - share * span;
-    this.to = this.from + span;
-    this.shift(0);
-  }
-
-  private shift(ms: number): void {
-    const most = Math.max(this.trace.runMs[this.run] ?? 1, 1e-6);
-    const span = this.to - this.from;
-    this.from = Math.min(Math.max(0, this.from + ms), most - span);
-    this.to = this.from + span;
-    this.draw();
   }
 
   /** Events of the run shown: first and one past the last. */
@@ -201,10 +160,10 @@ export class TimelineView {
   }
 
   private point(x: number, y: number): void {
-    const { trace } = this;
-    const ms = this.timeAt(x);
+    const { trace, axis, memory } = this;
+    const ms = axis.valueAt(x);
     const lane = Math.floor((y - TOP) / LANE);
-    const near = (2 * (this.to - this.from)) / this.width;
+    const near = (2 * (axis.to - axis.from)) / axis.width;
     const [first, last] = this.events;
     for (let i = first; i < last && lane < LANES.length; i++) {
       if (trace.lane[i] !== lane || trace.begin[i]! - near > ms || trace.end[i]! + near < ms)
@@ -221,41 +180,33 @@ export class TimelineView {
       this.words.textContent = pieces.join(" · ");
       return;
     }
-    const [start, stop] = this.samples;
-    let at = start;
-    while (at + 1 < stop && trace.time[at + 1]! <= ms) at += 1;
-    if (lane < LANES.length || at >= stop || x < LEFT) {
+    const at = stack.levelAt(memory, ms);
+    if (lane < LANES.length || at < 0 || x < LEFT) {
       this.hint();
       return;
     }
-    const held = POOLS.map(([name], pool) => `${name} ${formatBytes(this.heldBy(pool, at))}`);
+    const held = stack.POOLS.map(
+      ([name], pool) => `${name} ${formatBytes(memory.pools[pool]![at]!)}`,
+    );
     this.words.textContent = `at ${formatMs(Math.max(0, ms))}: ${held.join(" · ")}`;
   }
 
-  private get samples(): [number, number] {
-    return [this.trace.runSamples[this.run] ?? 0, this.trace.runSamples[this.run + 1] ?? 0];
-  }
-
-  private heldBy(pool: number, sample: number): number {
-    return this.trace.held[pool * this.trace.time.length + sample]!;
-  }
-
   private draw(): void {
-    const { context, canvas, trace, theme } = this;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    if (width === 0 || height === 0) return;
-    context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    context.clearRect(0, 0, width, height);
-    context.font = `12px ${theme.font}`;
-    context.textBaseline = "middle";
+    const { axis, trace, memory } = this;
+    const { context, width, height, theme } = this.surface;
+    axis.width = Math.max(1, width - LEFT - RIGHT);
     this.drawAxis(height);
+    const most = Math.max(trace.budgetBytes, stack.most(memory)) * 1.05;
+    const top = TOP + LANES.length * LANE + GAP;
+    const plot: stack.Plot = { context, axis, theme, top, floor: height - BOTTOM, most };
+    stack.drawBytes(plot);
     context.save();
     context.beginPath();
-    context.rect(LEFT, 0, this.width, height);
+    context.rect(LEFT, 0, axis.width, height);
     context.clip();
     const [first, last] = this.events;
     for (let i = first; i < last; i++) {
-      const [x0, x1] = [this.xAt(trace.begin[i]!), this.xAt(trace.end[i]!)];
+      const [x0, x1] = [axis.x(trace.begin[i]!), axis.x(trace.end[i]!)];
       if (x1 < LEFT || x0 > width) continue;
       const stalls = trace.kinds[trace.kind[i]!]!.startsWith("stall");
       context.globalAlpha = stalls ? 0.5 : 1;
@@ -263,89 +214,18 @@ export class TimelineView {
       context.fillRect(x0, TOP + trace.lane[i]! * LANE + 4, Math.max(0.6, x1 - x0), LANE - 8);
     }
     context.globalAlpha = 1;
-    this.drawMemory(height);
+    stack.drawStack(plot, memory);
+    stack.drawBudget(plot, trace.budgetBytes);
     context.restore();
   }
 
   private drawAxis(height: number): void {
-    const { context, theme } = this;
+    const { context, theme } = this.surface;
     context.textAlign = "right";
     context.fillStyle = theme.soft;
     LANES.forEach((name, i) => {
       context.fillText(name, LEFT - 8, TOP + LANE * (i + 0.5));
     });
-    context.strokeStyle = theme.line;
-    context.lineWidth = 1;
-    context.textAlign = "center";
-    const step = niceStep((this.to - this.from) / 8);
-    for (let ms = Math.ceil(this.from / step) * step; ms <= this.to; ms += step) {
-      const x = Math.round(this.xAt(ms)) + 0.5;
-      context.globalAlpha = 0.5;
-      context.beginPath();
-      context.moveTo(x, TOP);
-      context.lineTo(x, height - BOTTOM);
-      context.stroke();
-      context.globalAlpha = 1;
-      context.fillText(ms === 0 ? "0" : formatMs(ms), x, height - BOTTOM / 2);
-    }
+    drawMarks(this.surface.context, this.axis, theme, TOP, height - BOTTOM, formatMs);
   }
-
-  private drawMemory(height: number): void {
-    const { context, trace, theme } = this;
-    const top = TOP + LANES.length * LANE + GAP;
-    const floor = height - BOTTOM;
-    const [first, last] = this.samples;
-    let most = trace.budgetBytes;
-    for (let i = first; i < last; i++) most = Math.max(most, this.total(i));
-    const yAt = (bytes: number): number => floor - (bytes / (most * 1.05)) * (floor - top);
-    const below = new Float64Array(last - first);
-    POOLS.forEach(([, colour], pool) => {
-      context.beginPath();
-      for (let i = first; i < last; i++) {
-        const [x, y] = [this.xAt(trace.time[i]!), yAt(below[i - first]! + this.heldBy(pool, i))];
-        if (i > first) context.lineTo(x, yAt(below[i - 1 - first]! + this.heldBy(pool, i - 1)));
-        context.lineTo(x, y);
-      }
-      const end = this.xAt(trace.runMs[this.run] ?? 0);
-      if (last > first) {
-        context.lineTo(end, yAt(below[last - 1 - first]! + this.heldBy(pool, last - 1)));
-      }
-      for (let i = last - 1; i >= first; i--) {
-        const next = i + 1 < last ? this.xAt(trace.time[i + 1]!) : end;
-        context.lineTo(next, yAt(below[i - first]!));
-        context.lineTo(this.xAt(trace.time[i]!), yAt(below[i - first]!));
-      }
-      context.globalAlpha = 0.75;
-      context.fillStyle = colour;
-      context.fill();
-      for (let i = first; i < last; i++) below[i - first]! += this.heldBy(pool, i);
-    });
-    context.globalAlpha = 1;
-    context.strokeStyle = BUDGET_INK;
-    context.setLineDash([6, 4]);
-    context.beginPath();
-    context.moveTo(LEFT, yAt(trace.budgetBytes));
-    context.lineTo(LEFT + this.width, yAt(trace.budgetBytes));
-    context.stroke();
-    context.setLineDash([]);
-    context.restore();
-    context.save();
-    context.fillStyle = theme.soft;
-    context.textAlign = "right";
-    const step = niceStep(most / 4);
-    for (let bytes = 0; bytes <= most * 1.02; bytes += step) {
-      context.fillText(formatBytes(bytes), LEFT - 8, yAt(bytes));
-    }
-  }
-
-  private total(sample: number): number {
-    return POOLS.reduce((sum, _, pool) => sum + this.heldBy(pool, sample), 0);
-  }
-}
-
-/** 1, 2 or 5 times a power of ten, at least `rough`. */
-function niceStep(rough: number): number {
-  const power = 10 ** Math.floor(Math.log10(Math.max(rough, 1e-9)));
-  const factor = [1, 2, 5, 10].find((one) => one * power >= rough) ?? 10;
-  return factor * power;
 }

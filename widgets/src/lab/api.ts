@@ -11,6 +11,20 @@ export interface Device {
   transport: string;
 }
 
+/** A run under way, of any kernel; see flashmem_lab/worker/board.py. */
+export interface Job {
+  id: string;
+  model: string;
+  path: string;
+  device: string;
+  budget_bytes: number;
+  what: string;
+  done: number;
+  total: number;
+  held_bytes: number;
+  host_bytes: number;
+}
+
 /** What went wrong, and what to do about it. */
 export class RouteError extends Error {
   constructor(
@@ -21,14 +35,17 @@ export class RouteError extends Error {
   }
 }
 
-async function get(route: string, query: Record<string, string>): Promise<Response> {
+async function ask(route: string, init: RequestInit, query = ""): Promise<Response> {
   const settings = ServerConnection.makeSettings();
   const url = URLExt.join(settings.baseUrl, "flashmem-lab", route);
-  const full = url + URLExt.objectToQueryString(query);
-  const response = await ServerConnection.makeRequest(full, {}, settings);
+  const response = await ServerConnection.makeRequest(url + query, init, settings);
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
   throw new RouteError(said.message ?? `the server answered ${response.status}`, said.hint ?? "");
+}
+
+function get(route: string, query: Record<string, string>): Promise<Response> {
+  return ask(route, {}, URLExt.objectToQueryString(query));
 }
 
 /** A buffer for `decode`: the graph of a model, or the timeline of a trace, a plan or a bundle. */
@@ -42,4 +59,12 @@ export async function fetchDetails(path: string, node: number): Promise<Section[
 
 export async function fetchDevices(): Promise<Device[]> {
   return (await get("devices", {})).json();
+}
+
+export async function fetchJobs(): Promise<Job[]> {
+  return (await get("jobs", {})).json();
+}
+
+export async function stopJob(id: string): Promise<void> {
+  await ask(`jobs/${id}/stop`, { method: "POST" });
 }

@@ -18,11 +18,11 @@ import { ILauncher } from "@jupyterlab/launcher";
 import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
 import type { Contents } from "@jupyterlab/services";
 import { IStatusBar } from "@jupyterlab/statusbar";
-import { Widget } from "@lumino/widgets";
-import type { Device } from "./api";
 import { icon } from "./icon";
+import { JobWatch } from "./jobs";
 import { ModelFactory } from "./model";
 import { SidePanel } from "./side";
+import { StatusItem } from "./status";
 import { TraceFactory } from "./trace";
 
 const CATEGORY = "FlashMem Lab";
@@ -124,16 +124,15 @@ function activate(
   const open = (path: string): void => {
     void app.commands.execute("docmanager:open", { path });
   };
-  const status = new Widget();
-  status.addClass("fml-status-item");
-  status.node.textContent = "FlashMem: looking for devices …";
+  const status = new StatusItem();
+  const jobs = new JobWatch();
   const side = new SidePanel(
     app.serviceManager.sessions,
-    (devices) => {
-      status.node.textContent = inShort(devices);
-    },
+    jobs,
+    (devices) => status.setDevices(devices),
     open,
   );
+  jobs.changed.connect((_, running) => status.setJobs(running));
   app.shell.add(side, "right", { rank: 900 });
   restorer?.add(side, side.id);
   statusBar?.registerStatusItem("flashmem-lab:status", { item: status, align: "right", rank: 90 });
@@ -152,7 +151,7 @@ function activate(
     },
   });
   app.commands.addCommand(DEVICES, {
-    label: "Show Devices and Open Models",
+    label: "Show Devices, Runs and Open Models",
     icon,
     execute: () => {
       app.shell.activateById(side.id);
@@ -179,15 +178,6 @@ function restoreTabs<T extends IDocumentWidget>(
     args: (widget) => ({ path: widget.context.path, factory: name }),
     name: (widget) => widget.context.path,
   });
-}
-
-/** What the status bar says of the devices. */
-function inShort(devices: Device[]): string {
-  const real = devices.filter((device) => !device.id.startsWith("sim:"));
-  const works = real.filter((device) => !device.problem);
-  if (works.length === 0) return "FlashMem: no OpenCL device works";
-  const more = works.length > 1 ? ` and ${works.length - 1} more` : "";
-  return `FlashMem: ${works[0]!.id}${more}`;
 }
 
 const plugin: JupyterFrontEndPlugin<void> = {

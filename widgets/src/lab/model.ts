@@ -62,6 +62,8 @@ export class ModelPanel extends Panel {
       this.view = new GraphView(this.graphHost, {
         details: (node) => fetchDetails(path, node),
         selected: () => undefined,
+        hover: () => undefined,
+        choose: () => undefined,
       });
       this.view.setGraph(graph);
     } catch (error) {

@@ -1,0 +1,109 @@
+"""Every widget read by axe-core, in light and in dark: names, roles, contrast, keyboard."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from flashmem_lab import workflow
+from flashmem_lab.plan import Objective
+from flashmem_lab.units import Budget
+from flashmem_lab.views.address_data import address_data
+from flashmem_lab.views.engine import preview
+from flashmem_lab.views.graph_data import graph_data
+from flashmem_lab.views.memory_data import memory_data
+from flashmem_lab.views.plan_data import plan_data
+from flashmem_lab.views.planning import Scale
+from flashmem_lab.views.sweep import place, sweep_data
+from flashmem_lab.zoo import make
+
+pytestmark = pytest.mark.ui
+
+AXE = Path(__file__).parents[2] / "widgets/node_modules/axe-core/axe.min.js"
+
+START = """async values => {
+  const bytes = text => new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+  const NONE = { weight: "", first: -1, last: -1 };
+  const buffers = Object.fromEntries(Object.entries(values).map(([k, v]) => [k, bytes(v)]));
+  const notes = {
+    undo: true, redo: false, refused: ["w", "there is no room"], diff: [["Against it:", ["more"]]],
+  };
+  const state = {
+    ...buffers, notes, against: "", hovered: NONE, chosen: NONE, selected: -1, height: 400,
+    value: 30, moving: false, ends: [1e6, 1e7], percent: 30, mode: "time",
+  };
+  const model = {
+    get: name => state[name], set() {}, save_changes() {}, on() {}, off() {}, send() {},
+  };
+  document.documentElement.lang = "en";
+  document.title = "widgets";
+  const main = document.body.appendChild(document.createElement("main"));
+  main.append(Object.assign(document.createElement("h1"), { textContent: "Widgets" }));
+  for (const name of ["budget", "memory", "graph", "schedule"]) {
+    const { default: widget } = await import(`/${name}.js`);
+    widget.render({ model, el: main.appendChild(document.createElement("div")) });
+  }
+  await new Promise(done => setTimeout(done, 200));
+}"""
+
+FOUND = """async () => {
+  const { violations } = await axe.run();
+  return violations.map(({ id, nodes }) => [id, nodes.map(node => node.html).slice(0, 3)]);
+}"""
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the widgets are sent for ResNet-50 at a third of its scale, as base64."""
+    path = make("resnet50", tmp_path_factory.getbasetemp() / "zoo")
+    prepared = workflow.load(path, device=workflow.open_device("sim:adreno750"))
+    places = []
+    for share in (0.0, 0.3, 1.0):
+        plan = workflow.make_plan(prepared, budget=Budget(share=share))
+        places.append(place(100 * share, plan, preview(prepared, plan)))
+    plan = places[1].plan
+    predicted = preview(prepared, plan)
+    scale = Scale(plan.min_budget_bytes, plan.preload_peak_bytes)
+    sent = {
+        "graph": graph_data(prepared.graph, prepared.model),
+        "plan": plan_data(prepared.model, plan, predicted),
+        "memory": memory_data(plan, predicted),
+        "addresses": address_data(prepared.model, plan),
+        "sweep": sweep_data(places, scale, Objective.COLD),
+    }
+    return {name: b64encode(data).decode() for name, data in sent.items()}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(
+    bare_page: Page, values: dict[str, str], shots: Path, scheme: Any
+) -> None:
+    page = bare_page
+    page.emulate_media(color_scheme=scheme)
+    page.add_style_tag(
+        content=":root { color-scheme: light dark; background: light-dark(#fff, #111418); }"
+    )
+    page.evaluate(START, values)
+    page.add_script_tag(path=AXE)
+    found = page.evaluate(FOUND)
+    page.screenshot(path=shots / f"access_{scheme}.png", full_page=True)
+    assert found == []
+
+
+def test_without_a_plan_every_widget_says_what_to_do(bare_page: Page, shots: Path) -> None:
+    page = bare_page
+    page.evaluate(START, dict.fromkeys(("graph", "plan", "memory", "addresses", "sweep"), ""))
+    said = page.locator("[role=status]").all_text_contents()
+    assert sum("There is no plan: move the budget" in text for text in said) == 2
+    ground = page.evaluate(
+        """() => {
+          const { context } = document.querySelector(".fml-graph").view.plane;
+          return [...context.getImageData(9, 9, 1, 1).data];
+        }"""
+    )
+    assert ground == [255, 255, 255, 255]
+    page.screenshot(path=shots / "access_empty.png", full_page=True)
