@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 from flashmem_lab.device.spec import Transport
-from flashmem_lab.errors import CacheCorrupt
 from flashmem_lab.plan.timeline import Lane
 from flashmem_lab.program.program import KernelSource, Program
-from flashmem_lab.runtime.opencl import OpenCLRuntime, engine
+from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.trace import profile_of
 
 Make = Callable[..., Any]
 _SPINS = {"cpu": 100}  # some 20 ms a launch on two cores
-_SPINS_OF_GPUS = 50_000
+_SPINS_OF_GPUS = 3_000_000
 
 
 def slow(program: Program, kind: str) -> Program:
@@ -70,46 +67,3 @@ def test_ended_blocks_stay_below_the_peak(runtime: OpenCLRuntime, make_chain: Ma
     result = runtime.run(chain.program, chain.packed.path, chain.inputs, repeat=3)
     held = int(result.trace.notes["held_peak_bytes"])
     assert 0 < held <= chain.program.predicted_peak_bytes == result.peak_bytes["total"]
-
-
-def test_chunks_are_read_side_by_side_and_uploaded_in_order(
-    runtime: OpenCLRuntime, make_chain: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "readers", lambda *_: 3)
-    chain = make_chain(layers=6, transport=Transport.COPY, ahead=2)
-    more = 2 * chain.program.slot_bytes  # four slots instead of two
-    program = replace(
-        chain.program,
-        staging_bytes=chain.program.staging_bytes + more,
-        predicted_peak_bytes=chain.program.predicted_peak_bytes + more,
-        budget_bytes=chain.program.budget_bytes + more,
-    )
-    for _ in range(3):
-        result = runtime.run(program, chain.packed.path, chain.inputs, repeat=2)
-        np.testing.assert_allclose(result.outputs["y"], chain.y, rtol=1e-5, atol=1e-5)
-    events = result.trace.timeline.events
-    reads = [e for e in events if e.kind == "read" and e.run == 1]
-    assert all(a.end_ns <= b.start_ns for a, b in pairwise(reads))
-    assert [e.weight for e in reads] == [r.weight for r in program.disk]
-    uploads = [e.weight for e in events if e.kind == "upload" and e.run == 1]
-    assert uploads == [up.weight for up in program.transfer]
-
-
-def test_damage_met_by_a_reader_ends_the_run(
-    runtime: OpenCLRuntime, make_chain: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "readers", lambda *_: 2)
-    chain = make_chain(layers=6, transport=Transport.COPY)
-    more = chain.program.slot_bytes
-    program = replace(
-        chain.program,
-        staging_bytes=chain.program.staging_bytes + more,
-        predicted_peak_bytes=chain.program.predicted_peak_bytes + more,
-        budget_bytes=chain.program.budget_bytes + more,
-    )
-    with chain.packed.path.open("r+b") as file:
-        file.seek(chain.packed.spans["w4"].offset)
-        file.write(b"damage")
-    with pytest.raises(CacheCorrupt, match="w4"):
-        runtime.run(program, chain.packed.path, chain.inputs)
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("flashmem-")]

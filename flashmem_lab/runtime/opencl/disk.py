@@ -10,9 +10,8 @@ import pyopencl as cl
 
 from flashmem_lab.errors import PlanError
 from flashmem_lab.plan.timeline import Lane
-from flashmem_lab.program.program import Program, Read
+from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.opencl.errors import translating
-from flashmem_lab.runtime.opencl.reading import ReadingAhead
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.transports import WeightTransport
@@ -27,7 +26,6 @@ class Loader(threading.Thread):
         program: whose lanes to serve.
         first_run: False leaves out what is loaded once.
         transport: how a chunk reaches its object.
-        reading: reads several chunks at a time; None for one after another.
         queue: the one that `transport` uses.
         signals: where the threads wait for each other.
         recorder: takes notes.
@@ -39,7 +37,6 @@ class Loader(threading.Thread):
         *,
         first_run: bool,
         transport: WeightTransport,
-        reading: ReadingAhead | None,
         queue: cl.CommandQueue,
         signals: Signals,
         recorder: Recorder,
@@ -48,7 +45,6 @@ class Loader(threading.Thread):
         self._reads = [read for read in program.disk if first_run or not read.once]
         self._uploads = deque(up for up in program.transfer if first_run or not up.once)
         self._transport = transport
-        self._reading = reading
         self._queue = queue
         self._signals = signals
         self._recorder = recorder
@@ -67,40 +63,19 @@ class Loader(threading.Thread):
 
     def _serve(self) -> None:
         self._upload_ready()
-        if self._reading is None:
-            for read in self._reads:
-                self._wait_for_object(read)
-                begun_ns = self._transport.read(read)
-                self._have_read(read, begun_ns, perf_counter_ns())
-        else:
-            with self._reading:
-                self._read_ahead(self._reading)
+        for read in self._reads:
+            for needed in read.after:
+                self._signals.wait(needed, who=_WHO)
+            self._signals.check()
+            begun_ns = self._transport.read(read)
+            self._recorder.moved(read.id, Lane.DISK, "read", read.weight, read.bytes, begun_ns)
+            self._signals.publish(read.id)
+            self._upload_ready()
         if self._uploads:
             raise PlanError(
                 f"upload {self._uploads[0].id} of {self._uploads[0].weight!r} waits for no read",
                 hint="the plan or bundle is damaged: make it anew",
             )
-
-    def _read_ahead(self, reading: ReadingAhead) -> None:
-        """Reads side by side; chunks are uploaded in their order all the same."""
-        for read in self._reads:
-            ready = self._signals.published(read.after)
-            while reading and (reading.full() or reading.next_is_done() or not ready):
-                self._have_read(*reading.next())
-            self._wait_for_object(read)
-            reading.begin(read)
-        while reading:
-            self._have_read(*reading.next())
-
-    def _wait_for_object(self, read: Read) -> None:
-        for needed in read.after:
-            self._signals.wait(needed, who=_WHO)
-        self._signals.check()
-
-    def _have_read(self, read: Read, begun_ns: int, end_ns: int) -> None:
-        self._recorder.read(read, begun_ns, end_ns)
-        self._signals.publish(read.id)
-        self._upload_ready()
 
     def _upload_ready(self) -> None:
         """Enqueues the uploads that are next in their lane and whose reads are done."""

@@ -26,7 +26,6 @@ from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRi
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
-from flashmem_lab.runtime.opencl.reading import ReadingAhead, readers
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.tables import Tables
@@ -132,7 +131,6 @@ class Engine:
             program,
             first_run=first,
             transport=transport,
-            reading=self._reading(transport),
             queue=self._device.transfer,
             signals=signals,
             recorder=recorder,
@@ -231,13 +229,6 @@ class Engine:
         return CopyTransport(
             program, file=self._file, objects=self._objects, queue=transfer, ring=self._ring
         )
-
-    def _reading(self, transport: WeightTransport) -> ReadingAhead | None:
-        kind = "cpu" if self._device.device.type & cl.device_type.CPU else "gpu"
-        count = readers(self._program, kind)
-        if count > 1 and isinstance(transport, CopyTransport):
-            return ReadingAhead(count, transport.begin)
-        return None
 
     def _make_ring(self) -> StagingRing | SlotRing:
         size, slot = self._program.staging_bytes, self._program.slot_bytes

@@ -9,7 +9,6 @@ from time import perf_counter_ns
 import pyopencl as cl
 
 from flashmem_lab.plan.timeline import Event, Lane
-from flashmem_lab.program.program import Read
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.tables import Tables
 
@@ -46,25 +45,6 @@ class Recorder:
         self._notes: list[Note] = []
         self._tables = tables
 
-    def read(self, command: Read, start_ns: int, end_ns: int) -> None:
-        """Notes a read, host ns."""
-        weight = command.weight
-        layer = self._tables.first_use.get(weight, -1)
-        self._notes.append(
-            Note(
-                command.id,
-                Lane.DISK,
-                "read",
-                weight,
-                layer,
-                weight,
-                command.bytes,
-                start_ns,
-                end_ns,
-                None,
-            )
-        )
-
     def moved(
         self,
         command: int,
@@ -75,7 +55,7 @@ class Recorder:
         start_ns: int,
         event: cl.Event | None = None,
     ) -> None:
-        """Notes an upload that began at `start_ns` and ends now, or with `event`."""
+        """Notes a read or an upload that began at `start_ns` and ends now, or with `event`."""
         layer = self._tables.first_use.get(weight, -1)
         now = perf_counter_ns()
         self._notes.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -109,10 +109,6 @@ class CopyTransport:
 
     def read(self, command: Read) -> int:
         """Waits until the next slot is free, then fills it."""
-        return self.begin(command)()
-
-    def begin(self, command: Read) -> Callable[[], int]:
-        """Waits until the next slot is free; what it returns fills it, on any thread."""
         slot = self._next
         self._next = (slot + 1) % len(self._slots)
         if slot in self._filled.values():
@@ -122,15 +118,11 @@ class CopyTransport:
             )
         if slot in self._busy:
             self._busy.pop(slot).wait()
-        self._filled[command.weight, command.first_row] = slot
+        begun_ns = perf_counter_ns()
         rows = self._rows(slot, command)
-
-        def fill() -> int:
-            begun_ns = perf_counter_ns()
-            self._file.read_rows(command.weight, command.first_row, rows)
-            return begun_ns
-
-        return fill
+        self._file.read_rows(command.weight, command.first_row, rows)
+        self._filled[command.weight, command.first_row] = slot
+        return begun_ns
 
     def upload(self, command: Upload) -> cl.Event:
         """Enqueues the copy out of the chunk's slot."""
