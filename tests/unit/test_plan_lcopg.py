@@ -29,6 +29,7 @@ from flashmem_lab.plan import (
 )
 from flashmem_lab.plan.freedom import freedom
 from flashmem_lab.plan.incumbent import Incumbent
+from flashmem_lab.plan.lcopg import Chooser
 from flashmem_lab.plan.problem import build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak
 from flashmem_lab.plan.score import cost, quick_bound
@@ -56,6 +57,31 @@ def test_bounds_hold_for_every_schedule_there_is(
     assert quick_bound(problem, free, optimize, budget, PRICE) <= min(costs) * (1 + 1e-9)
     found = search(problem, free, budget, optimize, effort=QUICK)
     assert found.bound <= min(costs) * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=80)
+@given(models(4), devices, shares, shares, st.booleans())
+def test_the_program_of_a_slice_bounds_every_schedule_in_it(
+    model: LoweredModel, device: DeviceSpec, share: float, kept: float, whole: bool
+) -> None:
+    problem = build_problem(model, device, device.transport)
+    free = freedom(problem, Constraints())
+    budget = Budget(share=share).resolve(
+        least_budget(problem, free, free.forced)[0], preload_peak(problem)
+    )
+    least = kept * float(problem.size.sum())
+    schedules = all_schedules(problem, free, budget)
+    costs = [
+        cost(problem, one, Objective.WARM, PRICE)
+        for one in schedules
+        if problem.size[one.pinned].sum() >= least
+    ]
+    ceiling = 2 * max(cost(problem, one, Objective.WARM, PRICE) for one in schedules)
+    solver = Chooser(
+        problem, free, budget, Objective.WARM, price=PRICE, least=least, whole=whole,
+        ceiling=ceiling,
+    )  # fmt: skip
+    assert solver.result().bound <= min(costs, default=ceiling) * (1 + 1e-9)
 
 
 @settings(deadline=None, max_examples=60)
