@@ -116,7 +116,7 @@ def _solve_and_improve(state: Incumbent) -> None:
         if alone:
             solver.wait(lambda: state.done)
         if state.optimize is Objective.MEMORY:
-            _preload_violators(state)
+            preload_violators(state)
             walk.improve(rounded)  # best as far as the walk can tell, which leaves late bytes out
         walk.improve(state.best.pinned)
         solver.wait(lambda: state.done)
@@ -220,7 +220,7 @@ def _round_relaxations(state: Incumbent) -> Mask:
     return best
 
 
-def _preload_violators(state: Incumbent) -> None:
+def preload_violators(state: Incumbent) -> None:
     """The paper's second fallback: where capacity is exceeded most, the heaviest weight joins W."""
     current = state.best
     for _ in range(len(state.problem.weights)):
