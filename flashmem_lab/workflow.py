@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flashmem_lab.runtime.pagecache import PageCache
 
 __all__ = [
+    "Bundle",
     "Compiled",
     "DeviceState",
     "Outcome",
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "load_plan",
     "make_plan",
+    "open_bundle",
     "open_device",
     "open_runtime",
     "plan_document",
@@ -72,6 +74,23 @@ class Compiled:
     program: Program
     packed: Packed
     compile_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was opened.
+
+    Attributes:
+        program: checked.
+        path: the file that holds its weights, the bundle itself.
+        load_ms: what opening it took.
+        rss_bytes: resident set before.
+    """
+
+    program: Program
+    path: Path
+    load_ms: float
+    rss_bytes: int
 
 
 def compile_plan(
@@ -236,8 +255,22 @@ def _compile_and(
     return compiled, use(compiled)
 
 
+def open_bundle(path: Path) -> Bundle:
+    """Reads a bundle's program and checks it; the weights stay where they are.
+
+    Raises:
+        BundleError: damaged, or not a bundle.
+    """
+    began = perf_counter()
+    from flashmem_lab.program import read_bundle
+
+    rss_bytes = resident_bytes()
+    program, weights = read_bundle(path)
+    return Bundle(program, weights, load_ms=_since(began), rss_bytes=rss_bytes)
+
+
 def run_bundle(
-    path: Path,
+    bundle: Bundle,
     device: DeviceSpec,
     inputs: Mapping[str, np.ndarray] | None = None,
     *,
@@ -249,25 +282,18 @@ def run_bundle(
     """Runs a bundle; needs neither the model nor ONNX. Arguments are those of `run`.
 
     Raises:
-        BundleError: damaged, or not a bundle.
         CacheCorrupt: its weights do not match their checksums.
         DeviceError: the device cannot hold its images.
     """
-    began = perf_counter()
-    from flashmem_lab.program import read_bundle
-
-    rss_bytes = resident_bytes()
-    program, weights = read_bundle(path)
-    load_ms = _since(began)
     job = _Job(device, inputs or {}, repeat, seed, None, pages, progress)
-    result, _, open_ms = job.run(program, weights)
+    result, _, open_ms = job.run(bundle.program, bundle.path)
     return Outcome(
-        program=program,
+        program=bundle.program,
         device=device,
         result=result,
         plan=None,
-        stages_ms=_stages(device, result, load=load_ms, open=open_ms),
-        rss_baseline_bytes=rss_bytes,
+        stages_ms=_stages(device, result, load=bundle.load_ms, open=open_ms),
+        rss_baseline_bytes=bundle.rss_bytes,
         check=None,
     )
 

@@ -1,6 +1,8 @@
 """The command line on every OpenCL device: outputs right, budget kept, cache mended."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,25 @@ def test_a_bundle_gives_what_its_model_gives(
     assert np.array_equal(direct, bundled)
     assert main([*command, "--budget", "30%", "--output", "direct"]) == 1
     assert "left alone" in capsys.readouterr().err
+
+
+def test_a_bundle_needs_no_onnx_no_solver_no_compiler_and_nothing_that_draws(
+    command: list[str], device_id: str
+) -> None:
+    assert main(["bundle", *command[1:-1], "--budget", "30%", "-o", "m.fmb"]) == 0
+    unwanted = "onnx onnxruntime ortools jinja2 plotly rich ipywidgets scipy"
+    code = (
+        "import sys; from flashmem_lab.cli import main\n"
+        f"sys.modules.update(dict.fromkeys({unwanted.split()!r}))  # importing any raises\n"
+        "for name in ('program.build', 'program.pack', 'plan.planner', 'graph.opening'):\n"
+        "    sys.modules[f'flashmem_lab.{name}'] = None\n"
+        f"sys.exit(main(['run', 'm.fmb', '--device', {device_id!r}, '--json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kernels_compiled"] == 0
 
 
 def test_a_damaged_block_of_the_cache_is_made_anew(

@@ -1,7 +1,10 @@
 import json
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -126,6 +129,18 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("part", ["", ".graph", ".lower", ".plan", ".program", ".trace"])
+def test_packages_give_lazily_what_they_list(part: str) -> None:
+    package = import_module(f"flashmem_lab{part}")
+    modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
+    for name in modules & set(package.__all__):  # a module would hide what has its name
+        import_module(f"{package.__name__}.{name}")
+    for name in package.__all__:
+        assert not isinstance(getattr(package, name), ModuleType), name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        package.nonsense  # noqa: B018
 
 
 def test_help_loads_not_even_numpy() -> None:
