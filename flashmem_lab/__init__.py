@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from flashmem_lab.lazy import lazily
+
 if TYPE_CHECKING:
     from flashmem_lab.errors import FlashMemError
     from flashmem_lab.units import Budget
@@ -21,6 +23,24 @@ if TYPE_CHECKING:
         open_device,
         run,
         save_plan,
+    )
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "errors": ("FlashMemError",),
+            "units": ("Budget",),
+            "views": ("GraphView", "Workbench"),
+            "workflow": (
+                "compile_plan",
+                "load",
+                "load_plan",
+                "make_plan",
+                "open_device",
+                "run",
+                "save_plan",
+            ),
+        },
     )
 
 __version__ = "0.1.0"
@@ -38,19 +58,6 @@ __all__ = [
     "run",
     "save_plan",
 ]
-
-_HOMES = {
-    "Budget": "flashmem_lab.units",
-    "FlashMemError": "flashmem_lab.errors",
-    "GraphView": "flashmem_lab.views",
-    "Workbench": "flashmem_lab.views",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "flashmem_lab.workflow")), name)
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashmem_lab.shown import mimebundle
@@ -32,7 +33,6 @@ class Outcome:
         stages_ms: what the first output took, in order: load, plan, pack, open, kernels, first_run.
         rss_baseline_bytes: resident set before the model was opened, imports done.
         check: comparison with onnxruntime, if one was asked for.
-        predicted: simulated trace of the same program.
         notes: what people should know, such as a cache that was mended.
     """
 
@@ -43,7 +43,6 @@ class Outcome:
     stages_ms: Mapping[str, float]
     rss_baseline_bytes: int
     check: Check | None
-    predicted: Trace
     notes: tuple[str, ...] = ()
 
     @property
@@ -65,6 +64,11 @@ class Outcome:
     def preloaded_bytes(self) -> int:
         """Those that stay from the first run on."""
         return self._weights(streamed=False)
+
+    @property
+    def predicted(self) -> Trace:
+        """The simulated trace of the same program and as many runs, at least two."""
+        return predict(self.program, self.device, 1 + len(self.result.warm_ms))
 
     @property
     def profile(self) -> Profile:
@@ -168,7 +172,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The figures of `run --json`; see the README for what each one means."""
-        from flashmem_lab.trace import statistics
+        from flashmem_lab.trace.statistics import statistics
 
         program, result, plan = self.program, self.result, self.plan
         cold, warm = statistics(self.predicted).runs[:2]
@@ -211,3 +215,10 @@ class Outcome:
             "host_nodes": list(self.host_nodes),
             "notes": list(self.notes),
         }
+
+
+def predict(program: Program, device: DeviceSpec, runs: int = 1) -> Trace:
+    """The simulated trace of a program on a device's rates; at least one warm run is in it."""
+    from flashmem_lab.runtime.simulated import SimulatedRuntime
+
+    return SimulatedRuntime(device).run(program, Path(), {}, repeat=max(2, runs)).trace

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flashmem_lab.devices import SIMULATED, open_runtime
 from flashmem_lab.errors import CacheCorrupt, UsageError
 from flashmem_lab.folders import cache_directory
+from flashmem_lab.units import format_bytes
 from flashmem_lab.workflow import (
     Prepared,
     Progress,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flashmem_lab.program import Packed
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
+    from flashmem_lab.trace import ReportSection, Trace
     from flashmem_lab.units import Budget
 
 SCHEMA = "flashmem-lab/queue/1"
@@ -91,7 +93,7 @@ class QueueOutcome:
     plan: QueuePlan
     program: Program
     result: RunResult
-    predicted_ms: float
+    predicted: Trace
     places: tuple[Place, ...]
     alone: tuple[Alone, ...]
 
@@ -99,6 +101,52 @@ class QueueOutcome:
     def ok(self) -> bool:
         """No check failed."""
         return all(place.check is None or place.check.ok for place in self.places)
+
+    @property
+    def predicted_ms(self) -> float:
+        """Simulated time from first to last."""
+        from flashmem_lab.trace.statistics import statistics
+
+        return statistics(self.predicted).runs[0].duration_ns / 1e6
+
+    def report_section(self) -> ReportSection:
+        """The queue as a section of a report, beside the same models one after another."""
+        from flashmem_lab.trace import ReportSection, RunRow
+
+        joint = RunRow(
+            label="queue",
+            budget_bytes=self.program.budget_bytes,
+            peak_bytes=self.result.peak_bytes["total"],
+            average_bytes=self.result.average_bytes,
+            first_run_ms=self.result.first_run_ms,
+            stall_ms=self.result.stall_ms,
+            predicted_peak_bytes=self.program.predicted_peak_bytes,
+            predicted_ms=self.predicted_ms,
+            check="ok" if self.ok and any(place.check for place in self.places) else "",
+        )
+        alone = [
+            RunRow(
+                label=f"one by one, {one.strategy}",
+                budget_bytes=self.program.budget_bytes,
+                peak_bytes=one.peak_bytes,
+                first_run_ms=one.total_ms,
+            )
+            for one in self.alone
+        ]
+        return ReportSection(
+            title=" → ".join(place.model for place in self.places),
+            device=self.program.device,
+            precision=self.program.precision,
+            strategy=self.program.strategy,
+            runs=[joint, *alone],
+            budget_bytes=self.program.budget_bytes,
+            min_budget_bytes=self.plan.least_bytes,
+            preload_peak_bytes=self.plan.preload_peak_bytes,
+            text=f"{len(self.places)} models in turn under one cap; "
+            f"{format_bytes(self.plan.kept_bytes)} stayed for a later round.",
+            predicted=self.predicted,
+            measured=self.result.trace,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The figures of `queue --json`."""
@@ -158,7 +206,6 @@ def run_queue(
     from flashmem_lab.plan.queue import plan_queue
     from flashmem_lab.program import build_program
     from flashmem_lab.samples import sample_inputs
-    from flashmem_lab.trace import statistics
     from flashmem_lab.workflow import predict
 
     device = queue.models[0].device
@@ -186,7 +233,7 @@ def run_queue(
         plan=planned,
         program=program,
         result=result,
-        predicted_ms=statistics(predict(program, device)).runs[0].duration_ns / 1e6,
+        predicted=predict(program, device),
         places=tuple(_places(queue, planned, result, arrays, check=check)),
         alone=tuple(alone),
     )

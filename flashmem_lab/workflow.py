@@ -17,7 +17,7 @@ from flashmem_lab.devices import SIMULATED, DeviceState, devices, open_device, o
 from flashmem_lab.errors import CacheCorrupt, UsageError
 from flashmem_lab.fitting import make_plan
 from flashmem_lab.folders import cache_directory
-from flashmem_lab.outcome import Outcome
+from flashmem_lab.outcome import Outcome, predict
 from flashmem_lab.plans import load_plan, plan_document, save_plan
 from flashmem_lab.prepared import Prepared, fitted, load, resident_bytes
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
     from flashmem_lab.runtime.pagecache import PageCache
-    from flashmem_lab.trace import Trace
 
 __all__ = [
+    "Bundle",
     "Compiled",
     "DeviceState",
     "Outcome",
@@ -46,6 +46,7 @@ __all__ = [
     "load",
     "load_plan",
     "make_plan",
+    "open_bundle",
     "open_device",
     "open_runtime",
     "plan_document",
@@ -73,6 +74,23 @@ class Compiled:
     program: Program
     packed: Packed
     compile_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was opened.
+
+    Attributes:
+        program: checked.
+        path: the file that holds its weights, the bundle itself.
+        load_ms: what opening it took.
+        rss_bytes: resident set before.
+    """
+
+    program: Program
+    path: Path
+    load_ms: float
+    rss_bytes: int
 
 
 def compile_plan(
@@ -175,7 +193,6 @@ def run(
         ),
         rss_baseline_bytes=prepared.rss_bytes,
         check=checked(prepared, arrays, result.outputs) if check else None,
-        predicted=predict(compiled.program, prepared.device, repeat),
         notes=tuple(notes),
     )
 
@@ -238,8 +255,22 @@ def _compile_and(
     return compiled, use(compiled)
 
 
+def open_bundle(path: Path) -> Bundle:
+    """Reads a bundle's program and checks it; the weights stay where they are.
+
+    Raises:
+        BundleError: damaged, or not a bundle.
+    """
+    began = perf_counter()
+    from flashmem_lab.program import read_bundle
+
+    rss_bytes = resident_bytes()
+    program, weights = read_bundle(path)
+    return Bundle(program, weights, load_ms=_since(began), rss_bytes=rss_bytes)
+
+
 def run_bundle(
-    path: Path,
+    bundle: Bundle,
     device: DeviceSpec,
     inputs: Mapping[str, np.ndarray] | None = None,
     *,
@@ -251,35 +282,20 @@ def run_bundle(
     """Runs a bundle; needs neither the model nor ONNX. Arguments are those of `run`.
 
     Raises:
-        BundleError: damaged, or not a bundle.
         CacheCorrupt: its weights do not match their checksums.
         DeviceError: the device cannot hold its images.
     """
-    began = perf_counter()
-    from flashmem_lab.program import read_bundle
-
-    rss_bytes = resident_bytes()
-    program, weights = read_bundle(path)
-    load_ms = _since(began)
     job = _Job(device, inputs or {}, repeat, seed, None, pages, progress)
-    result, _, open_ms = job.run(program, weights)
+    result, _, open_ms = job.run(bundle.program, bundle.path)
     return Outcome(
-        program=program,
+        program=bundle.program,
         device=device,
         result=result,
         plan=None,
-        stages_ms=_stages(device, result, load=load_ms, open=open_ms),
-        rss_baseline_bytes=rss_bytes,
+        stages_ms=_stages(device, result, load=bundle.load_ms, open=open_ms),
+        rss_baseline_bytes=bundle.rss_bytes,
         check=None,
-        predicted=predict(program, device, repeat),
     )
-
-
-def predict(program: Program, device: DeviceSpec, runs: int = 1) -> Trace:
-    """The simulated trace of a program on a device's rates; at least one warm run is in it."""
-    from flashmem_lab.runtime.simulated import SimulatedRuntime
-
-    return SimulatedRuntime(device).run(program, Path(), {}, repeat=max(2, runs)).trace
 
 
 def _refuse_misfits(model: LoweredModel, given: Mapping[str, np.ndarray]) -> None:
@@ -307,9 +323,11 @@ class _Job:
         self, program: Program, weights: Path | Sequence[Path]
     ) -> tuple[RunResult, dict[str, np.ndarray], float]:
         """The result, the inputs it was made from, and what opening the device took, ms."""
-        from flashmem_lab.samples import sample_inputs
+        arrays = dict(self.given)
+        if any(port.name not in arrays for port in program.inputs):
+            from flashmem_lab.samples import sample_inputs
 
-        arrays = {**sample_inputs(program, self.seed), **self.given}
+            arrays = {**sample_inputs(program, self.seed), **arrays}
         began = perf_counter()
         with (
             nullcontext(self.runtime)

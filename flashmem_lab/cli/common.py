@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flashmem_lab.device import DeviceSpec, Transport
+    from flashmem_lab.lower import Precision, Storage
     from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Prices, Strategy
     from flashmem_lab.trace import Trace
 
@@ -58,16 +59,23 @@ def opened(
     precision: str = "fp32",
 ) -> workflow.Prepared:
     """One model, lowered for `device` in the precision and storage that the options ask for."""
+    how = lowering(options, precision=precision)
+    return workflow.load(path, device=device, dims=dims, shapes=shapes, **how._asdict())
+
+
+class Lowering(NamedTuple):
+    """How weights are held; see `workflow.load`."""
+
+    precision: Precision
+    storage: Storage | None
+
+
+def lowering(options: Options, *, precision: str = "fp32") -> Lowering:
+    """What the options say of how weights are held; `precision` where they do not."""
     from flashmem_lab.lower import Precision, Storage
 
-    return workflow.load(
-        path,
-        device=device,
-        precision=Precision(options.precision or precision),
-        storage=None if options.storage == "auto" else Storage(options.storage),
-        dims=dims,
-        shapes=shapes,
-    )
+    storage = None if options.storage == "auto" else Storage(options.storage)
+    return Lowering(Precision(options.precision or precision), storage)
 
 
 def make_plan(options: Options, prepared: workflow.Prepared) -> Plan:

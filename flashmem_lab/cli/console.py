@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
 _WIDTH_OF_FILES = 160  # columns, where there is no terminal to ask
 
 
@@ -36,6 +32,9 @@ def print_table(
     rows: Iterable[Sequence[str]], *, columns: Sequence[str] = (), title: str = ""
 ) -> None:
     """A table without frames; without columns it is names and values."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(
         title=title or None,
         title_justify="left",
@@ -64,6 +63,13 @@ def say(text: str) -> None:
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Bars on stderr, one for each thing that is told of; none where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    # Drawing takes a twentieth of a second to import: only for those who look.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as (

@@ -14,7 +14,7 @@ from flashmem_lab.units import Budget
 STRATEGIES = ("lc-opg", "greedy", "preload", "always-next", "same-op")
 OBJECTIVES = ("memory", "cold", "warm")
 PRECISIONS = ("fp32", "fp16")
-TRANSPORTS = ("copy", "map")
+TRANSPORTS = ("copy", "map", "inline")
 STORAGES = ("image2d", "buffer", "auto")
 PAGE_CACHES = ("auto", "keep", "drop")
 TRACE_SUFFIXES = (".pftrace", ".json", ".csv")
@@ -124,6 +124,7 @@ def _add_queue(commands: Commands) -> None:
     parser.add_argument(
         "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")
 
 
 def _add_sweep(commands: Commands) -> None:
@@ -136,6 +137,9 @@ def _add_sweep(commands: Commands) -> None:
     )
     parser.add_argument(
         "--devices", nargs="+", required=True, metavar="ID", help="ids from `flashmem-lab devices`"
+    )
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="plan on the workers of this dask.distributed scheduler"
     )
     _add_layers(parser)
     _add_choice(parser)

@@ -41,6 +41,11 @@ def queue(options: Options) -> int:
         )
     if options.trace is not None:
         save_trace(outcome.result.trace, options.trace)
+    if options.html is not None:
+        from flashmem_lab.trace import write_html
+
+        title = f"{len(outcome.places)} models on {outcome.program.device}"
+        write_html(options.html, [outcome.report_section()], title=title)
     if options.json:
         print_json(outcome.to_json())
     else:

@@ -116,19 +116,18 @@ def _run_model(options: Options) -> tuple[Outcome, GraphSummary]:
 
 def _run_bundle(options: Options) -> Outcome:
     from flashmem_lab.arrays import read_inputs
-    from flashmem_lab.program import read_bundle
 
     fixed = [name for name in _OF_MODELS if getattr(options, name)]
     if fixed or options.dim or options.shape or options.preload or options.storage != "auto":
         options.parser.error("a bundle is planned already: give no options of planning or shapes")
     if options.check:
         options.parser.error("--check compares with the model, which a bundle does not hold")
-    program, _ = read_bundle(options.model)
-    _refuse_existing(options.output, program.outputs)
-    device = workflow.open_device(options.device or program.device)
+    bundle = workflow.open_bundle(options.model)
+    _refuse_existing(options.output, bundle.program.outputs)
+    device = workflow.open_device(options.device or bundle.program.device)
     with progress_bars() as tell:
         return workflow.run_bundle(
-            options.model,
+            bundle,
             device,
             read_inputs(dict(options.input)),
             repeat=options.repeat,

@@ -11,10 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flashmem_lab.graph.model import AttributeValue, Graph, Node, TensorType, WeightRef
+from flashmem_lab.lazy import lazily
 
 if TYPE_CHECKING:
     from flashmem_lab.graph.opening import open_graph
     from flashmem_lab.graph.tensors import read_weight
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "opening": ("open_graph",),
+            "tensors": ("read_weight",),
+        },
+    )
 
 __all__ = [
     "AttributeValue",
@@ -25,15 +34,3 @@ __all__ = [
     "open_graph",
     "read_weight",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name == "open_graph":
-        from flashmem_lab.graph.opening import open_graph
-
-        return open_graph
-    if name == "read_weight":
-        from flashmem_lab.graph.tensors import read_weight
-
-        return read_weight
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,23 +20,27 @@ from flashmem_lab.lower.tiles import Geometry, power_of_two, window
 
 TILES = (
     Tile(8, 8, 16, 16, 1, 16),
+    Tile(8, 8, 16, 8, 1, 16, shares=4),
     Tile(8, 8, 8, 8, 2, 16),
-    Tile(8, 8, 8, 8, 4, 32),
+    Tile(8, 8, 8, 8, 4, 32, shares=4),
     Tile(8, 8, 4, 8, 4, 32),
+    Tile(8, 8, 4, 8, 4, 32, shares=4),
+    Tile(8, 4, 8, 8, 4, 32, shares=8),
     Tile(8, 8, 4, 8, 8, 32),
     Tile(8, 4, 8, 8, 4, 32),
+    Tile(8, 8, 8, 8, 2, 16, shares=4),
     Tile(4, 4, 8, 8, 4, 32),
-    Tile(8, 8, 4, 8, 8, 32, shares=4),
-    Tile(8, 4, 8, 8, 4, 32, shares=8),
     Tile(4, 4, 8, 8, 1, 8),
 )
-"""What tuning tries, from the most sums in a work-group to the fewest; the last fits every device.
+"""What tuning tries, in the order in which they are taken without it; the last fits every device.
 
-The fastest of 16 on an H100 (2026-11-22): of each, some size of `profiling.tune` is faster
-with it than with any other.
+Each is the fastest of some 30 at one size of `profiling.tune` or more, on an H100 (2026-11-22).
 """
 
-GROUPS = 256  # work-groups that keep a large GPU busy; below that, smaller tiles are taken
+LARGE = 48 * 1024  # bytes of local memory; phones' GPUs have 32 KiB, and fewer multiprocessors
+GROUPS = 256  # work-groups that keep a large GPU busy
+FEW_GROUPS = 32  # and a small one
+SHARE_STEPS = 640  # of each share of a convolution at least, before tuning says more
 FEW_ROWS = 4  # up to which a product is bound by its weight, and gemv.cl reads that best
 NOISE = 0.03  # of two measurements, below which neither is slower
 LEAST_CHANNELS = 16  # of a group, below which a tile of a convolution would be mostly padding
@@ -57,11 +61,20 @@ def tile_for(device: DeviceSpec, kind: str, size: Product) -> Tile:
     known = device.tuning.nearest(kind, size)
     if known is not None and known.tile is not None:
         return known.tile
-    tiles = [tile for tile in tiles_for(device.limits) if tile.shares == 1]
+    large = device.limits.local_memory >= LARGE
+    tiles = [
+        tile
+        for tile in tiles_for(device.limits)
+        if tile.shares == 1 or (large and kind == "conv" and _shareable(tile, size))
+    ]
     for tile in tiles:
-        if _groups(tile, size) >= GROUPS:
+        if _groups(tile, size) * tile.shares >= (GROUPS if large else FEW_GROUPS):
             return tile
-    return max(tiles, key=lambda tile: (_groups(tile, size), tile.slices))
+    return max(tiles, key=lambda tile: (_groups(tile, size) * tile.shares, tile.slices))
+
+
+def _shareable(tile: Tile, size: Product) -> bool:
+    return size.batch == 1 and size.k >= SHARE_STEPS * tile.shares
 
 
 def size_of(op: Op) -> Product:
@@ -203,6 +216,7 @@ ATTENTION = ((16, 8), (8, 8), (4, 8), (4, 4))
 """Work-items of a team (down, across) of attention, each with 4 queries and 4 keys."""
 
 
+BUSY_TEAMS = 64  # work-groups of attention, fewer than which smaller ones are better
 LEAST_TEAM = 32  # work-items that an NVIDIA multiprocessor runs as one
 
 
@@ -219,7 +233,7 @@ def attention_team(op: Op, limits: Limits) -> tuple[int, int] | None:
             fits.append((down, across))
     if head % 4 or not fits:
         return None
-    busy = [team for team in fits if b0 * b1 * -(-m // (4 * team[0])) >= GROUPS // 4]
+    busy = [team for team in fits if b0 * b1 * -(-m // (4 * team[0])) >= BUSY_TEAMS]
     wide = [team for team in fits if prod(team) >= LEAST_TEAM]
     return next(iter([*busy, *wide[::-1], *fits]))
 

@@ -40,7 +40,9 @@ def check_carried(plan: Plan, model: LoweredModel) -> None:
     carried = [0] * len(model.layers)
     for _, needed, _, moves in (*kept, *streamed):
         for move in moves:
-            carried[move.layer] += move.chunks if move.layer < needed else 0
+            if not (0 <= move.apart <= move.chunks and (move.layer < needed or move.apart)):
+                raise _fail(f"layer {move.layer} cannot carry {move.chunks - move.apart} chunks")
+            carried[move.layer] += move.chunks - move.apart
     slots = _slots(plan, model)
     for layer, chunks in zip(model.layers, carried, strict=True):
         if chunks and not isinstance(layer.work, KernelCall):
@@ -59,12 +61,12 @@ def check_carried(plan: Plan, model: LoweredModel) -> None:
         + [(needed, load, 1, place[name], moves) for name, needed, load, moves in streamed],
         key=lambda one: one[:4],
     )
-    newest = 0
+    newest = (0, False)  # what the layer carries moves behind what moves apart
     for *_, moves in order:
         for move in moves:
-            if move.layer < newest:
-                raise _fail(f"a chunk that is read later moves at layer {newest}, before another")
-            newest = move.layer
+            if (move.layer, not move.apart) < newest:
+                raise _fail(f"at layer {newest[0]} a chunk moves before one that is read earlier")
+            newest = (move.layer, move.chunks > move.apart)
 
 
 def _check_whole(name: str, needed: int, moves: tuple[Move, ...], chunks: int) -> None:

@@ -14,7 +14,10 @@ RING_SLOTS = 4
 """Staging slots of the copy transport: one being read, one uploaded, two to absorb jitter."""
 
 INLINE_SLOTS = 8
-"""Of the inline transport: what is read while a kernel runs waits for the next one."""
+"""Of the inline transport: small weights take a whole slot too, and wait for the next kernel."""
+
+MOST_SLOTS = 40
+"""Of the inline transport with those for long kernels (see `staging`)."""
 
 CARRIED = 4
 """Chunks that one kernel moves at most: each is three more arguments and a loop."""
@@ -42,8 +45,22 @@ def chunk_layout(weight: Weight, chunk_bytes: int) -> tuple[int, int, int]:
     return count, rows * row_bytes, (weight.height - (count - 1) * rows) * row_bytes
 
 
-def staging(model: LoweredModel, transport: Transport, chunk_bytes: int = CHUNK_BYTES) -> Staging:
-    """The ring for `model`: slots of its largest chunk, no more of them than there are chunks."""
+def staging(
+    model: LoweredModel,
+    transport: Transport,
+    chunk_bytes: int = CHUNK_BYTES,
+    *,
+    ahead_bytes: float = 0.0,
+) -> Staging:
+    """The ring for `model`: slots of its largest chunk, no more of them than there are chunks.
+
+    Args:
+        model: whose weights.
+        transport: how they move.
+        chunk_bytes: of a chunk.
+        ahead_bytes: what the disk reads while a long kernel runs. With `inline` it has to wait in
+            the ring until the next kernel can move it; a smaller ring would stop the disk.
+    """
     if transport is Transport.MAP:
         return Staging(0, 0)
     used = {name for layer in model.layers for name in layer.weights}
@@ -54,5 +71,7 @@ def staging(model: LoweredModel, transport: Transport, chunk_bytes: int = CHUNK_
     ]
     chunks = sum(count for count, _, _ in layouts)
     largest = max((max(size, last) for _, size, last in layouts), default=0)
-    most = INLINE_SLOTS if transport is Transport.INLINE else RING_SLOTS
+    most = RING_SLOTS
+    if transport is Transport.INLINE and largest:
+        most = min(INLINE_SLOTS + int(ahead_bytes // largest), MOST_SLOTS)
     return Staging(largest, min(most, chunks))

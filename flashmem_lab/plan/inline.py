@@ -24,8 +24,22 @@ from flashmem_lab.plan.clock import Run, on_the_wall, reading_order
 from flashmem_lab.plan.plan import Plan
 from flashmem_lab.plan.problem import Ints, Mask, Problem
 
-Steps = Sequence[Sequence[int]]
-"""For each weight of a problem the layer at which each of its chunks moves; x[w, l], unrolled."""
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How a chunk moves.
+
+    Attributes:
+        layer: while which, or right before which.
+        apart: True if a kernel of its own moves it, before the layer starts.
+    """
+
+    layer: int
+    apart: bool
+
+
+Steps = Sequence[Sequence[Step]]
+"""For each weight of a problem how each of its chunks moves: x[w, l], unrolled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +48,12 @@ class InlineRun:
 
     Attributes:
         run: its uploads are the times of the kernels that moved each chunk.
-        step: (chunks,) the layer that carried each one, or that it was moved for.
-        apart: (chunks,) True where a kernel of its own moved it.
-        steps: `step` by weight; empty for one that did not move.
+        order: how each chunk moved, in the order of the reads.
+        steps: the same by weight; empty for one that did not move.
     """
 
     run: Run
-    step: Ints
-    apart: Mask
+    order: Sequence[Step]
     steps: Steps
 
 
@@ -63,23 +75,28 @@ def run_inline(
         load_at: (n,) step of the others' objects.
         cold: True for the first run.
         barrier: True if layer 0 waits for all pinned weights.
-        steps: the layers that move chunks, as an earlier run chose them; chosen anew by default.
+        steps: how chunks move, as an earlier run chose it; chosen anew by default.
         heedless: True for kernels that carry whatever is there, beyond their capacity too.
     """
     lanes = _Lanes(problem, pinned, load_at, cold, barrier)
     for layer in range(len(problem.layers)):
-        lanes.move_apart(layer)
-        carried = lanes.choose(layer, heedless) if steps is None else lanes.follow(layer, steps)
-        lanes.launch(layer, carried)
+        if steps is None:
+            lanes.choose(layer, heedless)
+        else:
+            lanes.follow(layer, steps)
     return lanes.result()
 
 
 def planned_steps(plan: Plan, problem: Problem) -> Steps:
-    """The layers at which a plan moves the chunks of each weight of `problem`."""
+    """How a plan moves the chunks of each weight of `problem`."""
     moves = dict(zip(plan.preloaded, plan.preload_moves, strict=False))
     moves |= {weight.weight: weight.moves for weight in plan.streamed}
     return [
-        [move.layer for move in moves.get(name, ()) for _ in range(move.chunks)]
+        [
+            Step(move.layer, chunk < move.apart)
+            for move in moves.get(name, ())
+            for chunk in range(move.chunks)
+        ]
         for name in problem.weights
     ]
 
@@ -115,42 +132,58 @@ class _Lanes:
         self._reads: list[tuple[float, float]] = []
         self._ready: list[float] = []  # when disk and ring were ready for the read
         self._moves: list[tuple[float, float]] = []
-        self._steps: list[int] = []
-        self._apart: list[bool] = []
+        self._steps: list[Step] = []
         self._start: list[float] = []
         self._end: list[float] = []
         self._now = 0.0
 
-    def move_apart(self, layer: int) -> None:
-        """Moves what `layer` needs and no kernel carried, by kernels of its own."""
-        while (at := len(self._moves)) < len(self._owner) and self._needed[at] <= layer:
+    def choose(self, layer: int, heedless: bool) -> None:
+        """Runs a layer, which carries as many chunks as are there and it has capacity for.
+
+        What it needs itself is moved before. So is, where the ring is full and the disk waits, all
+        that is in it but what the layer carries.
+        """
+        self._move_apart(int(np.searchsorted(self._needed, layer, side="right")), layer)
+        first, there = len(self._moves), 0
+        while there < self._problem.staging.slots and self._is_there(first + there, layer):
+            there += 1
+        full = there == self._problem.staging.slots
+        room = inf if heedless else self._capacity[layer]
+        carried = 0
+        if self._problem.launched[layer]:
+            sizes = self._size[first : first + there]
+            for size in sizes[: -CARRIED - 1 : -1] if full else sizes[:CARRIED]:
+                room -= size
+                if room < 0:
+                    break
+                carried += 1
+        if full:
+            self._move_apart(first + there - carried, layer)
+        self._launch(layer, carried)
+
+    def follow(self, layer: int, steps: Steps) -> None:
+        """Runs a layer as it was planned."""
+        apart, last = len(self._moves), len(self._moves)
+        while last < len(self._owner):
+            step = steps[self._owner[last]][self._chunk[last]]
+            if step.layer > layer:
+                break
+            last += 1
+            apart = last if step.apart else apart
+        self._move_apart(apart, layer)
+        if last > apart:
+            self._now = max(self._now, self._read(last - 1))
+        self._launch(layer, last - apart)
+
+    def _move_apart(self, until: int, layer: int) -> None:
+        """Moves the chunks before `until` by kernels of their own."""
+        for at in range(len(self._moves), until):
             start = max(self._now, self._read(at))
             self._now = start + self._problem.launch_ns + self._size[at] / self._rate * 1e9
             self._moves.append((start, self._now))
-            self._steps.append(layer)
-            self._apart.append(True)
+            self._steps.append(Step(layer, apart=True))
 
-    def choose(self, layer: int, heedless: bool) -> int:
-        """How many chunks `layer` carries: as many as are there and it has capacity for."""
-        if not self._problem.launched[layer]:
-            return 0
-        room = inf if heedless else self._capacity[layer]
-        first = len(self._moves)
-        for at in range(first, min(first + CARRIED, len(self._owner))):
-            room -= self._size[at]
-            if room < 0 or not self._may_be_read(at, layer) or self._read(at) > self._now:
-                return at - first
-        return min(CARRIED, len(self._owner) - first)
-
-    def follow(self, layer: int, steps: Steps) -> int:
-        """How many chunks `layer` carries in a run that was planned."""
-        first = at = len(self._moves)
-        while at < len(self._owner) and steps[self._owner[at]][self._chunk[at]] <= layer:
-            self._now = max(self._now, self._read(at))
-            at += 1
-        return at - first
-
-    def launch(self, layer: int, carried: int) -> None:
+    def _launch(self, layer: int, carried: int) -> None:
         """Runs the layer, which moves the next chunks meanwhile."""
         first = len(self._moves)
         size = sum(self._size[first : first + carried])
@@ -159,8 +192,7 @@ class _Lanes:
         self._start.append(start)
         self._end.append(self._now)
         self._moves += [(start, self._now)] * carried
-        self._steps += [layer] * carried
-        self._apart += [False] * carried
+        self._steps += [Step(layer, apart=False)] * carried
 
     def result(self) -> InlineRun:
         """All of it, in real time."""
@@ -170,7 +202,7 @@ class _Lanes:
         read = np.array(self._reads).reshape(-1, 2)
         moved = np.array(self._moves).reshape(-1, 2)
         ends = np.array([0.0, *self._end])
-        steps: list[list[int]] = [[] for _ in self._problem.weights]
+        steps: list[list[Step]] = [[] for _ in self._problem.weights]
         for weight, step in zip(self._owner, self._steps, strict=True):
             steps[weight].append(step)
         run = Run(
@@ -184,16 +216,13 @@ class _Lanes:
             start=np.array(self._start),
             end=np.array(self._end),
         )
-        return InlineRun(
-            run=on_the_wall(run, self._problem),
-            step=np.array(self._steps, dtype=np.int64),
-            apart=np.array(self._apart, dtype=bool),
-            steps=steps,
-        )
+        return InlineRun(on_the_wall(run, self._problem), self._steps, steps)
 
-    def _may_be_read(self, at: int, layer: int) -> bool:
-        """Whether its object and its slot are free before `layer` has run."""
-        return self._load_at[at] <= layer and at - self._problem.staging.slots < len(self._moves)
+    def _is_there(self, at: int, layer: int) -> bool:
+        """Whether a chunk has been read: its object and its slot were free in time."""
+        if at >= len(self._owner) or self._load_at[at] > layer:
+            return False
+        return self._read(at) <= self._now
 
     def _read(self, at: int) -> float:
         """When chunk `at` is in the ring; reads all before it, too."""

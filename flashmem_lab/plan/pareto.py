@@ -32,6 +32,21 @@ class Point:
     efficient: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Plans for many budgets.
+
+    Attributes:
+        points: from the smallest budget to the largest.
+        too_small: budgets that no plan fits, bytes.
+        least_bytes: what would fit.
+    """
+
+    points: tuple[Point, ...]
+    too_small: tuple[int, ...]
+    least_bytes: int
+
+
 def pareto(
     model: LoweredModel,
     device: DeviceSpec,
@@ -43,8 +58,8 @@ def pareto(
     transport: Transport | None = None,
     prices: Prices = PAPERS_PRICES,
     effort: Effort | None = None,
-) -> tuple[Point, ...]:
-    """Plans for all budgets, from the smallest to the largest.
+) -> Curve:
+    """Plans for all budgets.
 
     The model is reduced to arrays once, and what one plan pins is lc-opg's first try for the next
     larger budget. Arguments are those of `make_plan`.
@@ -61,7 +76,8 @@ def pareto(
         effort: for each point.
 
     Raises:
-        BudgetTooSmall, UsageError: as `make_plan`.
+        BudgetTooSmall: for `preload`, a budget does not hold every weight.
+        UsageError: as `make_plan`.
     """
     transport = transport or device.transport
     problem = build_problem(model, device, transport)
@@ -82,7 +98,9 @@ def pareto(
     )
     plans: list[Plan] = []
     hint = None
-    for cap in sorted({budget.resolve(least, full) for budget in budgets}):
+    caps = sorted({budget.resolve(least, full) for budget in budgets})
+    too_small = tuple(cap for cap in caps if cap < least)
+    for cap in caps[len(too_small) :]:
         plan = plan_problem(
             problem, replace(request, budget=Budget(bytes=cap)), effort=effort, hint=hint
         )
@@ -92,10 +110,13 @@ def pareto(
         (plan.predicted.peak_bytes, plan.predicted.cold_ms, plan.predicted.warm_ms)
         for plan in plans
     ]
-    return tuple(
-        Point(plan, not any(_beats(other, place) for other in places))
-        for plan, place in zip(plans, places, strict=True)
-    )
+    points = zip(plans, efficient(places), strict=True)
+    return Curve(tuple(Point(plan, on) for plan, on in points), too_small, least)
+
+
+def efficient(places: Sequence[tuple[float, ...]]) -> tuple[bool, ...]:
+    """Of each place whether no other one is at least as good in all figures and better in one."""
+    return tuple(not any(_beats(other, place) for other in places) for place in places)
 
 
 def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

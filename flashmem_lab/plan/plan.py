@@ -41,11 +41,13 @@ class Status(StrEnum):
 class Move:
     """`chunks` chunks of a weight that move while layer `layer` runs (x[w, l] of the paper).
 
-    With `inline` that layer's kernel moves them; at the weight's first use, kernels of their own.
+    With `inline` that layer's kernel moves them, except for the first `apart` of them: kernels of
+    their own move those right before it.
     """
 
     layer: int
     chunks: int
+    apart: int = 0
 
 
 @dataclass(frozen=True, slots=True)

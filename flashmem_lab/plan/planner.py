@@ -14,13 +14,13 @@ from flashmem_lab.errors import BudgetTooSmall, UsageError
 from flashmem_lab.lower.layer import LoweredModel
 from flashmem_lab.plan import baselines, greedy
 from flashmem_lab.plan.chunks import CHUNK_BYTES
-from flashmem_lab.plan.clock import Run, run_clock
+from flashmem_lab.plan.clock import Run, run_clock, run_ns
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 from flashmem_lab.plan.freedom import Freedom, freedom
 from flashmem_lab.plan.greedy import Schedule
 from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.infeasible import too_small
-from flashmem_lab.plan.inline import run_inline
+from flashmem_lab.plan.inline import Step, run_inline
 from flashmem_lab.plan.plan import (
     Move,
     Objective,
@@ -140,9 +140,10 @@ def plan_problem(
     cold = run_clock(
         problem, schedule.pinned, schedule.load_at, cold=True, barrier=schedule.barrier
     )
-    warm = run_clock(problem, schedule.pinned, schedule.load_at, cold=False)
-    objective_ns = (cold if optimize is Objective.COLD else warm).total_ns
-    preload_moves: tuple[tuple[Move, ...], ...] = ()
+    # Of later runs only the time is told, which is found without the times of all chunks.
+    warm_ns = run_ns(problem, schedule.pinned, schedule.load_at, cold=False)
+    objective_ns = cold.total_ns if optimize is Objective.COLD else warm_ns
+    moves = _arrivals(problem, schedule, cold)
     if request.transport is Transport.INLINE:
         # Schedules are chosen on the clock of `copy`; what kernels carry is decided for the best.
         carried = run_inline(
@@ -156,11 +157,9 @@ def plan_problem(
         later = run_inline(
             problem, schedule.pinned, schedule.load_at, cold=False, steps=carried.steps
         )
-        cold, warm = carried.run, later.run
-        preload_moves = tuple(
-            _moves(carried.steps[at]) for at in np.flatnonzero(schedule.pinned).tolist()
-        )
-    prediction = _predict(problem, schedule, cold, warm)
+        cold, warm_ns = carried.run, later.run.total_ns
+        moves = [_moves(steps) for steps in carried.steps]
+    prediction = _predict(problem, schedule, cold, warm_ns)
     if optimize is Objective.MEMORY:
         objective = memory_cost(problem, schedule, price)
     else:
@@ -183,7 +182,7 @@ def plan_problem(
         chunk_bytes=CHUNK_BYTES,
         preloaded=tuple(problem.weights[at] for at in np.flatnonzero(schedule.pinned)),
         barrier=schedule.barrier,
-        streamed=_streamed(problem, schedule, cold),
+        streamed=_streamed(problem, schedule, moves),
         status=_status(strategy, score),
         tier=schedule.tier,
         objective=score.objective,
@@ -197,7 +196,9 @@ def plan_problem(
         lambda_=price,
         mu=request.prices.mu,
         undone_fusions=request.undone_fusions,
-        preload_moves=preload_moves,
+        preload_moves=tuple(moves[at] for at in np.flatnonzero(schedule.pinned))
+        if request.transport is Transport.INLINE
+        else (),
     )
 
 
@@ -261,7 +262,7 @@ def _over_capacity(problem: Problem, schedule: Schedule) -> tuple[OverCapacity, 
     )
 
 
-def _predict(problem: Problem, schedule: Schedule, cold: Run, warm: Run) -> Prediction:
+def _predict(problem: Problem, schedule: Schedule, cold: Run, warm_ns: float) -> Prediction:
     """Step l lasts from the end of layer l-1 to its own; what it holds does not change in it."""
     held = residency(problem, schedule.pinned, schedule.load_at)
     lasts: Floats = np.diff(cold.end, prepend=0.0)
@@ -269,39 +270,48 @@ def _predict(problem: Problem, schedule: Schedule, cold: Run, warm: Run) -> Pred
         peak_bytes=int(held.max()),
         average_bytes=round(float((held * lasts).sum() / cold.total_ns)),
         cold_ms=cold.total_ns / 1e6,
-        warm_ms=warm.total_ns / 1e6,
+        warm_ms=warm_ns / 1e6,
     )
 
 
 # --- moves ---------------------------------------------------------------------------------
 
 
-def _streamed(problem: Problem, schedule: Schedule, cold: Run) -> tuple[StreamedWeight, ...]:
-    """Each chunk moves in the step in which the predicted first run has it arrive."""
+def _arrivals(problem: Problem, schedule: Schedule, cold: Run) -> list[tuple[Move, ...]]:
+    """For each weight: its chunks move in the step in which the predicted first run has them."""
     counts = problem.chunks[cold.order]
     owner = np.repeat(cold.order, counts)
     step = np.searchsorted(cold.end, cold.upload[:, 1], side="left")
     step = np.clip(step, schedule.load_at[owner], problem.first[owner])
-    moves: dict[int, list[Move]] = {}
+    moves: list[list[Move]] = [[] for _ in problem.weights]
     steps = len(problem.layers)
     keys, chunks = np.unique(owner * steps + step, return_counts=True)
     for key, count in zip(keys.tolist(), chunks.tolist(), strict=True):
-        moves.setdefault(key // steps, []).append(Move(key % steps, count))
+        moves[key // steps].append(Move(key % steps, count))
+    return [tuple(some) for some in moves]
+
+
+def _streamed(
+    problem: Problem, schedule: Schedule, moves: Sequence[tuple[Move, ...]]
+) -> tuple[StreamedWeight, ...]:
     return tuple(
         StreamedWeight(
             weight=problem.weights[at],
             load_at=int(schedule.load_at[at]),
             first_use=int(problem.first[at]),
             last_use=int(problem.last[at]),
-            moves=tuple(moves[at]),
+            moves=moves[at],
         )
         for at in np.flatnonzero(~schedule.pinned).tolist()
     )
 
 
-def _moves(steps: Sequence[int]) -> tuple[Move, ...]:
-    """The layers of a weight's chunks, those of one layer together."""
-    return tuple(Move(layer, len(list(chunks))) for layer, chunks in groupby(steps))
+def _moves(steps: Sequence[Step]) -> tuple[Move, ...]:
+    """How a weight's chunks move, those of one layer together."""
+    by_layer = [list(some) for _, some in groupby(steps, key=lambda step: step.layer)]
+    return tuple(
+        Move(some[0].layer, len(some), sum(step.apart for step in some)) for some in by_layer
+    )
 
 
 def _status(strategy: Strategy, score: Score) -> Status:

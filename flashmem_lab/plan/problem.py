@@ -17,6 +17,9 @@ from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import KernelCall, LoweredModel, Storage
 from flashmem_lab.plan.chunks import CHUNK_BYTES, Staging, chunk_layout, staging
 
+LONG = 0.95
+"""Share of the layers that run shorter than what is called a long one."""
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -148,6 +151,7 @@ def build_problem(
         )
         for layer in model.layers
     ]
+    long_ns = float(np.quantile(duration, LONG))
     lifetimes = model.lifetimes()
     alive = np.array([lifetimes[name] for name in lifetimes], dtype=np.int64).reshape(-1, 2)
     held = np.array([model.buffers[name] for name in lifetimes], dtype=np.int64)
@@ -164,7 +168,9 @@ def build_problem(
         chunks=layout[:, 0],
         chunk=layout[:, 1],
         tail=layout[:, 2],
-        staging=staging(model, transport, chunk_bytes),
+        staging=staging(
+            model, transport, chunk_bytes, ahead_bytes=long_ns * device.disk.value / 1e9
+        ),
         disk=device.disk.value,
         upload=float("inf") if transport is Transport.MAP else device.upload.value,
         contention=device.contention.value,

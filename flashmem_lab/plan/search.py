@@ -116,7 +116,7 @@ def _solve_and_improve(state: Incumbent) -> None:
         if alone:
             solver.wait(lambda: state.done)
         if state.optimize is Objective.MEMORY:
-            _preload_violators(state)
+            preload_violators(state)
             walk.improve(rounded)  # best as far as the walk can tell, which leaves late bytes out
         walk.improve(state.best.pinned)
         solver.wait(lambda: state.done)
@@ -132,9 +132,8 @@ def _solve_and_improve(state: Incumbent) -> None:
     for start in reversed(starts):
         state.settle(start)
         walk.improve(start)
-    warm = state.optimize is Objective.WARM
-    while warm and not walk.complete and not state.near(GOOD) and not state.stopped:
-        walk.improve(state.best.pinned)  # by other exchanges each time
+    if state.optimize is Objective.WARM and not state.near(GOOD):
+        walk.improve_on(lambda: state.near(GOOD))
 
 
 def _chooser(
@@ -183,8 +182,8 @@ def _prove_by_slices(state: Incumbent, walk: Walk, starts: list[Mask]) -> None:
         )
         solver.start()
         try:
-            while solver.busy and not state.done and not walk.complete:
-                walk.improve(starts.pop() if starts else state.best.pinned)
+            walk.improve(starts.pop() if starts else state.best.pinned)
+            walk.improve_on(solver.idle)
             solver.wait(lambda: state.done)
             proven = min(proven, solver.result().bound)
         finally:
@@ -221,7 +220,7 @@ def _round_relaxations(state: Incumbent) -> Mask:
     return best
 
 
-def _preload_violators(state: Incumbent) -> None:
+def preload_violators(state: Incumbent) -> None:
     """The paper's second fallback: where capacity is exceeded most, the heaviest weight joins W."""
     current = state.best
     for _ in range(len(state.problem.weights)):

@@ -99,16 +99,15 @@ def _carrying(problem: Problem, inline: InlineRun) -> _Carrying:
     apart: dict[int, list[tuple[str, tuple[int, int], int]]] = {}
     last: dict[int, str] = {}
     rows = zip(
-        inline.step.tolist(),
-        inline.apart.tolist(),
+        inline.order,
         owner.tolist(),
         size.tolist(),
         _ns(inline.run.upload).tolist(),
         strict=True,
     )
-    for layer, alone, weight, count, (start, end) in rows:
-        name = problem.weights[weight]
-        if alone:
+    for step, weight, count, (start, end) in rows:
+        name, layer = problem.weights[weight], step.layer
+        if step.apart:
             apart.setdefault(layer, []).append((name, (start, end), count))
         else:
             moved[layer] = moved.get(layer, 0) + count

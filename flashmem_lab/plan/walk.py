@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +15,9 @@ PATIENCE = 4000
 
 PATIENCE_PER_WEIGHT = 20
 """and at most this many for each weight that may be pinned or not."""
+
+STALE = 8
+"""Walks from the same schedule without an improvement, after which there will be none."""
 
 FEW = 8
 """Open weights of which every subset is tried instead."""
@@ -59,6 +63,14 @@ class Walk:
                         state.try_pins(changed)
                 current, pinned = objective, changed
         state.settle(pinned)  # what the walk estimates leaves out that bytes may be late
+
+    def improve_on(self, enough: Callable[[], bool]) -> None:
+        """Walks on from the best schedule, each time by other exchanges, until `enough`."""
+        state, stale = self._state, 0
+        while stale < STALE and not self.complete and not state.stopped and not enough():
+            before = state.objective
+            self.improve(state.best.pinned)
+            stale = 0 if state.objective < before else stale + 1
 
     def _try_all(self) -> None:
         self.complete = True

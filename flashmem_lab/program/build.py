@@ -22,16 +22,16 @@ from flashmem_lab.errors import ModelError, PlanError
 from flashmem_lab.lower.layer import LoweredModel, Storage
 from flashmem_lab.plan.plan import Plan
 from flashmem_lab.plan.timeline import Pool
+from flashmem_lab.program.carry import carried_chunks
 from flashmem_lab.program.check import check_program
 from flashmem_lab.program.lanes import (
     ComputeLane,
     Renderer,
-    carried_chunks,
     disk_lane,
     slot_size,
     transfer_lane,
 )
-from flashmem_lab.program.pack import Packed
+from flashmem_lab.program.packed import Packed
 from flashmem_lab.program.program import (
     Alloc,
     DeviceObject,
@@ -101,10 +101,7 @@ def build_program(
     objects = _objects(model, weights, buffers)
     carried = None
     if plan.transport is Transport.INLINE:
-        needed = {
-            name: 0 if plan.barrier and life.kept else life.needed for name, life in weights.items()
-        }
-        carried = carried_chunks(plan, needed, transfer, objects, packed.spans)
+        carried = carried_chunks(plan, weights, transfer, objects, packed.spans)
     lane = ComputeLane(ids, transfer, alloc_ids, renderer, carried)
     lane.add_layers(model, barrier=plan.preloaded if plan.barrier else ())
     memory = _memory(ids, allocs, {**weights, **buffers}, lane.last_touch, len(model.layers))

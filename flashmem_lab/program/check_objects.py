@@ -147,7 +147,7 @@ def _check_launch(launch: Launch | Move, program: Program) -> None:
         refuse(f"{launch.name!r} has no proper local size")
     if any(size % part for size, part in zip(whole, local, strict=False)):
         refuse(f"the local size of {launch.name!r} does not divide its global size")
-    for arg in launch.args if isinstance(launch, Launch) else ():
+    for arg in launch.args:
         if not isinstance(arg.value, _ARG_TYPES.get(arg.kind, ())):
             refuse(f"{launch.name!r} has an argument of kind {arg.kind!r} that is none")
 

@@ -14,6 +14,7 @@ from flashmem_lab.program.container import (
     Frame,
     FrameError,
     align,
+    check_room,
     encode_header,
     encode_preamble,
     has_magic,
@@ -21,7 +22,7 @@ from flashmem_lab.program.container import (
     replacing,
     reserve,
 )
-from flashmem_lab.program.pack import Packed, check_room, checked_blocks
+from flashmem_lab.program.packed import Packed, checked_blocks
 from flashmem_lab.program.program import PackedSpan, Program
 from flashmem_lab.serial import from_plain, to_plain
 

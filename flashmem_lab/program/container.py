@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from typing import Any, BinaryIO
 
 import xxhash
 
-from flashmem_lab.errors import from_os_error
+from flashmem_lab.errors import DiskFull, from_os_error
+from flashmem_lab.units import format_bytes
 
 ALIGNMENT = 4096
 """Offsets of the data section and of every weight in it: what O_DIRECT and mmap ask for."""
@@ -187,6 +189,24 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_room(directory: Path, needed: int, doing: str) -> None:
+    """Refuses before any work where a file of `needed` bytes cannot fit.
+
+    Raises:
+        DiskFull: with the bytes needed and available.
+    """
+    try:
+        available = shutil.disk_usage(directory).free
+    except OSError as error:
+        raise from_os_error(error, doing) from error
+    if available < needed:
+        raise DiskFull(
+            f"{doing} needs {format_bytes(needed)} ({needed} bytes) in {directory}, "
+            f"{format_bytes(available)} ({available} bytes) are free",
+            hint="free some space, or use another disk (FLASHMEM_LAB_CACHE, for packed weights)",
+        )
 
 
 def reserve(file: BinaryIO, size: int) -> None:

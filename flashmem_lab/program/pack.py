@@ -7,17 +7,15 @@ its name only when it is whole.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import xxhash
 
-from flashmem_lab.errors import CacheCorrupt, DiskFull, FlashMemError, from_os_error
+from flashmem_lab.errors import FlashMemError, from_os_error
 from flashmem_lab.lower.layer import LoweredModel
 from flashmem_lab.program.cache import (
     FORMAT,
@@ -35,36 +33,22 @@ from flashmem_lab.program.container import (
     PREAMBLE_BYTES,
     FrameError,
     align,
+    check_room,
     encode_header,
     encode_preamble,
     read_frame,
     replacing,
     reserve,
 )
+from flashmem_lab.program.packed import Packed
 from flashmem_lab.program.program import PackedSpan
 from flashmem_lab.program.recipes import Lazy, lazy_weight
 from flashmem_lab.program.sources import Sources
 from flashmem_lab.serial import from_plain, to_plain
-from flashmem_lab.units import format_bytes
 
 MAGIC = b"FMLWGT\r\n"
 _PIECE_BYTES = 4 * 2**20  # made and written at once; a transposition reads its source this often
 _DOING = "packing weights"
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A packed weight file.
-
-    Attributes:
-        path: the file.
-        key: content key; equal keys mean equal bytes.
-        spans: where each weight lies; offsets are bytes from the start of the file.
-    """
-
-    path: Path
-    key: str
-    spans: Mapping[str, PackedSpan]
 
 
 def pack_weights(
@@ -110,69 +94,6 @@ def pack_weights(
     return Packed(path, key, spans)
 
 
-def verify(packed: Packed) -> None:
-    """Reads every block and compares its checksum.
-
-    Raises:
-        CacheCorrupt: the first weight that differs.
-        FlashMemError: the file cannot be read.
-    """
-    try:
-        with packed.path.open("rb") as file:
-            for name, span in packed.spans.items():
-                for _ in checked_blocks(file, span, weight=name, path=packed.path):
-                    pass
-    except OSError as error:
-        raise from_os_error(error, "verifying packed weights") from error
-
-
-def checked_blocks(file: BinaryIO, span: PackedSpan, *, weight: str, path: Path) -> Iterator[bytes]:
-    """The blocks of a weight in order, each one checked.
-
-    Raises:
-        CacheCorrupt: a block differs, or the file ends before it.
-    """
-    block_bytes = span.block_rows * span.row_bytes
-    for first in range(0, span.bytes, block_bytes):
-        file.seek(span.offset + first)
-        wanted = min(block_bytes, span.bytes - first)
-        data = file.read(wanted)
-        if len(data) != wanted:
-            raise CacheCorrupt(path, weight)
-        check_rows(span, first // span.row_bytes, data, weight=weight, file=path)
-        yield data
-
-
-def discard(packed: Packed) -> None:
-    """Deletes the packed file, so that the next `pack_weights` makes it anew."""
-    with suppress(FileNotFoundError):
-        packed.path.unlink()
-
-
-def check_rows(
-    span: PackedSpan, first_row: int, data: memoryview | bytes, *, weight: str, file: Path
-) -> None:
-    """Compares rows that were read with their checksums.
-
-    Args:
-        span: of the weight.
-        first_row: a multiple of span.block_rows.
-        data: the rows' bytes: whole blocks, or up to the weight's end.
-        weight: its name, for the message.
-        file: where it lies, for the message.
-
-    Raises:
-        CacheCorrupt: a block differs.
-    """
-    block_bytes = span.block_rows * span.row_bytes
-    view = memoryview(data).cast("B")
-    first = first_row // span.block_rows
-    for at in range(0, len(view), block_bytes):
-        found = xxhash.xxh3_64_intdigest(view[at : at + block_bytes])
-        if found != span.checksums[first + at // block_bytes]:
-            raise CacheCorrupt(file, weight)
-
-
 # --- places --------------------------------------------------------------------------------
 
 
@@ -215,24 +136,6 @@ def _open_cached(
 
 
 # --- writing -------------------------------------------------------------------------------
-
-
-def check_room(directory: Path, needed: int, doing: str) -> None:
-    """Refuses before any work where a file of `needed` bytes cannot fit.
-
-    Raises:
-        DiskFull: with the bytes needed and available.
-    """
-    try:
-        available = shutil.disk_usage(directory).free
-    except OSError as error:
-        raise from_os_error(error, doing) from error
-    if available < needed:
-        raise DiskFull(
-            f"{doing} needs {format_bytes(needed)} ({needed} bytes) in {directory}, "
-            f"{format_bytes(available)} ({available} bytes) are free",
-            hint="free some space, or use another disk (FLASHMEM_LAB_CACHE, for packed weights)",
-        )
 
 
 def _write_data(

@@ -154,6 +154,11 @@ class Move:
     after: tuple[int, ...]
     carries: tuple[int, ...]  # one Upload
 
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        """None of its own."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class HostStep:

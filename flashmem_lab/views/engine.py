@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
     from flashmem_lab.plan.incumbent import Effort
+    from flashmem_lab.queues import Queue, QueueOutcome
     from flashmem_lab.units import Budget
     from flashmem_lab.worker.process import Hear, Stop
     from flashmem_lab.workflow import DeviceState, Prepared
@@ -67,6 +68,19 @@ class Engine(Protocol):
         stop: Stop | None = None,
     ) -> Outcome:
         """Runs a plan; called in a thread."""
+        ...
+
+    def run_queue(
+        self,
+        queue: Queue,
+        *,
+        budget: Budget,
+        check: bool = False,
+        compare: bool = False,
+        hear: Hear | None = None,
+        stop: Stop | None = None,
+    ) -> QueueOutcome:
+        """Runs several models in turn; called in a thread."""
         ...
 
 

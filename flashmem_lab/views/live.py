@@ -30,7 +30,7 @@ class Live:
         self._points: list[tuple[float, int]] = []
 
     def begin(self, budget_bytes: int) -> None:
-        """A run begins under a budget."""
+        """A run begins under a budget; 0 where it is not known yet."""
         self._budget = budget_bytes
         self._points = []
         self.box.value = ""
@@ -42,8 +42,9 @@ class Live:
         self._points.append((now, held.total))
         self._points = [(at, size) for at, size in self._points if at >= now - _SECONDS]
         pools = ", ".join(f"{name} {format_bytes(size)}" for name, size in held.device.items())
+        cap = f" of {format_bytes(self._budget)}" if self._budget else ""
         words = (
-            f"holds <b>{format_bytes(held.total)}</b> of {format_bytes(self._budget)} "
+            f"holds <b>{format_bytes(held.total)}</b>{cap} "
             f"<span class='soft'>{pools and f'({pools})'} · "
             f"host process {format_bytes(held.host)}</span>"
         )
@@ -63,7 +64,7 @@ def curve(points: Sequence[tuple[float, int]], budget: int) -> str:
         f"{_WIDTH * (at - first) / _SECONDS:.1f},{_HEIGHT - scale * size:.1f}"
         for at, size in points
     ]
-    line = _HEIGHT - scale * budget
+    line = _HEIGHT - scale * (budget or highest)
     return (
         f"<svg width='{_WIDTH}' height='{_HEIGHT}' role='img' aria-label='device memory held over "
         f"the last {_SECONDS:.0f} seconds'><line x1='0' x2='{_WIDTH}' y1='{line:.1f}' "

@@ -15,6 +15,8 @@ from flashmem_lab.units import format_bytes, format_ms
 if TYPE_CHECKING:
     from flashmem_lab.lower.layer import LoweredModel
     from flashmem_lab.plan import Plan
+    from flashmem_lab.plan.queue import QueuePlan
+    from flashmem_lab.queues import QueueOutcome
 
 STYLE = """<style>
 .fml { line-height: 1.45; font-variant-numeric: tabular-nums; }
@@ -23,13 +25,17 @@ STYLE = """<style>
 .fml .soft { color: var(--jp-ui-font-color2, #666); }
 .fml b { font-weight: 600; }
 .fml .error { border-left: 3px solid #e5484d; padding: 4px 10px; background: rgba(229,72,77,.09); }
-.fml .ok { color: #1d7a4f; } .fml .bad { color: #e5484d; }
+.fml .ok { color: var(--jp-success-color1, #1d7a4f); }
+.fml .bad { color: var(--jp-error-color1, #e5484d); }
 .fml table { border-collapse: collapse; font-size: 12.5px; }
 .fml th { text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }
 .fml td { text-align: right; } .fml td, .fml th { padding: 2px 12px 2px 0; }
 .fml .history td:nth-child(2), .fml .history th:nth-child(2) { text-align: left; }
 .fml .history tbody tr:first-child td { font-weight: 600; }
 .fml .comparison td:first-child { text-align: left; }
+.fml .beside { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: start; }
+.fml .beside td, .fml .beside th { white-space: nowrap; }
+.fml .comparison th:first-child { text-align: left; }
 .fml .live { display: flex; gap: 12px; align-items: center; }
 .fml svg { border-bottom: 1px solid var(--jp-border-color2, #ccc); }
 .fml polyline { fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }
@@ -132,11 +138,63 @@ def history(rows: Sequence[RunRow]) -> str:
 
 def comparison(names: Sequence[str], rows: Sequence[tuple[str, str, str, str]]) -> str:
     """Two runs: a figure, what it is in one, in the other, and their relation."""
-    titles = "".join(f"<th>{escape(title)}</th>" for title in ("", *names, "difference"))
-    lines = "".join(
+    return _block(_table(("", *names, "difference"), rows))
+
+
+def place(number: int, name: str) -> str:
+    """A place of a queue."""
+    return _block(f"<span class='soft'>{number}</span> <b>{escape(name)}</b>")
+
+
+def queue_plan(planned: QueuePlan) -> str:
+    """What a joint plan takes."""
+    plan = planned.plan
+    kept = planned.kept_bytes
+    stays = f", {format_bytes(kept)} stay for a later round" if kept else ""
+    return _block(
+        f"cap <b>{format_bytes(plan.budget_bytes)}</b> <span class='soft'>from "
+        f"{format_bytes(planned.least_bytes)} (least feasible) to "
+        f"{format_bytes(planned.preload_peak_bytes)} (all resident)</span> · predicted peak "
+        f"{format_bytes(plan.predicted.peak_bytes)}, all of them in "
+        f"<b>{format_ms(plan.predicted.cold_ms)}</b>{stays}"
+    )
+
+
+def queue_outcome(outcome: QueueOutcome) -> str:
+    """When each model ran, and the whole beside the same models one after another."""
+    lines = [
+        (
+            f"{at}. {one.model}",
+            f"{format_ms(one.start_ms)} to {format_ms(one.end_ms)}",
+            "" if one.check is None else ("ok" if one.check.ok else "WRONG"),
+        )
+        for at, one in enumerate(outcome.places, 1)
+    ]
+    places = _table(("model", "runs from", "onnxruntime"), lines)
+    joint = outcome.result.first_run_ms
+    ways = [("together", joint, outcome.result.peak_bytes["total"])]
+    ways += [(f"one after another, {a.strategy}", a.total_ms, a.peak_bytes) for a in outcome.alone]
+    beside = _table(
+        ("way", "all of them in", "peak", "time beside together"),
+        [
+            (name, format_ms(took), format_bytes(peak), f"{took / joint:.2f} times")
+            for name, took, peak in ways
+        ],
+    )
+    return _block(f"<div class='beside'>{places}{beside}</div>")
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return _block(f"<table class='comparison'><tr>{titles}</tr>{lines}</table>")
+    return f"<table class='comparison'><tr>{head}</tr>{body}</table>"
+
+
+def warning(text: str) -> str:
+    """What is wrong with what was asked, where it was asked."""
+    return _block(f"<div class='error' role='alert'>{escape(text)}</div>")
 
 
 def failure(error: BaseException) -> str:

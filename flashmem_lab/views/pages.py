@@ -17,6 +17,7 @@ from flashmem_lab.views.graph import GraphView
 from flashmem_lab.views.memory import MemoryView
 from flashmem_lab.views.memory_data import memory_data
 from flashmem_lab.views.plan_data import plan_data
+from flashmem_lab.views.queue import QueueView
 from flashmem_lab.views.schedule import ScheduleView
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Pages:
     Args:
         prepared: the model to begin with.
         edited, moved: see `ScheduleView`.
+        queue: the tab of several models.
 
     Attributes:
         box: the widget to show.
@@ -57,15 +59,17 @@ class Pages:
         prepared: Prepared,
         edited: Callable[[Edit], None],
         moved: Callable[[int], None],
+        queue: QueueView,
     ) -> None:
+        self._queue = queue
         self.memory = MemoryView(self._draw_addresses)
         self.graph = GraphView(prepared)
         self.schedule = ScheduleView(edited, moved)
         self.compare = CompareView()
         self._links = link(self.memory, self.graph, self.schedule)
         self._tabs = widgets.Tab(
-            [self.graph, self.schedule, self.compare.box],
-            titles=("Graph", "Schedule", "Compare"),
+            [self.graph, self.schedule, self.compare.box, queue.box],
+            titles=("Graph", "Schedule", "Compare", "Queue"),
             layout=widgets.Layout(width="100%"),
         )
         self.box = widgets.VBox([self.memory, self._tabs], layout=widgets.Layout(width="100%"))
@@ -103,6 +107,7 @@ class Pages:
         """Removes every widget."""
         self._tabs.unobserve(self._opened, names="selected_index")
         self.compare.close()
+        self._queue.close()
         for child in (*self._links, self.memory, self.graph, self.schedule, self._tabs, self.box):
             child.close()
 

@@ -23,6 +23,7 @@ from flashmem_lab.views.kept import FIRST_PERCENT, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
 from flashmem_lab.views.planning import Choice, Planner
+from flashmem_lab.views.queue import QueueView
 from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
 from flashmem_lab.views.runs import Runs, working
@@ -101,7 +102,9 @@ class Workbench:
         first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
         live = Live()
         self._exports = ExportsView(self._subject)
-        self._pages = Pages(self._planner(first).prepared, self._edited, self._moved)
+        queue = QueueView(self._engine, self._model, dims or {}, lambda: self.choice)
+        prepared = self._planner(first).prepared
+        self._pages = Pages(prepared, self._edited, self._moved, queue)
         self._controls = Controls(
             devices=working(states),
             device=spec.id,

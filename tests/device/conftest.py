@@ -214,13 +214,17 @@ def plan_for(
     uses = model.weight_uses()
     kept = [name for at, name in enumerate(uses) if at in preloaded]
     chunk_bytes = 256 * 1024
+
+    def chunks(name: str) -> int:
+        return len(model.weights[name].chunks(chunk_bytes))
+
     streamed = tuple(
         StreamedWeight(
             weight=name,
             load_at=max(0, first - ahead),
             first_use=first,
             last_use=last,
-            moves=(Move(max(0, first - ahead), len(model.weights[name].chunks(chunk_bytes))),),
+            moves=_moves(first, ahead, chunks(name), transport),
         )
         for name, (first, last) in uses.items()
         if name not in kept
@@ -229,7 +233,7 @@ def plan_for(
         (rows * w.row_bytes for w in model.weights.values() for _, rows in w.chunks(chunk_bytes)),
         default=0,
     )
-    staging = _SLOTS * largest if transport is Transport.COPY else 0
+    staging = _SLOTS * largest if transport is not Transport.MAP else 0
     held = [staging + sum(model.weights[name].device_bytes for name in kept)] * len(model.layers)
     spans = {name: model.buffers[name] for name in model.buffers}
     for name, (first, last) in model.lifetimes().items():
@@ -263,7 +267,21 @@ def plan_for(
         solve_ms=0.0,
         first_plan_ms=0.0,
         predicted=Prediction(peak, peak, 0.0, 0.0),
+        preload_moves=tuple(
+            _moves(0 if barrier else uses[name][0], 0, chunks(name), transport) for name in kept
+        )
+        if transport is Transport.INLINE
+        else (),
     )
+
+
+def _moves(first: int, ahead: int, chunks: int, transport: Transport) -> tuple[Move, ...]:
+    """All `ahead` layers early; with `inline` as many as the ring holds, by the layer before."""
+    if transport is not Transport.INLINE:
+        return (Move(max(0, first - ahead), chunks),)
+    carried = min(_SLOTS, chunks) if first and ahead else 0
+    moves = (Move(first - 1, carried), Move(first, chunks - carried, chunks - carried))
+    return tuple(move for move in moves if move.chunks)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The command line on every OpenCL device: outputs right, budget kept, cache mended."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 
 from flashmem_lab.cli import main
 from tests.unit.small_models import WIDTH, small_model
+
+TRANSPORTS = ("map", "copy", "inline")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -38,7 +42,7 @@ def run(capsys: Capture, *argv: str) -> tuple[dict[str, Any], str]:
 
 @pytest.mark.parametrize("budget", ["0%", "30%", "100%"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("transport", ["map", "copy"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_outputs_are_right_and_the_budget_holds(
     command: list[str], capsys: Capture, budget: str, precision: str, transport: str
 ) -> None:
@@ -70,6 +74,25 @@ def test_a_bundle_gives_what_its_model_gives(
     assert np.array_equal(direct, bundled)
     assert main([*command, "--budget", "30%", "--output", "direct"]) == 1
     assert "left alone" in capsys.readouterr().err
+
+
+def test_a_bundle_needs_no_onnx_no_solver_no_compiler_and_nothing_that_draws(
+    command: list[str], device_id: str
+) -> None:
+    assert main(["bundle", *command[1:-1], "--budget", "30%", "-o", "m.fmb"]) == 0
+    unwanted = "onnx onnxruntime ortools jinja2 plotly rich ipywidgets scipy"
+    code = (
+        "import sys; from flashmem_lab.cli import main\n"
+        f"sys.modules.update(dict.fromkeys({unwanted.split()!r}))  # importing any raises\n"
+        "for name in ('program.build', 'program.pack', 'plan.planner', 'graph.opening'):\n"
+        "    sys.modules[f'flashmem_lab.{name}'] = None\n"
+        f"sys.exit(main(['run', 'm.fmb', '--device', {device_id!r}, '--json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kernels_compiled"] == 0
 
 
 def test_a_damaged_block_of_the_cache_is_made_anew(
@@ -113,7 +136,7 @@ def test_wrong_outputs_end_with_1(
     assert "the outputs differ from onnxruntime's" in err
 
 
-@pytest.mark.parametrize("transport", ["map", "copy"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_queue_keeps_its_cap_and_every_model_is_right(
     device_id: str, tmp_path: Path, capsys: Capture, transport: str
 ) -> None:

@@ -16,22 +16,27 @@ from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.trace import profile_of
 
 Make = Callable[..., Any]
-_SPIN = "volatile float spin = 1; for (int n = 0; n < 100; ++n) spin = spin * 0.5f + 1;"
+_SPINS = {"cpu": 100}  # some 20 ms a launch on two cores
+_SPINS_OF_GPUS = 3_000_000
 
 
-def slow(program: Program) -> Program:
-    """The same program with kernels that take some 20 ms each on two cores."""
-    (kernel,) = program.kernels
-    source = kernel.source.replace("  vstore4(", f"  {_SPIN}\n  vstore4(")
-    return replace(program, kernels=(KernelSource(kernel.entry, source),))
+def slow(program: Program, kind: str) -> Program:
+    """The same program with kernels that take some tens of ms each."""
+    times = _SPINS.get(kind, _SPINS_OF_GPUS)
+    spin = f"volatile float spin = 1; for (int n = 0; n < {times}; ++n) spin = spin * 0.5f + 1;"
+    kernels = [
+        KernelSource(one.entry, one.source.replace("  vstore4(", f"  {spin}\n  vstore4("))
+        for one in program.kernels
+    ]
+    return replace(program, kernels=tuple(kernels))
 
 
-@pytest.mark.parametrize("transport", [Transport.MAP, Transport.COPY])
+@pytest.mark.parametrize("transport", list(Transport))
 def test_time_belongs_to_layers_transfers_disk_or_stalls(
     runtime: OpenCLRuntime, make_chain: Make, transport: Transport
 ) -> None:
     chain = make_chain(layers=8, transport=transport)
-    program = slow(chain.program)
+    program = slow(chain.program, runtime.spec.kind)
     result = runtime.run(program, chain.packed.path, chain.inputs, repeat=3)
     walls_ms = (result.first_run_ms, *result.warm_ms)
     profile = profile_of(result.trace, walls_ms, program.costs, runtime.spec)
@@ -47,7 +52,9 @@ def test_time_belongs_to_layers_transfers_disk_or_stalls(
 def test_no_launch_waits_for_the_host(runtime: OpenCLRuntime, make_chain: Make) -> None:
     """With its weights there, every layer is with the device before the first one is over."""
     chain = make_chain(layers=8, preloaded=range(8))
-    result = runtime.run(slow(chain.program), chain.packed.path, chain.inputs, repeat=2)
+    result = runtime.run(
+        slow(chain.program, runtime.spec.kind), chain.packed.path, chain.inputs, repeat=2
+    )
     np.testing.assert_allclose(result.outputs["y"], chain.y, rtol=1e-5, atol=1e-5)
     launches = [
         e

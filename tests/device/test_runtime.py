@@ -27,7 +27,7 @@ from flashmem_lab.program.program import Alloc, KernelSource, Launch, Program
 from flashmem_lab.runtime.base import RunResult
 from flashmem_lab.runtime.opencl import OpenCLRuntime, list_devices, open_runtime, working
 
-TRANSPORTS = (Transport.MAP, Transport.COPY)
+TRANSPORTS = tuple(Transport)
 Make = Callable[..., Any]
 
 
@@ -88,7 +88,7 @@ def test_half_precision_images(runtime: OpenCLRuntime, make_chain: Make) -> None
         # chain.y is computed from the halves themselves, so only float32 rounding remains.
         np.testing.assert_allclose(result.outputs["y"], chain.y, rtol=1e-5, atol=1e-5)
         assert result.peak_bytes["texture"] == 2 * chain.model.weights["w0"].device_bytes
-    assert np.array_equal(outputs[0], outputs[1])
+    assert all(np.array_equal(outputs[0], other) for other in outputs[1:])
 
 
 def test_one_slot_and_one_layer(runtime: OpenCLRuntime, make_chain: Make) -> None:
@@ -269,9 +269,6 @@ def test_what_the_runtime_does_not_do(runtime: OpenCLRuntime, make_chain: Make) 
     chain = make_chain()
     with pytest.raises(UsageError, match="at least once"):
         runtime.run(chain.program, chain.packed.path, chain.inputs, repeat=0)
-    inline = replace(chain.program, transport=Transport.INLINE)
-    with pytest.raises(UsageError, match="not inline"):
-        runtime.run(inline, chain.packed.path, chain.inputs)
 
 
 # --- devices -------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 import json
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -69,7 +72,7 @@ def test_json_has_null_for_what_is_no_number(capsys: Capture) -> None:
         ["run", "m.onnx", "--budget", "min", "--shape", "x=1xAx3"],
         ["run", "m.onnx", "--budget", "min", "--input", "x"],
         ["run", "m.onnx", "--budget", "min", "--trace", "trace.txt"],
-        ["run", "m.onnx", "--budget", "min", "--transport", "inline"],
+        ["run", "m.onnx", "--budget", "min", "--transport", "by hand"],
         ["bundle", "m.onnx", "-o", "m.fmb"],
         ["run", "m.onnx"],
     ],
@@ -113,7 +116,7 @@ def test_choices_are_those_of_the_values() -> None:
     assert tuple(Strategy) == parser.STRATEGIES
     assert tuple(Objective) == parser.OBJECTIVES
     assert tuple(Precision) == parser.PRECISIONS
-    assert set(parser.TRANSPORTS) == set(Transport) - {Transport.INLINE}
+    assert set(parser.TRANSPORTS) == set(Transport)
     assert {*parser.STORAGES} == {Storage.IMAGE2D, Storage.BUFFER, "auto"}
     assert {*parser.PAGE_CACHES} == {*PageCache}
 
@@ -126,6 +129,18 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("part", ["", ".graph", ".lower", ".plan", ".program", ".trace"])
+def test_packages_give_lazily_what_they_list(part: str) -> None:
+    package = import_module(f"flashmem_lab{part}")
+    modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
+    for name in modules & set(package.__all__):  # a module would hide what has its name
+        import_module(f"{package.__name__}.{name}")
+    for name in package.__all__:
+        assert not isinstance(getattr(package, name), ModuleType), name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        package.nonsense  # noqa: B018
 
 
 def test_help_loads_not_even_numpy() -> None:
@@ -326,6 +341,56 @@ def test_a_sweep_is_of_plans_like_those_of_plan(model: str, capsys: Capture) -> 
     for same in ("budget_bytes", "preloaded_bytes", "objective", "predicted"):
         assert point[same] == plan[same]
     assert plan["preloaded_bytes"]
+
+
+def test_a_report_of_a_queue(model: str, capsys: Capture) -> None:
+    asked = ["queue", model, model, "--dim", "batch=2", "--budget", "50%"]
+    asked += ["--device", "sim:adreno750", "--html", "queue.html"]
+    figures = json_of(capsys, *asked)
+    report = Path("queue.html").read_text("utf-8")
+    assert report.startswith("<!DOCTYPE html>")
+    assert report.count(figures["models"][0]["model"]) >= 2
+    json_of(capsys, *asked)  # its own report may be replaced
+    Path("queue.html").write_text("somebody's notes", "utf-8")
+    assert main(asked) == 1
+    assert "queue.html" in capsys.readouterr().err
+
+
+def test_a_sweep_on_dask_workers_is_the_same_sweep(model: str, capsys: Capture) -> None:
+    distributed = pytest.importorskip("distributed")
+    asked = ["sweep", model, "--dim", "batch=2", "--budgets", "100%", "min", "1kB", "--devices"]
+    asked += ["sim:adreno750", "sim:videocore7"]
+    here = json_of(capsys, *asked)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+    ) as cluster:
+        there = json_of(capsys, *asked, "--dask", cluster.scheduler_address)
+        assert main(["sweep", "gone.onnx", *asked[2:], "--dask", cluster.scheduler_address]) == 1
+        assert "gone.onnx" in capsys.readouterr().err
+    for points in (here["points"], there["points"]):
+        for point in points:
+            point.pop("solve_ms", None)
+            point.pop("first_plan_ms", None)
+    assert there == here
+
+
+def test_a_scheduler_that_does_not_answer(
+    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("flashmem_lab.cli.sweeping._ANSWER_S", 1)
+    asked = ["sweep", model, "--budgets", "min", "--devices", "sim:adreno750"]
+    assert main([*asked, "--dask", "tcp://127.0.0.1:9"]) == 1
+    assert "no dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_a_sweep_on_dask_says_what_is_missing(
+    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    asked = ["sweep", model, "--budgets", "min", "--devices", "sim:adreno750"]
+    assert main([*asked, "--dask", "tcp://127.0.0.1:9"]) == 1
+    assert "pip install 'flashmem-lab[dask]'" in capsys.readouterr().err
 
 
 def test_options_that_contradict_a_plan(model: str, capsys: Capture) -> None:

@@ -26,9 +26,9 @@ from flashmem_lab.plan import (
     make_plan,
     plan_from_json,
     plan_to_json,
-    simulate,
 )
 from flashmem_lab.plan.chunks import CARRIED
+from flashmem_lab.plan.simulate import simulate
 from flashmem_lab.plan.timeline import Lane
 from flashmem_lab.program import build_program, check_program, pack_weights
 from flashmem_lab.program.carry import MOVER, Entry, carrying
@@ -161,13 +161,16 @@ def last_two(plan: Plan, first: Move, second: Move) -> Plan:
     ("message", "damage"),
     [
         ("does not state the moves", lambda p: replace(p, preload_moves=())),
-        ("too late", lambda p: replace(p, preload_moves=((Move(9, 4),), *p.preload_moves[1:]))),
+        ("too late", lambda p: replace(p, preload_moves=((Move(9, 4, 4),), *p.preload_moves[1:]))),
         (
             "3 chunks of 'w0' move; it has 4",
-            lambda p: replace(p, preload_moves=((Move(0, 3),), *p.preload_moves[1:])),
+            lambda p: replace(p, preload_moves=((Move(0, 3, 3),), *p.preload_moves[1:])),
         ),
         ("is to carry 8 chunks", lambda p: last_two(p, Move(4, 4), Move(4, 4))),
-        ("before another", lambda p: last_two(p, Move(5, 4), Move(4, 4))),
+        ("before one that is read earlier", lambda p: last_two(p, Move(5, 4, 4), Move(4, 4))),
+        ("before one that is read earlier", lambda p: last_two(p, Move(4, 4), Move(4, 4, 4))),
+        ("cannot carry 4 chunks", lambda p: last_two(p, Move(5, 4), Move(6, 4, 4))),
+        ("cannot carry -1 chunks", lambda p: last_two(p, Move(4, 4, 5), Move(6, 4, 4))),
     ],
 )
 def test_plans_that_no_ring_could_carry_are_refused(

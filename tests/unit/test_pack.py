@@ -28,7 +28,7 @@ from flashmem_lab.lower.layer import (
     Storage,
     Weight,
 )
-from flashmem_lab.program import Packed, check_rows, discard, pack_weights, verify
+from flashmem_lab.program import Packed, check_rows, container, discard, pack_weights, verify
 from flashmem_lab.program import cache as cache_module
 from flashmem_lab.program import pack as pack_module
 from flashmem_lab.program import sources as sources_module
@@ -443,7 +443,7 @@ def test_too_little_room_is_said_before_any_work(
     def usage(path: Path) -> object:
         return type("Usage", (), {"free": 1000})()
 
-    monkeypatch.setattr(pack_module.shutil, "disk_usage", usage)
+    monkeypatch.setattr(container.shutil, "disk_usage", usage)
     cache = tmp_path / "cache"
     with pytest.raises(DiskFull, match=r"needs 2\.8 MB \(\d+ bytes\).*1\.0 kB \(1000 bytes\)"):
         pack_weights(two, cache)

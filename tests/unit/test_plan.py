@@ -34,11 +34,11 @@ from flashmem_lab.plan import (
     plan_from_json,
     plan_to_json,
     run_lanes,
-    simulate,
 )
 from flashmem_lab.plan.chunks import chunk_layout
 from flashmem_lab.plan.clock import ns_at_least, run_ns
 from flashmem_lab.plan.problem import build_problem
+from flashmem_lab.plan.simulate import simulate
 from flashmem_lab.plan.timeline import Lane, Pool
 from flashmem_lab.units import Budget
 from tests.unit.plan_samples import PHONE, SAMPLE, devices, layers_model, models, shares

@@ -26,7 +26,8 @@ from flashmem_lab.lower.layer import (
     View,
     Weight,
 )
-from flashmem_lab.plan import Strategy, make_plan, simulate
+from flashmem_lab.plan import Strategy, make_plan
+from flashmem_lab.plan.simulate import simulate
 from flashmem_lab.plan.timeline import Event, Lane, Pool, Timeline
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.program.program import Alloc, KernelSource, Program

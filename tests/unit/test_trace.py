@@ -26,7 +26,6 @@ from flashmem_lab.trace import (
     memory_figure,
     save_trace,
     schedule_figure,
-    statistics,
     trace_from_json,
     trace_to_json,
     write_chrome,
@@ -36,6 +35,7 @@ from flashmem_lab.trace import (
 )
 from flashmem_lab.trace.figures import memory_series
 from flashmem_lab.trace.runs import split_runs
+from flashmem_lab.trace.statistics import statistics
 
 MS = 1_000_000
 

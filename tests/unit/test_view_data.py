@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flashmem_lab import workflow
-from flashmem_lab.plan import Constraints, Objective, simulate
+from flashmem_lab.plan import Constraints, Objective
+from flashmem_lab.plan.simulate import simulate
 from flashmem_lab.plan.timeline import Lane, Pool
 from flashmem_lab.units import Budget
 from flashmem_lab.views.address_data import Object, address_data, first_fit

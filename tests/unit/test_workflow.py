@@ -211,7 +211,9 @@ def test_a_bundle_runs_as_its_model_does(prepared: workflow.Prepared, tmp_path: 
     plan = workflow.make_plan(prepared, budget=Budget(share=0.3))
     compiled = workflow.compile_plan(prepared, plan)
     write_bundle(compiled.program, compiled.packed, tmp_path / "m.fmb")
-    bundled = workflow.run_bundle(tmp_path / "m.fmb", prepared.device).to_json()
+    bundled = workflow.run_bundle(
+        workflow.open_bundle(tmp_path / "m.fmb"), prepared.device
+    ).to_json()
     direct = workflow.run(prepared, plan).to_json()
     for name in ("peak_bytes", "streamed_bytes", "predicted", "budget_bytes", "storage"):
         assert bundled[name] == direct[name]

@@ -13,12 +13,13 @@ from flashmem_lab.program.program import (
     ComputeCommand,
     HostStep,
     Launch,
+    Move,
     Program,
-    ReadOutput,
     WriteInput,
 )
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
+from flashmem_lab.runtime.opencl.inline import Argument, Carrying, InlineTransport
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
@@ -34,6 +35,8 @@ class ComputeLane:
     Args:
         program: whose lane it is.
         launches: those of the program, prepared.
+        carrying: what kernels move.
+        inline: from where they move it; None where another queue moves all.
         queue: the compute queue.
         objects: where arguments are found.
         host: runs host steps.
@@ -52,6 +55,8 @@ class ComputeLane:
         program: Program,
         *,
         launches: Launches,
+        carrying: Carrying,
+        inline: InlineTransport | None,
         queue: cl.CommandQueue,
         objects: DeviceObjects,
         host: HostSide,
@@ -62,9 +67,11 @@ class ComputeLane:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.outputs: dict[str, np.ndarray] = {}
-        self._commands = program.compute
+        self._commands = [c for c in program.compute if not signals.published([c.id])]
         self._layers = len(program.layers)
         self._launches = launches
+        self._carrying = carrying
+        self._inline = inline
         self._queue = queue
         self._objects = objects
         self._host = host
@@ -112,7 +119,8 @@ class ComputeLane:
         with translating(f"running {command.name!r}"):
             event = self._run(command)
         self._events[command.id] = event
-        self._signals.publish(command.id)  # for this lane: the queue runs in order
+        # For this lane alone the queue's order would do; the disk waits for what empties a slot.
+        self._signals.publish(command.id, event if isinstance(command, Launch | Move) else None)
         self._next += 1
         if self._progress is not None and command.layer != self._layer:
             self._layer = command.layer
@@ -122,9 +130,10 @@ class ComputeLane:
         """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""
         pending = [e for needed in command.after if (e := self._signals.event(needed)) is not None]
         begun_ns = perf_counter_ns()
-        if isinstance(command, Launch):
-            event = self._launches.enqueue(self._queue, command, self._objects, pending)
-            kind, size = "launch", 0
+        if isinstance(command, Launch | Move):
+            event = self._launch(command, pending)
+            kind = "launch" if isinstance(command, Launch) else "upload"
+            size = self._carrying.bytes(command, self._inline) if self._inline else 0
         else:
             if pending:
                 cl.wait_for_events(pending)
@@ -138,7 +147,6 @@ class ComputeLane:
                 event = write_view(self._queue, memory, command.view, array)
                 kind, size = "write-input", array.nbytes
             else:
-                assert isinstance(command, ReadOutput), "the engine refuses inline moves"
                 memory = self._objects.buffer(command.view.ref)
                 array, event = read_view(self._queue, memory, command.view, blocking=False)
                 self.outputs[command.name] = array
@@ -147,3 +155,9 @@ class ComputeLane:
             command.id, kind, command.name, command.layer, size, begun_ns, event
         )
         return event
+
+    def _launch(self, command: Launch | Move, pending: list[cl.Event]) -> cl.Event:
+        more: list[Argument] = []
+        if self._inline is not None:
+            more = self._carrying.arguments(command, self._inline, self._objects)
+        return self._launches.enqueue(self._queue, command, self._objects, pending, more)

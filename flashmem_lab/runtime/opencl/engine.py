@@ -12,7 +12,6 @@ import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.device.spec import Transport
-from flashmem_lab.errors import UsageError
 from flashmem_lab.plan.timeline import Event, Pool
 from flashmem_lab.program.program import Alloc, Program
 from flashmem_lab.runtime.arena import arena_of
@@ -23,11 +22,13 @@ from flashmem_lab.runtime.opencl.compute import ComputeLane
 from flashmem_lab.runtime.opencl.disk import Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
+from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
+from flashmem_lab.runtime.opencl.tables import Tables
 from flashmem_lab.runtime.opencl.transports import (
     CopyTransport,
     MapTransport,
@@ -75,9 +76,6 @@ class Engine:
 
     Attributes:
         booking: the memory order of each run, on the device's clock.
-
-    Raises:
-        UsageError: the program moves weights in a way that the host cannot.
     """
 
     def __init__(
@@ -88,15 +86,12 @@ class Engine:
         kernels: Sequence[cl.Kernel],
         ledger: Ledger,
     ) -> None:
-        if program.transport is Transport.INLINE:
-            raise UsageError(
-                "this runtime moves weights by copy or by map, not inline",
-                hint="plan with --transport copy or --transport map",
-            )
         self._device = device
         self._program = program
         self._file = file
+        self._tables = Tables.of(program)
         self._launches = Launches(program, kernels)
+        self._carrying = Carrying(program)
         self._ledger = ledger
         self.booking = Booking(program)
         mapped = program.transport is Transport.MAP
@@ -105,11 +100,12 @@ class Engine:
             device.context,
             ledger,
             host_visible=mapped,
+            written=program.transport is Transport.INLINE,
             cap_bytes=program.predicted_peak_bytes,
             arena=arena_of(program, alignment),
         )
         self._clock = DeviceClock(device.compute)
-        self._ring: StagingRing | None = None
+        self._ring: StagingRing | SlotRing | None = None
         self._kept: frozenset[int] = frozenset()  # commands done once and for all
 
     def run(
@@ -127,10 +123,10 @@ class Engine:
         with translating("calibrating the device's clock"):
             self._clock.calibrate()
         start_ns = perf_counter_ns()
-        signals, recorder = Signals(self._kept), Recorder(program, number)
+        signals, recorder = Signals(self._kept), Recorder(self._tables, number)
         self._objects.make_arena(program.objects.values())
-        transport = self._transport()
-        making = Making(program, self._objects, transport, signals)
+        transport = self._transport(signals, first=first)
+        making = Making(program.objects, self._tables, self._objects, transport, signals)
         loader = Loader(
             program,
             first_run=first,
@@ -142,6 +138,8 @@ class Engine:
         lane = ComputeLane(
             program,
             launches=self._launches,
+            carrying=self._carrying,
+            inline=transport if isinstance(transport, InlineTransport) else None,
             queue=self._device.compute,
             objects=self._objects,
             host=HostSide(self._device.compute, self._objects, self._file, program.spans, inputs),
@@ -213,27 +211,38 @@ class Engine:
             making.make_what_fits()
         lane.advance_to_end()
 
-    def _transport(self) -> WeightTransport:
+    def _transport(self, signals: Signals, *, first: bool) -> WeightTransport:
         program, transfer = self._program, self._device.transfer
         if program.transport is Transport.MAP or not program.staging_bytes:  # no weights, no ring
             return MapTransport(program, file=self._file, objects=self._objects, queue=transfer)
         if self._ring is None:
             self._ring = self._make_ring()
+        if isinstance(self._ring, SlotRing):
+            return InlineTransport(
+                program,
+                first_run=first,
+                file=self._file,
+                queue=transfer,
+                ring=self._ring,
+                signals=signals,
+            )
         return CopyTransport(
             program, file=self._file, objects=self._objects, queue=transfer, ring=self._ring
         )
 
-    def _make_ring(self) -> StagingRing:
+    def _make_ring(self) -> StagingRing | SlotRing:
         size, slot = self._program.staging_bytes, self._program.slot_bytes
+        context, transfer = self._device.context, self._device.transfer
+
+        def make() -> StagingRing | SlotRing:
+            if self._program.transport is Transport.INLINE:
+                return SlotRing(context, size, slot)
+            return StagingRing(context, transfer, size, slot)
+
         with translating(f"creating the staging ring of {size} bytes"):
-            return self._ledger.create(
-                Pool.STAGING,
-                size,
-                "staging ring",
-                lambda: StagingRing(self._device.context, self._device.transfer, size, slot),
-            )
+            return self._ledger.create(Pool.STAGING, size, "staging ring", make)
 
     def _done_once(self) -> frozenset[int]:
         program = self._program
-        commands = chain(program.memory, program.disk, program.transfer)
+        commands = chain(program.memory, program.disk, program.transfer, program.compute)
         return frozenset(c.id for c in commands if getattr(c, "once", False))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyopencl as cl
 
-from flashmem_lab.program.program import Launch, Program
+from flashmem_lab.program.program import Launch, Move, Program
 from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 
 Constants = tuple[tuple[int, str, float], ...]
@@ -18,15 +18,15 @@ class _Prepared:
 
     def __init__(self, kernel: cl.Kernel, constants: Constants) -> None:
         self.kernel = kernel
-        self._held: dict[int, DeviceMemory] = {}
+        self._held: dict[int, DeviceMemory | np.int32] = {}
         for at, kind, value in constants:
             kernel.set_arg(at, np.int32(value) if kind == "int" else np.float32(value))
 
-    def set_object(self, at: int, memory: DeviceMemory) -> None:
-        """Sets an object; what is held here is not freed, so another one is never the same."""
-        if self._held.get(at) is not memory:
-            self.kernel.set_arg(at, memory)
-            self._held[at] = memory
+    def set(self, at: int, value: DeviceMemory | np.int32) -> None:
+        """Sets an argument; what is held here is not freed, so another one is never the same."""
+        if self._held.get(at) is not value:
+            self.kernel.set_arg(at, value)
+            self._held[at] = value
 
 
 class Launches:
@@ -46,14 +46,17 @@ class Launches:
     def enqueue(
         self,
         queue: cl.CommandQueue,
-        command: Launch,
+        command: Launch | Move,
         objects: DeviceObjects,
         wait_for: Sequence[cl.Event],
+        more: Sequence[DeviceMemory | np.int32] = (),
     ) -> cl.Event:
-        """Enqueues a launch and returns its event."""
+        """Enqueues a launch, with `more` behind its own arguments, and returns its event."""
         prepared, wanted = self._of.get(command.id) or self._prepare(command)
         for at, name in wanted:
-            prepared.set_object(at, objects[name])
+            prepared.set(at, objects[name])
+        for at, value in enumerate(more, start=len(command.args)):
+            prepared.set(at, value)
         return cl.enqueue_nd_range_kernel(
             queue,
             prepared.kernel,
@@ -62,7 +65,7 @@ class Launches:
             wait_for=wait_for or None,
         )
 
-    def _prepare(self, command: Launch) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
+    def _prepare(self, command: Launch | Move) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
         numbered = list(enumerate(command.args))
         constants = tuple(
             (at, arg.kind, float(arg.value)) for at, arg in numbered if arg.kind != "object"

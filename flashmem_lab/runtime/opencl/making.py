@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from time import perf_counter_ns
 
-from flashmem_lab.program.program import Alloc, Program
-from flashmem_lab.runtime.arena import made_with, weights_as_made
+from flashmem_lab.program.program import Alloc, DeviceObject
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.signals import Signals
+from flashmem_lab.runtime.opencl.tables import Tables
 from flashmem_lab.runtime.opencl.transports import WeightTransport
 
 
@@ -17,7 +18,8 @@ class Making:
     """Carries out the Allocs of a run; those of weights may be put off.
 
     Args:
-        program: what runs.
+        specs: the objects of the program.
+        tables: of the program.
         objects: where they are made.
         transport: hears of every weight that was made.
         signals: hears of every Alloc.
@@ -28,24 +30,23 @@ class Making:
 
     def __init__(
         self,
-        program: Program,
+        specs: Mapping[str, DeviceObject],
+        tables: Tables,
         objects: DeviceObjects,
         transport: WeightTransport,
         signals: Signals,
     ) -> None:
         self.made_ns: dict[int, int] = {}
-        self._specs = program.objects
+        self._specs = specs
+        self._tables = tables
         self._objects = objects
         self._transport = transport
         self._signals = signals
         self._put_off: deque[Alloc] = deque()
-        self._weight_of = {upload.id: upload.weight for upload in program.transfer}
-        self._made_with = made_with(program)
-        self._order = {name: at for at, name in enumerate(weights_as_made(program))}
 
     def add(self, command: Alloc) -> None:
         """Makes an activation; a weight is made when its turn comes and it has room."""
-        if command.object in self._order:
+        if command.object in self._tables.made_at:
             self._put_off.append(command)
             self.make_what_fits()
         else:
@@ -59,8 +60,8 @@ class Making:
 
     def make_for(self, upload: int) -> None:
         """Makes all that must be there before `upload` can happen, waiting for room."""
-        count = self._made_with.get(self._weight_of.get(upload, ""), 0)
-        while self._put_off and self._order[self._put_off[0].object] < count:
+        count = self._tables.made_with.get(self._tables.weight_of.get(upload, ""), 0)
+        while self._put_off and self._tables.made_at[self._put_off[0].object] < count:
             command = self._put_off.popleft()
             self._objects.create(self._specs[command.object])
             self._weight_made(command)

@@ -28,6 +28,7 @@ class DeviceObjects:
         context: where to create them.
         ledger: counts every block for as long as the device holds it.
         host_visible: True where the host maps weights: they then lie in memory that both see.
+        written: True where kernels write weights.
         cap_bytes: what the device may hold, ended blocks too.
         arena: places of the activations; None for a block each.
     """
@@ -38,13 +39,15 @@ class DeviceObjects:
         ledger: Ledger,
         *,
         host_visible: bool,
+        written: bool,
         cap_bytes: int,
         arena: Arena | None,
     ) -> None:
         self._context = context
         self._ledger = ledger
         visible = cl.mem_flags.ALLOC_HOST_PTR if host_visible else 0
-        self._weight_flags = cl.mem_flags.READ_ONLY | visible
+        access = cl.mem_flags.READ_WRITE if written else cl.mem_flags.READ_ONLY
+        self._weight_flags = access | visible
         self._cap_bytes = cap_bytes
         self._live: dict[str, Block] = {}
         self._ended = EndedBlocks()

@@ -9,9 +9,8 @@ from time import perf_counter_ns
 import pyopencl as cl
 
 from flashmem_lab.plan.timeline import Event, Lane
-from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.opencl.clock import DeviceClock
-from flashmem_lab.runtime.uses import first_uses
+from flashmem_lab.runtime.opencl.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,14 @@ class Recorder:
     """Notes of one run; both threads add to them, the end of the run reads them.
 
     Args:
-        program: what runs.
+        tables: of the program that runs.
         run: its number.
     """
 
-    def __init__(self, program: Program, run: int) -> None:
+    def __init__(self, tables: Tables, run: int) -> None:
         self._run = run
         self._notes: list[Note] = []
-        self._uploads = {upload.id: upload.weight for upload in program.transfer}
-        self._after = {command.id: command.after for command in program.compute}
-        self._uses = first_uses(program)
+        self._tables = tables
 
     def moved(
         self,
@@ -59,7 +56,7 @@ class Recorder:
         event: cl.Event | None = None,
     ) -> None:
         """Notes a read or an upload that began at `start_ns` and ends now, or with `event`."""
-        layer = self._uses.get(weight, -1)
+        layer = self._tables.first_use.get(weight, -1)
         now = perf_counter_ns()
         self._notes.append(
             Note(command, lane, kind, weight, layer, weight, size, start_ns, now, event)
@@ -77,8 +74,9 @@ class Recorder:
     ) -> None:
         """Notes work of the compute lane that began at `start_ns` and ends now, or with `event`."""
         now = perf_counter_ns()
+        weight = name if kind == "upload" else ""
         self._notes.append(
-            Note(command, Lane.COMPUTE, kind, name, layer, "", size, start_ns, now, event)
+            Note(command, Lane.COMPUTE, kind, name, layer, weight, size, start_ns, now, event)
         )
 
     def spans(self, clock: DeviceClock, end_ns: int) -> dict[int, tuple[int, int]]:
@@ -118,7 +116,8 @@ class Recorder:
             if note.lane is not Lane.COMPUTE:
                 continue
             start_ns, end_ns = spans[note.command]
-            awaited = [i for i in self._after[note.command] if i in self._uploads and i in spans]
+            after, weight_of = self._tables.after[note.command], self._tables.weight_of
+            awaited = [one for one in after if one in weight_of and one in spans]
             last = max(awaited, key=lambda i: spans[i][1], default=None)
             ready_ns = min(spans[last][1], start_ns) if last is not None else 0
             if ready_ns > free_ns:
@@ -128,7 +127,7 @@ class Recorder:
                         kind="stall",
                         name=note.name,
                         layer=note.layer,
-                        weight=self._uploads[last] if last is not None else "",
+                        weight=weight_of[last] if last is not None else "",
                         start_ns=free_ns - origin_ns,
                         end_ns=ready_ns - origin_ns,
                         bytes=0,

@@ -8,14 +8,18 @@ it would look like compute that no prediction can know.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.lower.layer import Arg
-from flashmem_lab.program.program import Launch, ObjectKind, Program
+from flashmem_lab.program.carry import Entry
+from flashmem_lab.program.program import Launch, Move, ObjectKind, Program
 from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.inline import Carrying
+from flashmem_lab.runtime.opencl.objects import DeviceMemory
 
 _SCRATCH = 4096  # bytes; one work-group on extents of 1 touches a few dozen elements
 _LATE_COMPILERS = ("Portable Computing Language",)
@@ -43,15 +47,17 @@ def first_launches(
     distinct = {
         (command.kernel, command.local_size): command
         for command in program.compute
-        if isinstance(command, Launch)
+        if isinstance(command, Launch | Move)
     }
+    carrying = Carrying(program)
     with translating("launching kernels for the first time"):
         scratch = _Scratch(queue.context)
         try:
             for done, command in enumerate(distinct.values(), start=1):
                 scratch.clear(queue)
                 kernel = kernels[command.kernel]
-                kernel.set_args(*(scratch.value(program, arg) for arg in command.args))
+                own = [scratch.value(program, arg) for arg in command.args]
+                kernel.set_args(*own, *carrying.idle(command, partial(scratch.entry, program)))
                 local = command.local_size
                 cl.enqueue_nd_range_kernel(queue, kernel, local, local).wait()
                 if progress is not None:
@@ -90,6 +96,12 @@ class _Scratch:
             return np.int32(1) if arg.kind == "int" else np.float32(0)
         item = program.objects[str(arg.value)]
         return self._images[item.dtype] if item.kind is ObjectKind.IMAGE2D else self._buffer
+
+    def entry(self, program: Program, entry: Entry) -> tuple[DeviceMemory, DeviceMemory]:
+        """A slot and an object like the entry's."""
+        item = program.objects[entry.upload.weight]
+        image = item.kind is ObjectKind.IMAGE2D
+        return self._buffer, self._images[item.dtype] if image else self._buffer
 
     def release(self) -> None:
         for held in (self._buffer, *self._images.values()):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashmem_lab.errors import CacheCorrupt, InputError, from_os_error
-from flashmem_lab.program.pack import check_rows
+from flashmem_lab.program.packed import check_rows
 from flashmem_lab.program.program import PackedSpan
 from flashmem_lab.runtime.pagecache import PageCache, drops
 
