@@ -3,8 +3,9 @@
 `memory` is the paper's lambda |W| + (1 - lambda) sum (i_w - z_w), with its hard load capacity as a
 price, so that plans of every strategy can be compared. In bytes: a pinned byte costs lambda; a
 byte that waits on the device for its use costs 1 - lambda times the share of the run's steps that
-it waits; a byte that no layer hides costs 1, as much as the dearest of the others. Planners
-exceed a layer's capacity only where W and the budget leave nothing else, not to save waiting.
+it waits; a byte that no layer hides costs 1, as much as the dearest of the others. Greedy
+exceeds a layer's capacity only where W and the budget leave nothing else; lc-opg also where a few
+late bytes save a large object from waiting for long, and says so (`over_capacity`).
 `cold` and `warm` are times, ns.
 """
 

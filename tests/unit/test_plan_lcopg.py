@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ortools.linear_solver import pywraplp
 
 from flashmem_lab.device import DeviceSpec
 from flashmem_lab.errors import BudgetTooSmall, UsageError
@@ -16,19 +17,23 @@ from flashmem_lab.plan import (
     Constraints,
     Effort,
     Objective,
+    Plan,
     Prices,
     Status,
     Strategy,
     Window,
     check_plan,
+    greedy,
     make_plan,
 )
 from flashmem_lab.plan.freedom import freedom
+from flashmem_lab.plan.incumbent import Incumbent
+from flashmem_lab.plan.lcopg import Chooser
 from flashmem_lab.plan.pareto import pareto
 from flashmem_lab.plan.problem import build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak
 from flashmem_lab.plan.score import cost, quick_bound
-from flashmem_lab.plan.search import search
+from flashmem_lab.plan.search import preload_violators, search
 from flashmem_lab.units import Budget
 from tests.unit.plan_exhaustive import all_schedules
 from tests.unit.plan_samples import PHONE, SAMPLE, devices, layers_model, models, shares
@@ -37,7 +42,7 @@ QUICK = Effort(time_s=5.0)
 PRICE = Prices().lambda_
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models(4), devices, shares, st.sampled_from(Objective))
 def test_bounds_hold_for_every_schedule_there_is(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
@@ -54,7 +59,32 @@ def test_bounds_hold_for_every_schedule_there_is(
     assert found.bound <= min(costs) * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=80)
+@given(models(4), devices, shares, shares, st.booleans())
+def test_the_program_of_a_slice_bounds_every_schedule_in_it(
+    model: LoweredModel, device: DeviceSpec, share: float, kept: float, whole: bool
+) -> None:
+    problem = build_problem(model, device, device.transport)
+    free = freedom(problem, Constraints())
+    budget = Budget(share=share).resolve(
+        least_budget(problem, free, free.forced)[0], preload_peak(problem)
+    )
+    least = kept * float(problem.size.sum())
+    schedules = all_schedules(problem, free, budget)
+    costs = [
+        cost(problem, one, Objective.WARM, PRICE)
+        for one in schedules
+        if problem.size[one.pinned].sum() >= least
+    ]
+    ceiling = 2 * max(cost(problem, one, Objective.WARM, PRICE) for one in schedules)
+    solver = Chooser(
+        problem, free, budget, Objective.WARM, price=PRICE, least=least, whole=whole,
+        ceiling=ceiling,
+    )  # fmt: skip
+    assert solver.result().bound <= min(costs, default=ceiling) * (1 + 1e-9)
+
+
+@settings(max_examples=60)
 @given(models(4, shared=False), devices, shares, st.sampled_from(Objective))
 def test_nothing_is_lost_by_deciding_only_what_to_pin(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
@@ -85,7 +115,7 @@ def demands(draw: st.DrawFn, model: LoweredModel) -> Constraints:
     return Constraints(tuple(kinds["preload"]), tuple(kinds["stream"]), tuple(windows))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models(5), devices, shares, st.sampled_from(Strategy), st.sampled_from(Objective), st.data())
 def test_every_strategy_keeps_to_the_constraints(
     model: LoweredModel,
@@ -112,10 +142,20 @@ def test_every_strategy_keeps_to_the_constraints(
     assert plan.bound <= plan.objective * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=40)
-@given(models(4), devices, st.sampled_from(Objective), st.data())
+@settings(max_examples=40)
+@given(
+    models(4),
+    devices,
+    st.sampled_from(Objective),
+    st.sampled_from(sorted(set(Strategy) - {Strategy.PRELOAD})),
+    st.data(),
+)
 def test_what_is_refused_as_too_small_has_no_schedule(
-    model: LoweredModel, device: DeviceSpec, optimize: Objective, data: st.DataObject
+    model: LoweredModel,
+    device: DeviceSpec,
+    optimize: Objective,
+    strategy: Strategy,
+    data: st.DataObject,
 ) -> None:
     constraints = data.draw(demands(model))
     problem = build_problem(model, device, device.transport)
@@ -128,6 +168,7 @@ def test_what_is_refused_as_too_small_has_no_schedule(
             model,
             device,
             budget=Budget(bytes=least - 1),
+            strategy=strategy,
             optimize=optimize,
             constraints=constraints,
         )
@@ -136,7 +177,7 @@ def test_what_is_refused_as_too_small_has_no_schedule(
         assert enough < least
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(models(), devices, shares, st.sampled_from(Objective))
 def test_lc_opg_is_never_worse_than_the_others(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
@@ -154,11 +195,10 @@ def test_lc_opg_is_never_worse_than_the_others(
     }
     best = plans.pop(Strategy.LC_OPG)
     assert all(best.objective <= plan.objective for plan in plans.values())
-    assert best.solve_ms < 3000  # limit 300 ms; two noisy cores
-    assert best.gap <= max(plan.gap for plan in plans.values())
+    assert best.gap <= max(plan.gap for plan in plans.values()) + 1e-9  # rounding of sums
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(models(5), devices, st.lists(shares, min_size=2, max_size=4), st.sampled_from(Objective))
 def test_a_larger_budget_never_gives_a_worse_objective(
     model: LoweredModel, device: DeviceSpec, few: list[float], optimize: Objective
@@ -180,7 +220,7 @@ def test_a_larger_budget_never_gives_a_worse_objective(
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(models(), devices, st.lists(shares, min_size=1, max_size=5), st.sampled_from(Strategy))
 def test_a_curve_is_the_plans_of_its_budgets(
     model: LoweredModel, device: DeviceSpec, few: list[float], strategy: Strategy
@@ -286,7 +326,8 @@ def deep_model(count: int = 120) -> LoweredModel:
     )
 
 
-def test_progress_is_told_and_asking_stops_it() -> None:
+@pytest.mark.parametrize("optimize", [Objective.WARM, Objective.MEMORY])
+def test_progress_is_told_and_asking_stops_it(optimize: Objective) -> None:
     told: list[tuple[float, float]] = []
     asked = 0
 
@@ -300,7 +341,7 @@ def test_progress_is_told_and_asking_stops_it() -> None:
         PHONE,
         budget=Budget(share=0.4),
         strategy=Strategy.LC_OPG,
-        optimize=Objective.WARM,
+        optimize=optimize,
         effort=Effort(
             time_s=60, gap=0.0, on_progress=lambda *at: told.append(at), should_stop=should_stop
         ),
@@ -311,7 +352,8 @@ def test_progress_is_told_and_asking_stops_it() -> None:
     bests, bounds = zip(*told, strict=True)
     assert list(bests) == sorted(bests, reverse=True)
     assert list(bounds) == sorted(bounds)
-    assert plan.objective * 1e6 == pytest.approx(bests[-1])
+    unit = 1e6 if optimize is Objective.WARM else 1
+    assert plan.objective * unit == pytest.approx(bests[-1])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -331,3 +373,77 @@ def test_a_model_of_some_size_is_solved_well(optimize: Objective, workers: int) 
     greedy = make_plan(deep_model(), PHONE, budget=Budget(share=0.4), optimize=optimize)
     assert plan.objective < greedy.objective
     assert plan.gap < 0.05 < greedy.gap or plan.status is Status.OPTIMAL
+
+
+# --- tiers and hints -----------------------------------------------------------------------
+
+
+def heavy_model() -> LoweredModel:
+    """Layers that hide next to nothing, each with a weight of its own, the third the heaviest."""
+    layers = [(OperatorClass.REUSABLE, 10**5, 1000, (at,)) for at in range(12)]
+    return layers_model(layers, [900 if at == 2 else 300 for at in range(12)])
+
+
+def softened_plan(effort: Effort, constraints: Constraints) -> Plan:
+    plan = make_plan(
+        heavy_model(),
+        PHONE,
+        budget=Budget(share=0.5),
+        strategy=Strategy.LC_OPG,
+        optimize=Objective.MEMORY,
+        constraints=constraints,
+        effort=effort,
+    )
+    check_plan(plan, heavy_model(), PHONE)
+    assert plan.over_capacity
+    return plan
+
+
+def test_the_first_tier_softens_load_capacity() -> None:
+    all_streamed = Constraints(stream=tuple(heavy_model().weight_uses()))
+    assert softened_plan(QUICK, all_streamed).tier in ("soft-capacity", "greedy")
+    assert softened_plan(QUICK, Constraints()).tier == "soft-capacity"
+
+
+def test_the_second_tier_preloads_what_exceeds_capacity_most() -> None:
+    problem = build_problem(heavy_model(), PHONE, PHONE.transport)
+    free = freedom(problem, Constraints())
+    budget = Budget(share=0.5).resolve(
+        least_budget(problem, free, free.forced)[0], preload_peak(problem)
+    )
+    state = Incumbent(problem, free, budget, Objective.MEMORY, PRICE, QUICK)
+    state.offer(greedy.least_memory(problem, free, budget))
+    preload_violators(state)
+    assert state.best.tier == "preload"
+    assert state.best.pinned[problem.index["w2"]]
+    state.settle(state.best.pinned)
+    assert state.best.tier == "preload"  # the same W, only timed better
+
+
+def test_the_last_tier_is_greedy() -> None:
+    plan = softened_plan(Effort(should_stop=lambda: True), Constraints())
+    assert plan.tier == "greedy"
+    assert not plan.preloaded
+
+
+@pytest.mark.parametrize("optimize", [Objective.WARM, Objective.MEMORY])
+def test_the_solver_starts_from_the_best_plan_so_far(
+    optimize: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hints: list[list[float]] = []
+
+    def set_hint(solver: object, variables: list[object], values: list[float]) -> None:
+        assert len(variables) == len(values)
+        hints.append(values)
+
+    monkeypatch.setattr(pywraplp.Solver, "SetHint", set_hint)
+    model = deep_model(40)
+    problem = build_problem(model, PHONE, PHONE.transport)
+    free = freedom(problem, Constraints())
+    budget = Budget(share=0.4).resolve(
+        least_budget(problem, free, free.forced)[0], preload_peak(problem)
+    )
+    search(problem, free, budget, optimize, effort=Effort(time_s=2.0, gap=0.0))
+    assert hints
+    pinned = np.array(hints[0]) > 0.5
+    assert least_budget(problem, free, pinned)[0] <= budget

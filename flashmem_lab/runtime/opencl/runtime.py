@@ -134,6 +134,7 @@ class OpenCLRuntime:
         finally:
             self._ledger = None
             file.close()
+        self._kernels.keep()  # after the outputs: PoCL compiles once more when it is asked
         host = _host_samples(residency, passes)
         notes = {
             "driver": self.spec.driver,
@@ -158,14 +159,14 @@ class OpenCLRuntime:
     def prepare(self, program: Program, progress: Progress | None = None) -> None:
         """See `Runtime.prepare`."""
         self._build(program, progress)
+        self._kernels.keep()
 
     def _build(self, program: Program, progress: Progress | None) -> list[cl.Kernel]:
-        """The kernels of a program, finished; their binaries are kept for the next process."""
+        """The kernels of a program, finished."""
         kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
         if finishes_at_launch(self._device.device):
             telling = _telling(progress, "finishing kernels")
             first_launches(program, kernels, self._device.compute, telling)
-        self._kernels.keep()
         return kernels
 
     def _trace(
