@@ -30,9 +30,9 @@ def memory_data(plan: Plan, predicted: Trace, measured: Trace | None = None) -> 
         measured: a run of it.
     """
     expected, here = _first(predicted), _first(measured)
-    begin = end = np.zeros(0)
+    ends = np.zeros(0)
     if measured is not None:
-        begin, end = layer_times(measured.timeline, len(measured.layers))
+        ends = layer_times(measured.timeline, len(measured.layers))[1]
     return encode(
         SCHEMA,
         {
@@ -46,8 +46,7 @@ def memory_data(plan: Plan, predicted: Trace, measured: Trace | None = None) -> 
             "measuredMs": _moments(here),
             "measuredHeld": _held(here),
             "measuredLayers": _by_layer(here, expected),
-            "measuredBegin": begin,
-            "measuredEnd": end,
+            "measuredEnd": ends,
         },
     )
 

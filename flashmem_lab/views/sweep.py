@@ -152,6 +152,7 @@ class Sweeper:
     def __init__(self, tell: Callable[[bytes], None]) -> None:
         self._tell = tell
         self._key: object = None
+        self._planner: Planner | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._after = 0.0
 
@@ -171,7 +172,9 @@ class Sweeper:
             return
         self.cancel()
         self._key = key
-        self._tell(b"")
+        if planner is not self._planner:  # else what is known stays until more is
+            self._planner = planner
+            self._tell(b"")
         places: list[Place] = []
         waiting = list(_PLACES)
 

@@ -92,6 +92,7 @@ class Workbench:
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
         self._before: Plan | None = None  # what an edit made the plan from
+        self._refused: tuple[str, str] | None = None  # a weight, and why its edit cannot be
         self._outcome: Outcome | None = None
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
@@ -259,6 +260,7 @@ class Workbench:
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
         self._sweeper.hold()
+        self._refused = None
         choice = self.choice
         self._tell_kept()
         try:
@@ -318,15 +320,11 @@ class Workbench:
         if self._keep is not None:
             self._keep(self.kept)
 
-    def _say(
-        self,
-        diff: Sequence[tuple[str, Sequence[str]]] = (),
-        refused: tuple[str, str] | None = None,
-    ) -> None:
+    def _say(self, diff: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
         """Words on the schedule, and what can be undone."""
         history = self._planner(self.choice).history
         self._pages.schedule.say(
-            diff, refused=refused, can_undo=history.can_undo, can_redo=history.can_redo
+            diff, refused=self._refused, can_undo=history.can_undo, can_redo=history.can_redo
         )
 
     # --- edits of the schedule -------------------------------------------------------------
@@ -336,10 +334,12 @@ class Workbench:
         self._throttle.flush()
         choice, before = self.choice, self._plan
         planner = self._planner(choice)
+        self._refused = None
         try:
             plan = planner.edit(choice, edit)
         except FlashMemError as error:
-            self._say(refused=(edit.weight, markup.advice(error)))
+            self._refused = edit.weight, markup.advice(error)
+            self._say()
             return
         self._tell_kept()
         self._show(planner, plan, before)

@@ -149,7 +149,7 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     expect(bench.locator(".fml-graph")).to_contain_text(f"{layer}: ")
     page.screenshot(path=shots / "4_moment.png")
     bench.get_by_role("tab", name="Schedule").click()
-    expect(bench.locator(".fml-schedule canvas")).to_be_visible()
+    page.wait_for_function("() => document.querySelector('.fml-schedule')?.view.plan")
     weight = page.evaluate(
         """() => {
           const { view } = document.querySelector(".fml-schedule");
@@ -162,3 +162,29 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
         "weight => document.querySelector('.fml-memory').view.chosen.weight === weight", arg=weight
     )
     page.screenshot(path=shots / "5_schedule.png")
+
+    # Pinned by key, taken back by key; at the least budget it is refused, where it was asked.
+    pinned = """([weight, pinned]) => {
+      const { plan } = document.querySelector(".fml-schedule").view;
+      return plan.pinned[plan.weights.indexOf(weight)] === pinned;
+    }"""
+    bench.get_by_role("application", name="Weights").focus()
+    page.keyboard.press("p")
+    page.wait_for_function(pinned, arg=[weight, 1], timeout=30 * SECOND)
+    expect(bench.locator(".fml-diff")).to_contain_text("now preloaded")
+    page.keyboard.press("Control+z")
+    page.wait_for_function(pinned, arg=[weight, 0], timeout=30 * SECOND)
+    bench.get_by_role("slider", name="Memory budget").press("Home")
+    page.wait_for_function(
+        "before => document.querySelector('.fml-memory').view.memory.budgetBytes < before / 2",
+        arg=before,
+        timeout=30 * SECOND,
+    )
+    bench.get_by_role("application", name="Weights").focus()
+    page.keyboard.press("p")
+    refused = bench.locator(".fml-refused")
+    expect(refused).to_contain_text(f"{weight}: ", timeout=30 * SECOND)
+    expect(refused).to_contain_text("move the budget to")
+    page.screenshot(path=shots / "6_refused.png")
+    page.keyboard.press("Control+Shift+z")  # what was taken back is still there to be made again
+    expect(bench.get_by_role("alert").first).to_contain_text("move the budget to")

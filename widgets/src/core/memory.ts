@@ -2,14 +2,17 @@
 
 import { drawAddresses, objectAt } from "./addresses";
 import { Axis, drawMarks } from "./axis";
-import { type Brush, type Brushable, type BrushHost, NO_BRUSH, sameBrush } from "./brush";
+import { type Brush, type Brushable, type BrushHost, layersOf, NO_BRUSH, sameBrush } from "./brush";
 import { button, choice, h } from "./dom";
+import { follow } from "./drag";
 import type { AddressModel, MemoryModel } from "./memory_data";
 import { moment, objectWords, previewWords } from "./memory_words";
 import type { PlanModel } from "./model";
+import { Places } from "./places";
 import * as stack from "./stack";
 import { Surface } from "./surface";
 import { type Preview, previewAt, type Sweep } from "./sweep";
+import { Tip } from "./tip";
 import { formatMs } from "./units";
 
 export type Mode = "time" | "layers" | "map";
@@ -40,13 +43,14 @@ export class MemoryView implements Brushable {
       "Memory held; left and right move the chosen layer, + and − zoom, 0 shows all, Escape lets go",
   });
   private readonly chart = h("div", { class: "fml-chart" }, this.canvas);
-  private readonly tip = h("div", { class: "fml-tip", "aria-hidden": "true", hidden: true });
+  private readonly tip = new Tip();
   private readonly words = h("span", { class: "fml-soft", role: "status" });
   private readonly live = h("div", { class: "fml-hidden", "aria-live": "polite" });
   private readonly legend = h("div", { class: "fml-legend" });
   private readonly over: HTMLSelectElement;
   private readonly surface: Surface;
   private readonly axis = new Axis(LEFT);
+  private readonly places = new Places(this.axis);
   private mode: Mode = "time";
   private memory: MemoryModel | undefined;
   private plan: PlanModel | undefined;
@@ -76,7 +80,7 @@ export class MemoryView implements Brushable {
       this.chart,
       this.live,
     );
-    this.chart.append(this.tip);
+    this.chart.append(this.tip.element);
     parent.append(this.element);
     this.surface = new Surface(this.canvas, this.chart, () => this.draw());
     this.listen();
@@ -119,8 +123,8 @@ export class MemoryView implements Brushable {
   setMode(mode: Mode): void {
     this.mode = mode;
     this.over.value = mode;
-    this.axis.show(this.end);
     this.refresh();
+    this.axis.all();
   }
 
   setHovered(brush: Brush): void {
@@ -134,6 +138,10 @@ export class MemoryView implements Brushable {
   }
 
   private refresh(): void {
+    const { memory, plan, places } = this;
+    // The axis is that of what is filled: measured, where it was.
+    places.ends = memory?.measuredEnd.length ? memory.measuredEnd : (plan?.endMs ?? []);
+    places.over = this.mode === "time" ? "time" : "layers";
     this.axis.stretch(this.end);
     this.describe();
     this.surface.redraw();
@@ -149,8 +157,8 @@ export class MemoryView implements Brushable {
 
   /** Where the horizontal axis ends: ms or layers. */
   private get end(): number {
-    if (this.mode !== "time") return this.plan?.layers.length ?? 1;
     const { memory, preview } = this;
+    if (this.mode !== "time") return this.places.end;
     return Math.max(memory?.predicted.end ?? 1, memory?.measured.end ?? 0, preview?.coldMs ?? 0);
   }
 
@@ -170,9 +178,8 @@ export class MemoryView implements Brushable {
       .reverse()
       .map(([name, ink]) => [ink, name, ""]);
     if (mode !== "map") {
-      const { ink, accent } = this.surface.theme;
-      entries.push([ink, measured ? "total measured" : "total predicted", "fml-line"]);
-      if (measured) entries.push([accent, "total predicted", "fml-line fml-dotted"]);
+      entries.push(["var(--fml-ink)", measured ? "total measured" : "total predicted", "fml-line"]);
+      if (measured) entries.push(["var(--fml-accent)", "total predicted", "fml-line fml-dotted"]);
     }
     entries.push([stack.BUDGET_INK, "budget", "fml-line fml-dotted"]);
     this.legend.replaceChildren(
@@ -197,25 +204,19 @@ export class MemoryView implements Brushable {
       },
       { passive: false },
     );
-    let pressed = -1; // layer
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      canvas.setPointerCapture(event.pointerId);
-      pressed = this.layerAt(axis.valueAt(event.offsetX));
+    follow(canvas, (event) => {
+      const from = this.places.layerAt(event.offsetX);
+      return {
+        move: (next) => this.choose(this.range(from, next.offsetX)),
+        end: (last, moved) => {
+          const object = this.brushOf(this.addressIndex(last.offsetX, last.offsetY));
+          this.choose(object && !moved ? object : this.range(from, last.offsetX));
+        },
+      };
     });
-    canvas.addEventListener("pointermove", (event) => {
-      if (pressed >= 0) this.choose(this.range(pressed, event.offsetX));
-      this.point(event.offsetX, event.offsetY);
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      if (pressed < 0) return;
-      const object = this.objectAt(event.offsetX, event.offsetY);
-      const range = this.range(pressed, event.offsetX);
-      this.choose(object && range.first === range.last ? object : range);
-      pressed = -1;
-    });
+    canvas.addEventListener("pointermove", (event) => this.point(event.offsetX, event.offsetY));
     canvas.addEventListener("pointerleave", () => {
-      this.tip.hidden = true;
+      this.tip.hide();
       this.hover(NO_BRUSH);
     });
     canvas.addEventListener("keydown", (event) => {
@@ -248,7 +249,7 @@ export class MemoryView implements Brushable {
   }
 
   private range(from: number, x: number): Brush {
-    const to = this.layerAt(this.axis.valueAt(x));
+    const to = this.places.layerAt(x);
     return { weight: "", first: Math.min(from, to), last: Math.max(from, to) };
   }
 
@@ -265,25 +266,20 @@ export class MemoryView implements Brushable {
   }
 
   private point(x: number, y: number): void {
-    const { plan, tip } = this;
-    tip.hidden = !plan || !this.memory || x < LEFT || y > this.surface.height - BOTTOM;
-    if (tip.hidden) return;
-    const layer = this.layerAt(this.axis.valueAt(x));
-    const object = this.objectAt(x, y);
-    this.hover(object ?? { weight: "", first: layer, last: layer });
-    const at = object ? this.addressIndex(x, y) : -1;
-    const lines =
-      at >= 0
-        ? objectWords(this.addresses!, at, plan!)
-        : this.momentWords(layer, this.axis.valueAt(x));
-    tip.replaceChildren(...lines.map((line) => h("div", {}, line)));
-    const right = x > this.surface.width / 2;
-    tip.style.left = right ? "" : `${x + 14}px`;
-    tip.style.right = right ? `${this.surface.width - x + 14}px` : "";
-    tip.style.top = `${Math.min(y, Math.max(0, this.surface.height - tip.offsetHeight - 4))}px`;
+    const { plan, surface } = this;
+    if (!plan || !this.memory || x < LEFT || y > surface.height - BOTTOM) {
+      this.tip.hide();
+      return;
+    }
+    const value = this.axis.valueAt(x);
+    const layer = this.places.layerAt(x);
+    const at = this.addressIndex(x, y);
+    this.hover(this.brushOf(at) ?? { weight: "", first: layer, last: layer });
+    const words = at < 0 ? this.momentWords(layer, value) : objectWords(this.addresses!, at, plan);
+    this.tip.show(words, x, y, surface.width, surface.height);
   }
 
-  private momentWords(layer: number, ms = this.begin(layer)): string[] {
+  private momentWords(layer: number, ms = this.axis.valueAt(this.places.x0(layer))): string[] {
     const { memory, plan } = this;
     if (!memory || !plan) return [];
     return moment(plan, memory, layer, this.mode === "time" ? ms : undefined);
@@ -294,9 +290,8 @@ export class MemoryView implements Brushable {
     return objectAt(this.addresses, this.axis.valueAt(x), this.bytesAt(y));
   }
 
-  /** What lies at a place of the map. */
-  private objectAt(x: number, y: number): Brush | undefined {
-    const at = this.addressIndex(x, y);
+  /** An object of the map, as the other views show it. */
+  private brushOf(at: number): Brush | undefined {
     if (at < 0) return undefined;
     const { names, first, last } = this.addresses!;
     const weight = this.plan?.weights.includes(names[at]!) ? names[at]! : "";
@@ -304,28 +299,6 @@ export class MemoryView implements Brushable {
   }
 
   // --- places ---
-
-  /** When each layer begins and ends on the axis of what is filled: measured where it was. */
-  private get times(): [ArrayLike<number>, ArrayLike<number>] {
-    const { memory, plan } = this;
-    if (memory?.measuredEnd.length) return [memory.measuredBegin, memory.measuredEnd];
-    return [plan?.beginMs ?? [], plan?.endMs ?? []];
-  }
-
-  private begin(layer: number): number {
-    if (this.mode !== "time") return layer;
-    const [, end] = this.times;
-    return layer > 0 ? end[layer - 1]! : 0; // a stall belongs to the layer that waits
-  }
-
-  private layerAt(value: number): number {
-    const last = (this.plan?.layers.length ?? 1) - 1;
-    if (this.mode !== "time") return Math.min(last, Math.max(0, Math.floor(value)));
-    const [, end] = this.times;
-    let layer = 0;
-    while (layer < last && end[layer]! <= value) layer += 1;
-    return layer;
-  }
 
   private bytesAt(y: number): number {
     const { top, floor, most } = this.plot;
@@ -394,10 +367,10 @@ export class MemoryView implements Brushable {
   }
 
   private drawBrush(plot: stack.Plot, brush: Brush, alpha: number, edged: boolean): void {
-    if (brush.first < 0 || !this.plan || brush.last >= this.plan.layers.length) return;
+    const [first, last] = this.plan ? layersOf(brush, this.plan) : [-1, -1];
+    if (first < 0) return;
     const { context, theme } = this.surface;
-    const from = this.axis.x(this.begin(brush.first));
-    const to = this.axis.x(this.mode === "time" ? this.times[1][brush.last]! : brush.last + 1);
+    const [from, to] = [this.places.x0(first), this.places.x1(last)];
     context.globalAlpha = alpha;
     context.fillStyle = theme.accent;
     context.fillRect(from, plot.top, Math.max(1.5, to - from), plot.floor - plot.top);

@@ -8,8 +8,7 @@ export interface MemoryModel {
   predicted: Steps; // over ms
   measured: Steps; // over ms; empty before a run
   measuredLayers: Steps; // over layers
-  measuredBegin: Float64Array; // of each layer, ms; empty before a run
-  measuredEnd: Float64Array;
+  measuredEnd: Float64Array; // of each layer, ms; empty before a run
 }
 
 /** Rectangles over layers and addresses. */
@@ -35,7 +34,6 @@ export function decodeMemory(bytes: DataView): MemoryModel {
       ? steps(measuredMs!, header.measuredEndMs, measuredHeld!)
       : NOTHING,
     measuredLayers: measuredLayers!.length ? layerSteps(measuredLayers!) : NOTHING,
-    measuredBegin: floats.measuredBegin!,
     measuredEnd: floats.measuredEnd!,
   };
 }

@@ -5,6 +5,7 @@ import { type Brush, type Brushable, type BrushHost, NO_BRUSH, sameBrush } from 
 import { choice, h } from "./dom";
 import { type Drag, follow } from "./drag";
 import type { PlanModel } from "./model";
+import { type Over, Places } from "./places";
 import * as chart from "./schedule_chart";
 import { type EditHost, Edits } from "./schedule_edits";
 import { layerWords, life, windowWords } from "./schedule_words";
@@ -68,9 +69,10 @@ export class ScheduleView implements Brushable {
   });
   private readonly edits: Edits;
   private readonly axis = new Axis(LEFT);
-  private readonly places = new chart.Places(this.axis, undefined);
+  private readonly places = new Places(this.axis);
   private readonly surface: Surface;
   private notes: Notes = { diff: [], refused: null, undo: false, redo: false };
+  private plan: PlanModel | undefined;
   private rows: number[] = []; // weights shown, in order of use
   private shown = "all";
   private selected = -1; // weight
@@ -100,7 +102,8 @@ export class ScheduleView implements Brushable {
 
   setPlan(plan: PlanModel | undefined): void {
     const name = this.plan?.weights[this.selected];
-    this.places.plan = plan;
+    this.plan = plan;
+    this.places.ends = plan?.endMs ?? [];
     this.selected = name === undefined ? -1 : (plan?.weights.indexOf(name) ?? -1);
     this.axis.stretch(this.places.end);
     this.arrange();
@@ -136,17 +139,13 @@ export class ScheduleView implements Brushable {
     this.surface.redraw();
   }
 
-  private get plan(): PlanModel | undefined {
-    return this.places.plan;
-  }
-
   private build(): void {
     const filter = choice("Show", KINDS, (value) => {
       this.shown = value;
       this.arrange();
     });
     const over = choice("Over", OVER, (value) => {
-      this.places.over = value as chart.Over;
+      this.places.over = value as Over;
       this.axis.show(this.places.end);
       this.surface.redraw();
     });

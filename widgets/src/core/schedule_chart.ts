@@ -1,8 +1,9 @@
 /** Lanes over layers or over time, and below them a row for each weight. */
 
-import { type Axis, drawMarks } from "./axis";
-import type { Brush } from "./brush";
+import { drawMarks } from "./axis";
+import { type Brush, layersOf } from "./brush";
 import type { PlanModel } from "./model";
+import type { Places } from "./places";
 import { BUDGET_INK } from "./stack";
 import { FILL, type Theme } from "./theme";
 import { formatBytes, formatMs, shorten } from "./units";
@@ -22,48 +23,6 @@ export const LEGEND: [string, string][] = [
   [FILL.blue, "in use"],
   [FILL.red, "refused"],
 ];
-
-export type Over = "layers" | "time";
-
-/** Where layers are on the axis: their numbers, or their predicted times. */
-export class Places {
-  over: Over = "layers";
-
-  constructor(
-    readonly axis: Axis,
-    public plan: PlanModel | undefined,
-  ) {}
-
-  /** Where the axis ends. */
-  get end(): number {
-    const layers = this.plan?.layers.length ?? 1;
-    return this.over === "layers" ? layers : (this.plan?.endMs[layers - 1] ?? 1);
-  }
-
-  /** A stall belongs to the layer that waits. */
-  begin(layer: number): number {
-    if (this.over === "layers") return layer;
-    return layer > 0 ? this.plan!.endMs[layer - 1]! : 0;
-  }
-
-  x0(layer: number): number {
-    return this.axis.x(this.begin(layer));
-  }
-
-  /** Where a layer ends. */
-  x1(layer: number): number {
-    return this.axis.x(this.over === "layers" ? layer + 1 : this.plan!.endMs[layer]!);
-  }
-
-  layerAt(x: number): number {
-    const value = this.axis.valueAt(x);
-    const last = (this.plan?.layers.length ?? 1) - 1;
-    if (this.over === "layers") return Math.min(last, Math.max(0, Math.floor(value)));
-    let layer = 0;
-    while (layer < last && this.plan!.endMs[layer]! <= value) layer += 1;
-    return layer;
-  }
-}
 
 /** What is drawn of a plan. */
 export interface ScheduleScene {
@@ -101,8 +60,13 @@ export function drawSchedule(
   });
   drawLanes(context, theme, places, scene.plan);
   clip(context, LEFT, 0, width, height, () => {
-    drawSpan(context, theme, places, scene.chosen, 0.16, height);
-    drawSpan(context, theme, places, scene.hovered, 0.09, height);
+    for (const [brush, alpha] of [
+      [scene.chosen, 0.16],
+      [scene.hovered, 0.09],
+    ] as const) {
+      const floor = brush.weight ? HEAD - AXIS : height; // a weight has a row of its own
+      drawSpan(context, theme, places, layersOf(brush, scene.plan), alpha, floor);
+    }
   });
 }
 
@@ -201,16 +165,15 @@ function drawSpan(
   context: CanvasRenderingContext2D,
   theme: Theme,
   places: Places,
-  brush: Brush,
+  [first, last]: [number, number],
   alpha: number,
-  height: number,
+  floor: number,
 ): void {
-  if (brush.first < 0 || brush.last >= places.plan!.layers.length) return;
-  const x = places.x0(brush.first);
-  const floor = brush.weight ? HEAD - AXIS : height; // a weight has a row of its own
+  if (first < 0) return;
+  const x = places.x0(first);
   context.globalAlpha = alpha;
   context.fillStyle = theme.accent;
-  context.fillRect(x, 0, Math.max(1.5, places.x1(brush.last) - x), floor);
+  context.fillRect(x, 0, Math.max(1.5, places.x1(last) - x), floor);
   context.globalAlpha = 1;
 }
 
