@@ -20,7 +20,7 @@ from flashmem_lab.bench.machine import machine, sentence
 from flashmem_lab.bench.paper import MEASURED, SOLVED
 from flashmem_lab.bench.planner_markdown import markdown
 from flashmem_lab.cli.console import print_json, print_table
-from flashmem_lab.device import DeviceSpec, simulated_devices
+from flashmem_lab.device import DeviceSpec, Transport, simulated_devices
 from flashmem_lab.lower import LoweredModel, Precision
 from flashmem_lab.plan import Effort, Objective, Plan, Strategy, check_plan, make_plan
 from flashmem_lab.plan.planner import Request, plan_problem
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     facts = machine(("ortools", "numpy"))
     device = simulated_devices()[options.device]
+    if options.transport:
+        device = replace(device, transport=Transport(options.transport))
     models = {name: _model(name, device) for name in options.models}
     made: dict[str, list[dict[str, Any]]] = {}
     if "solve" in options.tables:
@@ -70,6 +72,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument("--device", choices=sorted(simulated_devices()), default="sim:adreno750")
+    parser.add_argument("--transport", choices=tuple(Transport), help="the device's by default")
     parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--optimize", nargs="+", choices=tuple(Objective), default=tuple(Objective))

@@ -19,7 +19,7 @@ class Pool(StrEnum):
 
     TEXTURE = "texture"  # weights: image objects, or buffers under --storage buffer
     BUFFER = "buffer"  # activations
-    STAGING = "staging"  # pinned ring of the copy transport
+    STAGING = "staging"  # ring of the copy and inline transports
     HOST = "host"  # resident set of the process, sampled
 
 
@@ -30,11 +30,12 @@ class Event:
     Attributes:
         lane: which.
         kind: "read", "upload", "launch", "host", "rows", "write-input", "read-output", "stall".
+            An "upload" of the compute lane is a kernel that only moves a chunk (`inline`).
         name: layer's or weight's name.
         layer: layer index, or -1.
         weight: weight name, or "".
         start_ns, end_ns: from the start of the run.
-        bytes: moved, 0 for launches.
+        bytes: moved; of a launch, what its kernel carries (`inline`).
         run: 0 for the cold run, then 1, 2, ...
         queued_ns: when the device was given it, from the start of the run; -1 where that has no
             meaning or is not known.

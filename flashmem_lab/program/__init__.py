@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from flashmem_lab.program.pack import pack_weights
     from flashmem_lab.program.packed import Packed, check_rows, discard, verify
     from flashmem_lab.program.render import kernels_digest
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "build": ("build_program",),
+            "check": ("check_program",),
+            "codec": (
+                "is_bundle",
+                "read_bundle",
+                "write_bundle",
+            ),
+            "pack": ("pack_weights",),
+            "packed": ("Packed", "check_rows", "discard", "verify"),
+            "render": ("kernels_digest",),
+        },
+    )
 
 __all__ = [
     "Packed",
@@ -27,15 +43,3 @@ __all__ = [
     "verify",
     "write_bundle",
 ]
-
-__getattr__ = lazily(
-    __name__,
-    {
-        "build": ["build_program"],
-        "check": ["check_program"],
-        "codec": ["is_bundle", "read_bundle", "write_bundle"],
-        "pack": ["pack_weights"],
-        "packed": ["Packed", "check_rows", "discard", "verify"],
-        "render": ["kernels_digest"],
-    },
-)

@@ -22,11 +22,11 @@ from flashmem_lab.errors import ModelError, PlanError
 from flashmem_lab.lower.layer import LoweredModel, Storage
 from flashmem_lab.plan.plan import Plan
 from flashmem_lab.plan.timeline import Pool
+from flashmem_lab.program.carry import carried_chunks
 from flashmem_lab.program.check import check_program
 from flashmem_lab.program.lanes import (
     ComputeLane,
     Renderer,
-    carried_chunks,
     disk_lane,
     slot_size,
     transfer_lane,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.errors import ModelError, PlanError
@@ -13,88 +12,21 @@ from flashmem_lab.program.carry import (
     MOVER,
     MOVER_GROUP,
     MOVER_ITEMS,
+    Carried,
     Entry,
     carrying,
-    entries,
 )
 from flashmem_lab.program.program import (
     ComputeCommand,
-    DeviceObject,
     HostStep,
     KernelSource,
     Launch,
     Move,
-    PackedSpan,
     Read,
     ReadOutput,
     Upload,
     WriteInput,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """Who moves which chunks, by layer (`inline`).
-
-    Attributes:
-        along: what each layer's kernel carries.
-        apart: what kernels of their own move right before each layer.
-    """
-
-    along: Mapping[int, tuple[Entry, ...]]
-    apart: Mapping[int, tuple[Entry, ...]]
-
-
-def carried_chunks(
-    plan: Plan,
-    weights: Iterable[str],
-    transfer: Iterable[Upload],
-    objects: Mapping[str, DeviceObject],
-    spans: Mapping[str, PackedSpan],
-) -> Carried:
-    """The plan's moves, chunk by chunk.
-
-    Args:
-        plan: states them.
-        weights: of the device.
-        transfer: the chunks.
-        objects: of the weights.
-        spans: of the weights.
-
-    Raises:
-        PlanError: the plan moves another number of chunks than there are.
-    """
-    moves = dict(zip(plan.preloaded, plan.preload_moves, strict=False))
-    moves |= {weight.weight: weight.moves for weight in plan.streamed}
-    steps = {
-        name: [
-            (move.layer, chunk < move.apart)
-            for move in moves.get(name, ())
-            for chunk in range(move.chunks)
-        ]
-        for name in weights
-    }
-    along: dict[int, list[Upload]] = {}
-    apart: dict[int, list[Upload]] = {}
-    chunks = dict.fromkeys(weights, 0)
-    for upload in transfer:
-        name = upload.weight
-        chunks[name] += 1
-        if upload.chunk >= len(steps[name]):
-            raise PlanError(f"the plan does not say when chunk {upload.chunk} of {name!r} moves")
-        layer, alone = steps[name][upload.chunk]
-        (apart if alone else along).setdefault(layer, []).append(upload)
-    odd = [name for name, count in chunks.items() if count != len(steps[name])]
-    if odd:
-        raise PlanError(f"the plan moves more chunks of {odd[0]!r} than there are")
-    return Carried(
-        along={at: entries(some, objects, spans) for at, some in along.items()},
-        apart={
-            at: tuple(entries([one], objects, spans)[0] for one in some)
-            for at, some in apart.items()
-        },
-    )
-
 
 Renderer = Callable[[KernelCall], KernelSource]
 

@@ -21,7 +21,7 @@ from flashmem_lab.trace.runs import Run, split_runs
 from flashmem_lab.trace.spans import Spans, merge, union, within
 from flashmem_lab.trace.trace import Trace
 
-_PORTS = ("write-input", "read-output")
+_MOVES = ("write-input", "read-output", "upload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class _Division:
         self._work: dict[int, int] = defaultdict(int)
         self._launching: dict[int, int] = defaultdict(int)
         self._waiting: dict[int, int] = defaultdict(int)
-        self._ports = self._by_transfer = self._by_disk = 0
+        self._moved = self._by_transfer = self._by_disk = 0
         lane = sorted(
             (e for e in run.events if e.lane is Lane.COMPUTE), key=lambda e: (e.start_ns, e.end_ns)
         )
@@ -166,8 +166,8 @@ class _Division:
             handed_ns = event.queued_ns if event.queued_ns >= 0 else event.start_ns
             self._launching[event.layer] += max(0, event.start_ns - max(free_ns, handed_ns))
             took = max(0, event.end_ns - max(free_ns, event.start_ns))
-            if event.kind in _PORTS:
-                self._ports += took
+            if event.kind in _MOVES:
+                self._moved += took
             else:
                 self._work[event.layer] += took
             free_ns = max(free_ns, event.end_ns)
@@ -189,7 +189,7 @@ class _Division:
         parts = {
             "layers": sum(self._work.values()),
             "launching": sum(self._launching.values()),
-            "transfer": self._ports + self._by_transfer,
+            "transfer": self._moved + self._by_transfer,
             "disk": self._by_disk,
             "stall": waiting - self._by_transfer - self._by_disk,
         }

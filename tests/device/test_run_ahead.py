@@ -22,14 +22,16 @@ _SPINS_OF_GPUS = 50_000
 
 def slow(program: Program, kind: str) -> Program:
     """The same program with kernels that take some tens of ms each."""
-    (kernel,) = program.kernels
     times = _SPINS.get(kind, _SPINS_OF_GPUS)
     spin = f"volatile float spin = 1; for (int n = 0; n < {times}; ++n) spin = spin * 0.5f + 1;"
-    source = kernel.source.replace("  vstore4(", f"  {spin}\n  vstore4(")
-    return replace(program, kernels=(KernelSource(kernel.entry, source),))
+    kernels = [
+        KernelSource(one.entry, one.source.replace("  vstore4(", f"  {spin}\n  vstore4("))
+        for one in program.kernels
+    ]
+    return replace(program, kernels=tuple(kernels))
 
 
-@pytest.mark.parametrize("transport", [Transport.MAP, Transport.COPY])
+@pytest.mark.parametrize("transport", list(Transport))
 def test_time_belongs_to_layers_transfers_disk_or_stalls(
     runtime: OpenCLRuntime, make_chain: Make, transport: Transport
 ) -> None:

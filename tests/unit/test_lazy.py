@@ -9,7 +9,7 @@ from importlib import import_module
 
 import pytest
 
-PACKAGES = ("flashmem_lab.plan", "flashmem_lab.program", "flashmem_lab.trace")
+PACKAGES = tuple(f"flashmem_lab.{name}" for name in ("graph", "lower", "plan", "program", "trace"))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
