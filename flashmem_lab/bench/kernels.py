@@ -167,7 +167,7 @@ def _compiled(
     graph: Graph, spec: DeviceSpec, precision: Precision, storage: Storage, cache: Path
 ) -> Compiled:
     """The layer as a program that keeps its weight on the device."""
-    model = lower(graph, spec, precision=precision, storage=storage)
+    model = lower(graph, spec, precision=precision, storage=storage, whole=True)
     prepared = Prepared(graph, model, spec, 0, load_ms=0.0)
     return workflow.compile_plan(
         prepared, workflow.make_plan(prepared, budget=Budget(share=1.0)), cache=cache
@@ -175,7 +175,7 @@ def _compiled(
 
 
 def _passes_ns(trace: Trace) -> list[int]:
-    """What the kernels of each pass took, by the device's clock; a wide weight has several."""
+    """What the kernels of each pass took, by the device's clock; a long reduction has several."""
     passes: dict[int, int] = {}
     for event in trace.timeline.events:
         if event.kind == "launch":

@@ -9,32 +9,46 @@ from pathlib import Path
 from flashmem_lab import zoo
 
 
-def bench_parser(name: str, text: str) -> argparse.ArgumentParser:
+def bench_parser(name: str, text: str, *, device: str = "auto") -> argparse.ArgumentParser:
     """The parser of one bench, with `--json` and `--device`.
 
     Args:
         name: of the bench.
         text: what it does; its module's docstring.
+        device: the default.
     """
     parser = argparse.ArgumentParser(f"flashmem-lab bench {name}", description=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--device", default="auto", help="id from `flashmem-lab devices`")
+    parser.add_argument(
+        "--device", default=device, help=f"id from `flashmem-lab devices`; {device}"
+    )
     return parser
 
 
-def add_models(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
-    """`--models` of the zoo, and `--folder` to find or keep them in (see `runs.zoo_model`)."""
+def add_models(
+    parser: argparse.ArgumentParser, default: Sequence[str], *, names: Sequence[str] | None = None
+) -> None:
+    """`--models` of the zoo, and `--folder` to find or keep them in (see `runs.zoo_model`).
+
+    Args:
+        parser: of a bench.
+        default: models.
+        names: what may be chosen where no files are needed, hence no folder.
+    """
     parser.add_argument(
         "--models",
         nargs="+",
         default=default,
-        choices=zoo.names(),
+        choices=names or zoo.names(),
         metavar="NAME",
-        help=f"of the zoo; {' '.join(default)}",
+        help=" ".join(default) if names else f"of the zoo; {' '.join(default)}",
     )
-    parser.add_argument(
-        "--folder", type=Path, help="where models are, or are made and kept; else they are deleted"
-    )
+    if names is None:
+        parser.add_argument(
+            "--folder",
+            type=Path,
+            help="where models are, or are made and kept; else they are deleted",
+        )
 
 
 def add_precision(parser: argparse.ArgumentParser, default: str) -> None:

@@ -14,13 +14,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from flashmem_lab import workflow
 from flashmem_lab.bench.graphs import lowered_zoo_model
 from flashmem_lab.bench.llama import SHAPES, llama
 from flashmem_lab.bench.machine import machine, sentence
+from flashmem_lab.bench.options import add_models, bench_parser
 from flashmem_lab.bench.paper import MEASURED, SOLVED
 from flashmem_lab.bench.planner_markdown import markdown
 from flashmem_lab.cli.console import print_json, print_table
-from flashmem_lab.device import DeviceSpec, Transport, simulated_devices
+from flashmem_lab.device import DeviceSpec, Transport
 from flashmem_lab.lower import LoweredModel, Precision
 from flashmem_lab.plan import Effort, Objective, Plan, Strategy, check_plan, make_plan
 from flashmem_lab.plan.planner import Request, plan_problem
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the tables that are asked for; prints them, or JSON."""
     options = _options(arguments)
     facts = machine(("ortools", "numpy"))
-    device = simulated_devices()[options.device]
+    device = workflow.open_device(options.device)
     if options.transport:
         device = replace(device, transport=Transport(options.transport))
     models = {name: _model(name, device) for name in options.models}
@@ -68,12 +70,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     names = (*MEASURED, *SHAPES)
-    parser = argparse.ArgumentParser(prog="flashmem-lab bench planner", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = bench_parser("planner", __doc__, device="sim:adreno750")
+    add_models(parser, names, names=names)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
-    parser.add_argument("--device", choices=sorted(simulated_devices()), default="sim:adreno750")
     parser.add_argument("--transport", choices=tuple(Transport), help="the device's by default")
-    parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--optimize", nargs="+", choices=tuple(Objective), default=tuple(Objective))
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for each lc-opg")

@@ -40,7 +40,7 @@ Each is the fastest of some 30 at one size of `profiling.tune` or more, on an H1
 LARGE = 48 * 1024  # bytes of local memory; phones' GPUs have 32 KiB, and fewer multiprocessors
 GROUPS = 256  # work-groups that keep a large GPU busy
 FEW_GROUPS = 32  # and a small one
-SHARE_STEPS = 320  # of the reduction, below which sharing it costs more than it gives
+SHARE_STEPS = 640  # of each share of a convolution at least, before tuning says more
 FEW_ROWS = 4  # up to which a product is bound by its weight, and gemv.cl reads that best
 NOISE = 0.03  # of two measurements, below which neither is slower
 LEAST_CHANNELS = 16  # of a group, below which a tile of a convolution would be mostly padding
@@ -65,7 +65,7 @@ def tile_for(device: DeviceSpec, kind: str, size: Product) -> Tile:
     tiles = [
         tile
         for tile in tiles_for(device.limits)
-        if tile.shares == 1 or (large and kind != "matmul" and _shareable(tile, size))
+        if tile.shares == 1 or (large and kind == "conv" and _shareable(tile, size))
     ]
     for tile in tiles:
         if _groups(tile, size) * tile.shares >= (GROUPS if large else FEW_GROUPS):

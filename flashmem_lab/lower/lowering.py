@@ -20,6 +20,7 @@ from flashmem_lab.lower.fuse import fuse
 from flashmem_lab.lower.ir import Op, Ref, Tensor, WeightExpr
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass, Port, Precision, Storage
 from flashmem_lab.lower.layout import layout_of
+from flashmem_lab.lower.rms import lower_norm, rms_norms
 from flashmem_lab.lower.shares import share_long
 from flashmem_lab.lower.split import split_large
 
@@ -31,6 +32,7 @@ def lower(
     precision: Precision = Precision.FP32,
     storage: Storage | None = None,
     unfused: Iterable[str] = (),
+    whole: bool = False,
 ) -> LoweredModel:
     """Chooses kernels, layouts and fusions for every node of `graph`.
 
@@ -41,6 +43,8 @@ def lower(
         storage: of the large weights; by default, of each what was measured to be faster, or what
             the device's class is faster with.
         unfused: values (`Part.value`) to keep in memory, each of which undoes a fusion.
+        whole: True to split only what the device cannot hold, so that kernels are measured on the
+            sizes that were asked for; else weights that alone set the least budget are split too.
 
     Returns:
         Layers in execution order with everything that planning needs.
@@ -50,9 +54,14 @@ def lower(
         UsageError: `unfused` names a value that no operation of this graph computes.
     """
     ctx = Context(graph)
+    norms = rms_norms(graph)
     for node in graph.nodes:
         try:
-            if not _on_device(ctx, node):
+            norm = norms.get(node.name)
+            if norm is not None:
+                if node is norm.last:
+                    lower_norm(ctx, norm)
+            elif not _on_device(ctx, node):
                 _on_host(ctx, node)
         except ValueError as error:  # shapes that do not broadcast or reshape
             raise ModelError(
@@ -66,7 +75,7 @@ def lower(
     planned = [op for op in planned if op.out.size or op.kind == "host"]
     for op in planned:
         op.storage = storage or storage_of(op, device)
-    planned = share_long(split_large(planned, device, precision), ctx, device)
+    planned = share_long(split_large(planned, device, precision, whole=whole), ctx, device)
     emitter = Emitter(ctx, device, precision)
     for op in planned:
         emitter.add(op)

@@ -30,15 +30,19 @@ def texel_bytes(precision: Precision) -> int:
     return 16 if precision is Precision.FP32 else 8
 
 
-def split_large(ops: list[Op], device: DeviceSpec, precision: Precision) -> list[Op]:
+def split_large(
+    ops: list[Op], device: DeviceSpec, precision: Precision, *, whole: bool = False
+) -> list[Op]:
     """Replaces each operation whose weight is too large by tiles that run one after another.
 
     A tile may hold what activations need anyway at the busiest layer, or 1/32 of all weights,
-    whichever is more: smaller tiles would not lower the least budget much.
+    whichever is more: smaller tiles would not lower the least budget much. With `whole`, it may
+    hold all that the device can.
     """
     sizes = {op: _texture_bytes(op, precision) for op in ops if op.weight and op.kind in AXES}
-    cap = max(_busiest(ops), sum(sizes.values()) // SHARE, LEAST)
-    cap = min(cap, device.limits.max_alloc)
+    cap = device.limits.max_alloc
+    if not whole:
+        cap = min(cap, max(_busiest(ops), sum(sizes.values()) // SHARE, LEAST))
     result: list[Op] = []
     for op in ops:
         for part in _bundles(op, cap, device, precision) if op in sizes else ():

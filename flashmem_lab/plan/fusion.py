@@ -6,12 +6,14 @@ What a split costs is an intermediate value in memory, and one step more for wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.lower.layer import Layer, LoweredModel, OperatorClass, Part
 from flashmem_lab.plan.plan import Plan
+from flashmem_lab.plan.problem import build_problem, held_between
+from flashmem_lab.plan.room import residency
 from flashmem_lab.plan.score import Prices
 
 ALPHA = 0.1
@@ -54,14 +56,23 @@ def splits(
     """
     if not plan.over_capacity:
         return ()
-    held, waiting = _held(plan, model)
+    problem = build_problem(model, device, plan.transport, chunk_bytes=plan.chunk_bytes)
+    pinned, load_at = problem.mask(plan.preloaded), problem.first.copy()
+    for weight in plan.streamed:
+        load_at[problem.index[weight.weight]] = weight.load_at
+    held = residency(problem, pinned, load_at)
+    moving = ~pinned
+    waiting = held_between(
+        load_at[moving], problem.first[moving], problem.size[moving], len(model.layers)
+    )
     last = max(over.layer for over in plan.over_capacity)
     found: dict[str, Split] = {}
     for layer in model.layers[:last]:
-        room = plan.budget_bytes - held[layer.index]
-        for value, gain, kept in _cuts(layer, device):
+        room = plan.budget_bytes - int(held[layer.index])
+        waits = int(waiting[layer.index]) / len(model.layers)
+        whole = float(problem.capacity[layer.index])
+        for value, gain, kept in _cuts(layer, whole, problem.rate, device):
             misfit = max(0, kept - room)
-            waits = waiting[layer.index] / len(model.layers)
             penalty = prices.lambda_ * misfit + prices.mu * waits
             # Tiles of one operation are split together: their gains add up.
             before = found.get(value, Split(layer.index, value, 0.0, 0.0))
@@ -74,49 +85,29 @@ def splits(
     return tuple(list(chosen.values())[:AT_ONCE])
 
 
-def _cuts(layer: Layer, device: DeviceSpec) -> Iterator[tuple[str, float, int]]:
-    """(value, bytes gained, bytes of the value) of each cut that passes the alpha test."""
-    if layer.op_class is OperatorClass.HIERARCHICAL or len(layer.parts) < 2:
+def _cuts(
+    layer: Layer, whole: float, rate: float, device: DeviceSpec
+) -> Iterator[tuple[str, float, int]]:
+    """(value, bytes gained, bytes of the value) of each cut that passes the alpha test.
+
+    Args:
+        layer: fused, or not.
+        whole: bytes that it hides.
+        rate: of the lane, bytes/s.
+        device: where.
+    """
+    if layer.op_class is OperatorClass.HIERARCHICAL:
         return
-    whole = _capacity(layer.op_class, layer.flops, layer.bytes_read + layer.bytes_written, device)
     for at in range(1, len(layer.parts)):
-        halves = sum(_hides(parts, device) for parts in (layer.parts[:at], layer.parts[at:]))
+        halves = sum(_hides(parts, rate, device) for parts in (layer.parts[:at], layer.parts[at:]))
         if halves >= (1 + ALPHA) * whole:
             yield layer.parts[at - 1].value, halves - whole, layer.parts[at - 1].bytes_written
 
 
-def _hides(parts: Iterable[Part], device: DeviceSpec) -> float:
-    parts = list(parts)
-    classes = [part.op_class for part in parts]
-    anchors = [one for one in classes if one is not OperatorClass.ELEMENTAL]
-    return _capacity(
-        anchors[0] if anchors else OperatorClass.ELEMENTAL,
-        sum(part.flops for part in parts),
-        sum(part.bytes_read + part.bytes_written for part in parts),
-        device,
-    )
-
-
-def _capacity(op_class: OperatorClass, flops: int, moved: int, device: DeviceSpec) -> float:
-    """C_l of a layer, bytes."""
-    seconds = max(flops / device.compute[op_class.value].value, moved / device.memory.value)
-    seconds += device.launch_ns.value / 1e9
-    rate = min(device.disk.value, device.upload.value)
-    return seconds * (1 + device.slack[op_class.value].value) * rate
-
-
-def _held(plan: Plan, model: LoweredModel) -> tuple[list[int], list[int]]:
-    """Bytes held, and bytes that wait for a later layer, at each layer."""
-    steps = len(model.layers)
-    kept = sum(model.weights[name].device_bytes for name in plan.preloaded)
-    held, waiting = [plan.staging_bytes + kept] * steps, [0] * steps
-    for name, (first, last) in model.lifetimes().items():
-        for at in range(first, last + 1):
-            held[at] += model.buffers[name]
-    for weight in plan.streamed:
-        size = model.weights[weight.weight].device_bytes
-        for at in range(weight.load_at, weight.last_use + 1):
-            held[at] += size
-        for at in range(weight.load_at, weight.first_use):
-            waiting[at] += size
-    return held, waiting
+def _hides(parts: Sequence[Part], rate: float, device: DeviceSpec) -> float:
+    """C_l of a layer of these parts: it is of the class of what is not elementwise in it."""
+    anchor = next((one for one in parts if one.op_class is not OperatorClass.ELEMENTAL), parts[0])
+    name = anchor.op_class.value
+    traffic = sum(part.bytes_read + part.bytes_written for part in parts)
+    lasts_ns = device.layer_ns(name, anchor.kind, sum(part.flops for part in parts), traffic)
+    return lasts_ns * (1 + device.slack[name].value) * rate / 1e9

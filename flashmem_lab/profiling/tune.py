@@ -98,7 +98,7 @@ def trials(
                 if monotonic() - began > seconds:
                     return
                 forced = replace(device, tuning=_always(tile))
-                model = lower(graph, forced, storage=storage)
+                model = lower(graph, forced, storage=storage, whole=True)
                 times = _run(runtime, forced, model, Path(folder), progress)
                 for node, ns in times.items():
                     yield Tried(node, tile, storage, ns)
@@ -117,7 +117,10 @@ def _run(
     folder: Path,
     progress: Progress | None,
 ) -> Mapping[str, int]:
-    """Time of every node, ns: the least of each layer's launches, over all layers of the node."""
+    """Time of every node, ns: the least of each layer's launches, over all layers of the node.
+
+    What lies between two launches counts too, where a node has several.
+    """
     plan = make_plan(model, device, budget=Budget(share=1.0), strategy=Strategy.PRELOAD)
     packed = pack_weights(model, folder, progress=progress)
     program = build_program(plan, model, packed)
@@ -125,9 +128,10 @@ def _run(
         program, packed.path, sample_inputs(program), repeat=REPEAT, progress=progress
     )
     times: dict[str, int] = {}
+    gap_ns = int(device.launch_ns.value)
     for layer, ns in _least_times(result.trace.timeline.events).items():
         node = model.layers[layer].nodes[0]
-        times[node] = times.get(node, 0) + ns
+        times[node] = times[node] + gap_ns + ns if node in times else ns
     return times
 
 

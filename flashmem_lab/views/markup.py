@@ -25,7 +25,8 @@ STYLE = """<style>
 .fml .soft { color: var(--jp-ui-font-color2, #666); }
 .fml b { font-weight: 600; }
 .fml .error { border-left: 3px solid #e5484d; padding: 4px 10px; background: rgba(229,72,77,.09); }
-.fml .ok { color: #1d7a4f; } .fml .bad { color: #e5484d; }
+.fml .ok { color: var(--jp-success-color1, #1d7a4f); }
+.fml .bad { color: var(--jp-error-color1, #e5484d); }
 .fml table { border-collapse: collapse; font-size: 12.5px; }
 .fml th { text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }
 .fml td { text-align: right; } .fml td, .fml th { padding: 2px 12px 2px 0; }

@@ -17,7 +17,7 @@ from flashmem_lab.trace import profile_of
 
 Make = Callable[..., Any]
 _SPINS = {"cpu": 100}  # some 20 ms a launch on two cores
-_SPINS_OF_GPUS = 50_000
+_SPINS_OF_GPUS = 3_000_000
 
 
 def slow(program: Program, kind: str) -> Program:

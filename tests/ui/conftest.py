@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from flashmem_lab.views.static import static
 
@@ -34,6 +34,7 @@ _ROOT = Path(__file__).parents[2]
 _HOST = "http://widgets.test"
 _TOKEN = "first-look"
 _START_SECONDS = 60
+_PATIENCE_MS = 20_000  # for what should be seen at once, on a machine that is busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def browser() -> Iterator[Browser]:
     executable = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if executable is None:
         pytest.fail(f"no browser for the tests of what people see ({', '.join(_NAMES)}); make test")
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=executable, headless=True, args=list(_FLAGS)

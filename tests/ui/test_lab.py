@@ -74,6 +74,14 @@ def opened(page: Page, name: str) -> Locator:
     return tab
 
 
+def theme(page: Page, name: str) -> None:
+    """Changes Lab's theme and waits until it is there."""
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name
+    )
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-name", name)
+
+
 def run(tab: Locator, count: int) -> None:
     """Runs the model and waits for a line in the history, the `count`th."""
     button = tab.get_by_role("button", name="Run")
@@ -104,7 +112,7 @@ def pin_last_weight(page: Page, tab: Locator) -> None:
             break
         page.wait_for_timeout(250)
     page.keyboard.press("p")
-    expect(schedule.get_by_role("status")).to_contain_text("asked: preload", timeout=20 * SECOND)
+    expect(schedule.get_by_role("status")).to_contain_text("asked: preload")
 
 
 def expect_pinned(tab: Locator) -> None:
@@ -140,7 +148,7 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
 
     expect(tab.get_by_text("30.0 %")).to_be_visible()
     move_slider(page, tab, 0.6)
-    expect(tab.get_by_text("60.0 %")).to_be_visible(timeout=20 * SECOND)
+    expect(tab.get_by_text("60.0 %")).to_be_visible()
     page.screenshot(path=shots / "lab_2_dragged.png")
     run(tab, 1)
     pin_last_weight(page, tab)
@@ -170,6 +178,10 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     expect(tab.locator(".fml-text")).to_contain_text("--preload w7")
     page.screenshot(path=shots / "lab_5_exports.png")
 
+    theme(page, "JupyterLab Dark")
+    page.screenshot(path=shots / "lab_5_dark.png")
+    theme(page, "JupyterLab Light")
+
     # While it runs, memory is seen here, in the side panel and in the status bar.
     page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
     side = page.locator("#flashmem-lab-side")
@@ -178,12 +190,12 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     status = page.locator("#jp-main-statusbar")
     expect(status).to_contain_text("FlashMem: ocl:0")
     run_for_long(tab)
-    expect(side.get_by_text("holds")).to_be_visible(timeout=20 * SECOND)
+    expect(side.get_by_text("holds")).to_be_visible()
     expect(status).to_contain_text("ocl:0 · net ·")
     page.screenshot(path=shots / "lab_6_running.png")
     side.get_by_role("button", name="Stop").click()
-    expect(tab.get_by_text("stopped; plan and edits")).to_be_visible(timeout=20 * SECOND)
-    expect(side.get_by_text("No run is under way.")).to_be_visible(timeout=20 * SECOND)
+    expect(tab.get_by_text("stopped; plan and edits")).to_be_visible()
+    expect(side.get_by_text("No run is under way.")).to_be_visible()
 
     # Two models under one cap, beside the same ones one after another.
     tab.get_by_role("tab", name="Queue").click()
@@ -222,7 +234,7 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     page.evaluate("() => window.jupyterapp.commands.execute('filebrowser:refresh')")
     tab = opened(page, "fragile.onnx")
     move_slider(page, tab, 0.5)
-    expect(tab.get_by_text("50.0 %")).to_be_visible(timeout=20 * SECOND)
+    expect(tab.get_by_text("50.0 %")).to_be_visible()
     pin_last_weight(page, tab)
 
     # The process that has the driver is killed amid a run; the kernel does other work meanwhile.
@@ -248,9 +260,9 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
         f"os.environ['OCL_ICD_VENDORS'] = {str(tmp_path)!r}; "
         "os.kill(isolated()._worker.pid, signal.SIGKILL)",
     )
-    expect(tab.get_by_role("alert")).to_contain_text("died", timeout=20 * SECOND)
+    expect(tab.get_by_role("alert")).to_contain_text("died")
     device = tab.get_by_label("Device", exact=True)
-    expect(device).to_contain_text("ocl:0 · not there now", timeout=20 * SECOND)
+    expect(device).to_contain_text("ocl:0 · not there now")
     tab.get_by_role("button", name="Run").click()
     expect(tab.get_by_role("alert")).to_contain_text(
         "there is no OpenCL device", timeout=20 * SECOND
@@ -258,7 +270,7 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     page.screenshot(path=shots / "lab_10_vanished.png")
     in_kernel(page, "del os.environ['OCL_ICD_VENDORS']")
     tab.get_by_title("look for devices again").click()
-    expect(device).not_to_contain_text("not there now", timeout=20 * SECOND)
+    expect(device).not_to_contain_text("not there now")
     times.fill("2")
     times.press("Enter")
     run(tab, 2)

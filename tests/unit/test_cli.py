@@ -132,7 +132,7 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["", ".graph", ".lower", ".plan", ".program", ".trace"])
-def test_packages_give_on_first_use_what_they_list(part: str) -> None:
+def test_packages_give_lazily_what_they_list(part: str) -> None:
     package = import_module(f"flashmem_lab{part}")
     modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
     for name in modules & set(package.__all__):  # a module would hide what has its name
