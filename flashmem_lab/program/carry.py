@@ -28,7 +28,8 @@ MOVER_ITEMS = 4096
 MOVER_GROUP = 64
 """Its work-group."""
 
-_SIGNATURE = re.compile(r"__kernel\s+void\s+\w+\(([^)]*)\)\s*\{")
+_ATTRIBUTE = r"(?:__attribute__\(\(\w+\([^)]*\)\)\)\s+)?"
+_SIGNATURE = re.compile(rf"__kernel\s+{_ATTRIBUTE}void\s+\w+\(([^)]*)\)\s*\{{")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,11 @@ from flashmem_lab.device import DeviceSpec, simulated_devices
 from flashmem_lab.device.tuning import Best, Product, Tile, Tuning
 from flashmem_lab.lower import Storage, lower
 from flashmem_lab.lower.blocks import TILES, tile_for, tiles_for
+from flashmem_lab.lower.layer import KernelCall
+from flashmem_lab.profiling.samples import sample_graph
+from flashmem_lab.program.carry import Entry, carrying
+from flashmem_lab.program.program import Upload
+from flashmem_lab.program.render import render
 from flashmem_lab.serial import from_plain, to_plain
 
 GPU = simulated_devices()["sim:h100"]
@@ -69,3 +74,15 @@ def test_a_long_reduction_is_shared_and_summed(tmp_path: Path) -> None:
 def test_a_tuning_comes_back_from_its_file() -> None:
     tuning = Tuning("digest", (Best("gemm", WIDE, LARGE, 1, 2), Best("conv", TALL, None)))
     assert from_plain(to_plain(tuning), Tuning) == tuning
+
+
+@pytest.mark.parametrize("device", ["sim:h100", "sim:adreno750", "sim:pocl"])
+def test_every_kernel_can_carry_weights(device: str) -> None:
+    """Whatever stands before its name, a kernel takes the chunks' arguments after its own."""
+    model = lower(sample_graph(), simulated_devices()[device])
+    calls = [layer.work for layer in model.layers if isinstance(layer.work, KernelCall)]
+    templates = {call.template: render(call) for call in calls}
+    assert {"normalise.cl", "deconv.cl"} < set(templates)
+    entry = Entry(Upload(0, "w", 0, 0, 1, 1, False, ()), "words", 0, 1)
+    for kernel in templates.values():
+        assert "carry_count0" in carrying(kernel, [entry]).source
