@@ -144,8 +144,9 @@ def product(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
         b = op.operands["b"]
         params["b_fast"] = _fast(b, 2, 3)
         params["b_vector"] = int(_in_fours(b, 2 if _fast(b, 2, 3) == "step" else 3))
-    groups = (-(-size.n // tile.wide) * tile.threads, -(-size.m // tile.high), size.batch * shares)
-    return Geometry("block_product.cl", params, groups, (tile.threads, 1, 1))
+    across = -(-size.n // tile.wide) * tile.threads
+    global_size = (across, -(-size.m // tile.high), size.batch * shares)
+    return Geometry("block_product.cl", params, global_size, (tile.threads, 1, 1))
 
 
 def _few_rows(op: Op, size: Product, limits: Limits) -> Geometry:
@@ -208,8 +209,8 @@ def conv(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
         "down_first": 1,
     }  # fmt: skip
     across = -(-group_out // tile.wide) * tile.threads
-    groups_ = (across, -(-height * width // tile.high), n * groups)
-    return Geometry("block_conv.cl", params, groups_, (tile.threads, 1, 1))
+    global_size = (across, -(-height * width // tile.high), n * groups)
+    return Geometry("block_conv.cl", params, global_size, (tile.threads, 1, 1))
 
 
 ATTENTION = ((16, 8), (8, 8), (4, 8), (4, 4))
@@ -282,5 +283,4 @@ def _in_fours(ref: Ref, axis: int) -> bool:
             if place != axis and extent > 1
         )
         and not any(split == axis for split, _ in ref.split)
-        and prod(ref.shape) > 0
     )

@@ -27,6 +27,8 @@ from flashmem_lab.lower.tiles import (
 ROW_VECTORS = 256  # of a row that one work-item keeps to itself: 16 KiB of a core's cache
 MOST_ROW_GROUP = 256  # work-items that walk one row; more would idle on rows of usual length
 LONG_ROW = 16384  # elements, as planes of group normalisation have: as many items as there are
+MOST_LINE = 4096  # elements of a row that a core blends at a time: 16 KiB of its cache
+MOST_LINE_TAPS = 8  # of an element of such a row; they are unrolled
 FEWEST_HELD = 8  # elements of a row for each work-item, where the row is short
 MOST_HELD = 16  # that a work-item of a GPU keeps in registers
 
@@ -199,7 +201,7 @@ class Launcher:
         return Geometry("gather.cl", {}, (up(inner, local), rows, outer), (local, 1, 1))
 
     def by_element(self, op: Op, s: Signature) -> Geometry:
-        """One work-item for each output element of (n, c, y, x)."""
+        """One work-item for each output element of (n, c, y, x), or row where a core resizes."""
         for name, ref in op.operands.items():
             s.view(name, ref)
         s.store(op)
@@ -207,8 +209,13 @@ class Launcher:
         x = op.operands["x"]
         s.integers(channels=c, out_width=width)
         s.integers(**{f"in{axis}": extent for axis, extent in enumerate(x.shape)})
-        local = self._local(width, 64)
         params = {k: _c(v) for k, v in op.attrs.items()}
+        if op.kind == "resize":
+            by_line = self.cpu and x.shape[3] <= MOST_LINE and op.integer("nx") <= MOST_LINE_TAPS
+            params["line"] = MOST_LINE if by_line else 0
+            if by_line:
+                return Geometry("resize.cl", params, (1, height, n * c), (1, 1, 1))
+        local = self._local(width, 64)
         return Geometry(f"{op.kind}.cl", params, (up(width, local), height, n * c), (local, 1, 1))
 
 

@@ -24,6 +24,9 @@ from flashmem_lab.plan.problem import Mask, Problem
 from flashmem_lab.plan.score import PAPERS_PRICES, quick_bound, unhidden
 from flashmem_lab.plan.walk import Walk
 
+RELAXING = 0.3
+"""Share of the time after which no further relaxation is begun."""
+
 SLICES = (0.01, 0.005, 0.002, 0.001)
 """Gaps to prove for warm, one after the other."""
 
@@ -108,13 +111,13 @@ def _solve_and_improve(state: Incumbent) -> None:
     share = 0.5 if alone else 0.75  # the rest is for what it found
     if state.optimize is Objective.WARM and not alone:
         share = 0.95  # walking finds the same beside it
-    rounded = _round_relaxations(state)
     solver = _chooser(state, time_s=share * state.left_s)
     walk = Walk(state, random.Random(state.effort.seed))
     solver.start()
     try:
         if alone:
             solver.wait(lambda: state.done)
+        rounded = _round_relaxations(state)
         if state.optimize is Objective.MEMORY:
             preload_violators(state)
             walk.improve(rounded)  # best as far as the walk can tell, which leaves late bytes out
@@ -202,7 +205,7 @@ def _round_relaxations(state: Incumbent) -> Mask:
     """
     kept, best, least = np.inf, state.best.pinned, np.inf
     for reserve in RESERVES:
-        if state.done:
+        if state.done or state.elapsed_s > RELAXING * state.effort.time_s:
             break
         most = kept * (1 - reserve) if reserve else np.inf
         choice = _chooser(state, relaxed=True, most=most, time_s=state.left_s).result()

@@ -22,7 +22,7 @@ from tests.pipeline import run_model, save_nodes
 
 examples = settings(
     max_examples=30,
-    deadline=None,  # compiling a kernel takes as long as it takes
+    # compiling a kernel takes as long as it takes
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],

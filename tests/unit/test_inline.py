@@ -9,7 +9,7 @@ from itertools import pairwise, product
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashmem_lab.device import DeviceSpec, Quantity, Transport
@@ -93,7 +93,6 @@ def test_a_run_by_hand() -> None:
 inline_devices = devices.map(lambda device: replace(device, transport=Transport.INLINE))
 
 
-@settings(deadline=None)
 @given(models(), inline_devices, shares, st.sampled_from(Strategy), st.sampled_from(Objective))
 def test_every_plan_passes_the_check_and_its_timeline_says_what_it_predicts(
     model: LoweredModel, device: DeviceSpec, share: float, strategy: Strategy, optimize: Objective
@@ -118,7 +117,6 @@ def test_every_plan_passes_the_check_and_its_timeline_says_what_it_predicts(
     assert moved == [sum(sizes.values()), sum(sizes[one.weight] for one in plan.streamed)]
 
 
-@settings(deadline=None)
 @given(models(), inline_devices, shares)
 def test_kernels_of_good_plans_stay_within_their_capacity(
     model: LoweredModel, device: DeviceSpec, share: float

@@ -161,7 +161,7 @@ def recipes(draw: st.DrawFn) -> tuple[np.ndarray, list[Step], Constants]:
     return array, steps, constants
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(recipes(), st.data())
 def test_any_box_of_a_recipe_is_that_box_of_numpy_s_result(
     tmp_path_factory: pytest.TempPathFactory,
@@ -187,7 +187,7 @@ def test_any_box_of_a_recipe_is_that_box_of_numpy_s_result(
         assert lazy.pull(tuple(box)).tobytes() == part.tobytes()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 60),
     texels=st.integers(1, 9),

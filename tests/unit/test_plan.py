@@ -64,7 +64,6 @@ def held_at(plan: Plan, model: LoweredModel) -> list[int]:
 # --- every plan ----------------------------------------------------------------------------
 
 
-@settings(deadline=None)  # lc-opg takes its time
 @given(models(), devices, shares, st.sampled_from(Strategy), st.sampled_from(Objective), st.data())
 def test_every_plan_passes_the_check_and_predicts_its_peak(
     model: LoweredModel,
@@ -243,7 +242,6 @@ def test_a_model_without_weights_on_the_device_is_planned() -> None:
 # --- the simulator -------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(models(), devices, shares, st.sampled_from(Strategy))
 def test_the_timeline_says_what_the_plan_predicts(
     model: LoweredModel, device: DeviceSpec, share: float, strategy: Strategy
@@ -271,7 +269,6 @@ def test_the_timeline_says_what_the_plan_predicts(
         assert all(a.end_ns <= b.start_ns for a, b in pairwise(mine))
 
 
-@settings(deadline=None)
 @given(models(), devices, shares, st.sampled_from(Strategy))
 def test_the_clock_agrees_with_the_lane_engine(
     model: LoweredModel, device: DeviceSpec, share: float, strategy: Strategy
@@ -401,7 +398,7 @@ def test_lanes_that_wait_for_one_another_are_reported() -> None:
     assert run_lanes({"a": [Task(0, 1.0)], "b": [Task(1, 2.0, (0,))]})[1].end_ns == 3.0
 
 
-@settings(max_examples=3, deadline=None)  # it takes the time itself
+@settings(max_examples=3)  # it takes the time itself
 @given(st.sampled_from(Objective), shares)
 def test_a_deep_model_is_planned_at_once(optimize: Objective, share: float) -> None:
     rng = np.random.default_rng(7)

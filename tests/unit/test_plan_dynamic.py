@@ -22,7 +22,7 @@ from tests.unit.plan_samples import PHONE, SAMPLE, devices, models, shares
 PRICE = 0.9
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models(4), devices, shares, st.sampled_from([0.5, 0.9, 0.99]))
 def test_no_schedule_costs_less_than_the_bound(
     model: LoweredModel, device: DeviceSpec, share: float, price: float
@@ -38,7 +38,7 @@ def test_no_schedule_costs_less_than_the_bound(
     assert found.bound <= min(costs) * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models(4), devices, shares, st.data())
 def test_what_is_pinned_being_given_the_schedule_is_the_best(
     model: LoweredModel, device: DeviceSpec, share: float, data: st.DataObject

@@ -42,7 +42,7 @@ QUICK = Effort(time_s=5.0)
 PRICE = Prices().lambda_
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models(4), devices, shares, st.sampled_from(Objective))
 def test_bounds_hold_for_every_schedule_there_is(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
@@ -59,7 +59,7 @@ def test_bounds_hold_for_every_schedule_there_is(
     assert found.bound <= min(costs) * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(models(4), devices, shares, shares, st.booleans())
 def test_the_program_of_a_slice_bounds_every_schedule_in_it(
     model: LoweredModel, device: DeviceSpec, share: float, kept: float, whole: bool
@@ -84,7 +84,7 @@ def test_the_program_of_a_slice_bounds_every_schedule_in_it(
     assert solver.result().bound <= min(costs, default=ceiling) * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models(4, shared=False), devices, shares, st.sampled_from(Objective))
 def test_nothing_is_lost_by_deciding_only_what_to_pin(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
@@ -115,7 +115,7 @@ def demands(draw: st.DrawFn, model: LoweredModel) -> Constraints:
     return Constraints(tuple(kinds["preload"]), tuple(kinds["stream"]), tuple(windows))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models(5), devices, shares, st.sampled_from(Strategy), st.sampled_from(Objective), st.data())
 def test_every_strategy_keeps_to_the_constraints(
     model: LoweredModel,
@@ -142,7 +142,7 @@ def test_every_strategy_keeps_to_the_constraints(
     assert plan.bound <= plan.objective * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     models(4),
     devices,
@@ -177,7 +177,7 @@ def test_what_is_refused_as_too_small_has_no_schedule(
         assert enough < least
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(models(), devices, shares, st.sampled_from(Objective))
 def test_lc_opg_is_never_worse_than_the_others(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
@@ -195,11 +195,10 @@ def test_lc_opg_is_never_worse_than_the_others(
     }
     best = plans.pop(Strategy.LC_OPG)
     assert all(best.objective <= plan.objective for plan in plans.values())
-    assert best.solve_ms < 3000  # limit 300 ms; two noisy cores
-    assert best.gap <= max(plan.gap for plan in plans.values())
+    assert best.gap <= max(plan.gap for plan in plans.values()) + 1e-9  # rounding of sums
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(models(5), devices, st.lists(shares, min_size=2, max_size=4), st.sampled_from(Objective))
 def test_a_larger_budget_never_gives_a_worse_objective(
     model: LoweredModel, device: DeviceSpec, few: list[float], optimize: Objective
@@ -221,7 +220,7 @@ def test_a_larger_budget_never_gives_a_worse_objective(
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(models(), devices, st.lists(shares, min_size=1, max_size=5), st.sampled_from(Strategy))
 def test_a_curve_is_the_plans_of_its_budgets(
     model: LoweredModel, device: DeviceSpec, few: list[float], strategy: Strategy

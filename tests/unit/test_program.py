@@ -263,7 +263,7 @@ def execute(program: Program, choose: Callable[[int], int], *, warm: bool = Fals
     return peak
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(cases(), st.randoms(use_true_random=False))
 def test_every_valid_plan_runs_to_its_end_and_peaks_as_planned(
     case: tuple[LoweredModel, Plan], random: Any

@@ -101,7 +101,7 @@ def test_what_is_written_is_read_back(built: tuple[Program, Packed], folder: Pat
     verify(Packed(path, found.weights_key, found.spans))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(programs.cases())
 def test_any_program_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory, case: tuple[LoweredModel, Any]
