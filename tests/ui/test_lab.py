@@ -83,6 +83,8 @@ def theme(page: Page, name: str) -> None:
         "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name
     )
     expect(page.locator("body")).to_have_attribute("data-jp-theme-name", name)
+    page.wait_for_timeout(2 * SECOND)  # Lab covers the page meanwhile, and fades in and out
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0)
 
 
 def run(tab: Locator, count: int) -> None:

@@ -58,7 +58,7 @@ export class ModelPanel extends Panel {
     const path = this.context.localPath;
     try {
       const graph = decodeGraph(await fetchBuffer("graph", path));
-      if (this.isDisposed || this.shown) return;
+      if (this.isDisposed || this.shown || this.view) return;
       this.view = new GraphView(this.graphHost, {
         details: (node) => fetchDetails(path, node),
         selected: () => undefined,
@@ -165,6 +165,7 @@ export class ModelPanel extends Panel {
       void this.showWorkbench();
     };
     this.session.statusChanged.connect(wait);
+    wait(); // it may be idle already, and then nothing is told
   }
 
   private say(text: string, wrong = false): void {
