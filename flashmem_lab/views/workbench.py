@@ -262,7 +262,6 @@ class Workbench:
         self._sweeper.hold()
         self._refused = None
         choice = self.choice
-        self._tell_kept()
         try:
             planner = self._planner(choice)
             plan = planner.quick(choice)
@@ -272,9 +271,10 @@ class Workbench:
             self._pages.show(None)
             self._show_exports()
             self._controls.fail(error)
-            return
-        self._show(planner, plan)
-        self._refine(planner, choice)
+        else:
+            self._show(planner, plan)
+            self._refine(planner, choice)
+        self._tell_kept()  # last: somebody waits for the picture
 
     def _refine(self, planner: Planner, choice: Choice, before: Plan | None = None) -> None:
         """Lets the solver improve on the plan that is shown, in the background."""
