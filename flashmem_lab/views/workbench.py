@@ -86,7 +86,7 @@ class Workbench:
         self._engine: Engine = engine
         self._model, self._dims, self._shapes = Path(model), dims, shapes
         self._edits = {(one.device, one.precision): one for one in (kept.edits if kept else ())}
-        self._keep = keep
+        self._keep = keep or (lambda kept: None)
         self._planners: dict[tuple[str, Precision], Planner] = {}
         self._refiner = Refiner()
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
@@ -274,7 +274,7 @@ class Workbench:
         else:
             self._show(planner, plan)
             self._refine(planner, choice)
-        self._tell_kept()  # last: somebody waits for the picture
+        self._keep(self.kept)  # last: somebody waits for the picture
 
     def _refine(self, planner: Planner, choice: Choice, before: Plan | None = None) -> None:
         """Lets the solver improve on the plan that is shown, in the background."""
@@ -316,10 +316,6 @@ class Workbench:
             compared.append((f"Against {name}:", planner.baseline(Strategy(name))))
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
 
-    def _tell_kept(self) -> None:
-        if self._keep is not None:
-            self._keep(self.kept)
-
     def _say(self, diff: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
         """Words on the schedule, and what can be undone."""
         history = self._planner(self.choice).history
@@ -341,7 +337,7 @@ class Workbench:
             self._refused = edit.weight, markup.advice(error)
             self._say()
             return
-        self._tell_kept()
+        self._keep(self.kept)
         self._show(planner, plan, before)
         self._refine(planner, choice, before)
 
