@@ -86,7 +86,7 @@ class Workbench:
         self._engine: Engine = engine
         self._model, self._dims, self._shapes = Path(model), dims, shapes
         self._edits = {(one.device, one.precision): one for one in (kept.edits if kept else ())}
-        self._keep = keep
+        self._keep = keep or (lambda kept: None)
         self._planners: dict[tuple[str, Precision], Planner] = {}
         self._refiner = Refiner()
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
@@ -262,7 +262,6 @@ class Workbench:
         self._sweeper.hold()
         self._refused = None
         choice = self.choice
-        self._tell_kept()
         try:
             planner = self._planner(choice)
             plan = planner.quick(choice)
@@ -272,9 +271,10 @@ class Workbench:
             self._pages.show(None)
             self._show_exports()
             self._controls.fail(error)
-            return
-        self._show(planner, plan)
-        self._refine(planner, choice)
+        else:
+            self._show(planner, plan)
+            self._refine(planner, choice)
+        self._keep(self.kept)  # last: somebody waits for the picture
 
     def _refine(self, planner: Planner, choice: Choice, before: Plan | None = None) -> None:
         """Lets the solver improve on the plan that is shown, in the background."""
@@ -316,10 +316,6 @@ class Workbench:
             compared.append((f"Against {name}:", planner.baseline(Strategy(name))))
         self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
 
-    def _tell_kept(self) -> None:
-        if self._keep is not None:
-            self._keep(self.kept)
-
     def _say(self, diff: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
         """Words on the schedule, and what can be undone."""
         history = self._planner(self.choice).history
@@ -341,7 +337,7 @@ class Workbench:
             self._refused = edit.weight, markup.advice(error)
             self._say()
             return
-        self._tell_kept()
+        self._keep(self.kept)
         self._show(planner, plan, before)
         self._refine(planner, choice, before)
 
