@@ -1,7 +1,7 @@
 """What is known of devices: DeviceSpec, and the catalogue of those with measured numbers."""
 
 from flashmem_lab.device.catalogue import Rates, default_rates, simulated_devices
-from flashmem_lab.device.spec import DeviceSpec, KindCost, Limits, Quantity, Transport
+from flashmem_lab.device.spec import DeviceSpec, KindCost, Limits, Quantity, Reading, Transport
 
 __all__ = [
     "DeviceSpec",
@@ -9,6 +9,7 @@ __all__ = [
     "Limits",
     "Quantity",
     "Rates",
+    "Reading",
     "Transport",
     "default_rates",
     "simulated_devices",

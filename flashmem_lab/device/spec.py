@@ -30,6 +30,19 @@ UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How weights come from the disk, and what that takes from the layers meanwhile.
+
+    Attributes:
+        disk: bytes/s from file to host memory.
+        contention: share by which kernels and uploads take longer while the disk reads.
+    """
+
+    disk: Quantity
+    contention: Quantity
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Hard limits of the OpenCL device, from its own queries.
 
@@ -108,6 +121,8 @@ class DeviceSpec:
         tuning: the fastest tiles by size of product, from a profile of the device.
         contention: share by which kernels and uploads take longer while the disk reads: what it
             brings is written, moved and read in the memory, or by the cores, that they work with.
+        first_run: disk and contention of a first run, if they are others: memory that was never
+            touched costs whoever touches it first. None where it makes no difference.
     """
 
     id: str
@@ -126,6 +141,13 @@ class DeviceSpec:
     kinds: Mapping[str, KindCost] = field(default_factory=dict)
     tuning: Tuning = field(default_factory=Tuning)
     contention: Quantity = UNDISTURBED
+    first_run: Reading | None = None
+
+    def reading(self, *, cold: bool) -> Reading:
+        """How weights are read in a first run, or in later ones."""
+        if cold and self.first_run is not None:
+            return self.first_run
+        return Reading(self.disk, self.contention)
 
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
         """Time of a layer that nothing disturbs, ns.

@@ -71,6 +71,7 @@ def run_clock(
         cold: True for the first run.
         barrier: True if layer 0 waits for all pinned weights, which are read before all others.
     """
+    problem = problem.in_run(cold=cold)
     lanes = _Lanes(problem)
     order, needed, gates, delays = _move(problem, lanes, pinned, load_at, cold, barrier)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
@@ -130,6 +131,7 @@ def run_ns(
     Once that is sure to exceed `limit_ns` it is no longer worth finding: some time beyond the
     limit is returned.
     """
+    problem = problem.in_run(cold=cold)
     unavoidable_ns = _unavoidable_ns(problem, pinned, cold)
     most = limit_ns - unavoidable_ns
     delays = _move(problem, _Lanes(problem), pinned, load_at, cold, barrier, most)[3]
@@ -159,6 +161,7 @@ def ns_at_least(
         cold: True for the first run.
         rounds: at most this many; until nothing changes by default.
     """
+    problem = problem.in_run(cold=cold)
     load_at = np.where(pinned, 0, load_at)
     moving = np.arange(len(pinned)) if cold else np.flatnonzero(~pinned)
     if not len(moving):

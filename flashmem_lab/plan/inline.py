@@ -78,7 +78,7 @@ def run_inline(
         steps: how chunks move, as an earlier run chose it; chosen anew by default.
         heedless: True for kernels that carry whatever is there, beyond their capacity too.
     """
-    lanes = _Lanes(problem, pinned, load_at, cold, barrier)
+    lanes = _Lanes(problem.in_run(cold=cold), pinned, load_at, cold, barrier)
     for layer in range(len(problem.layers)):
         if steps is None:
             lanes.choose(layer, heedless)

@@ -7,7 +7,7 @@ within a few milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class Problem:
         transport: how bytes move.
         launched: (N,) True for layers that are kernels; only they move bytes themselves (`inline`).
         index: position of each weight name.
+        first_run: the same with disk and contention of a first run, where they are others.
     """
 
     layers: tuple[str, ...]
@@ -69,6 +70,11 @@ class Problem:
     transport: Transport
     launched: Mask
     index: dict[str, int]
+    first_run: Problem | None = None
+
+    def in_run(self, *, cold: bool) -> Problem:
+        """The problem of a first run, or of later ones."""
+        return self.first_run if cold and self.first_run is not None else self
 
     @property
     def rate(self) -> float:
@@ -155,7 +161,7 @@ def build_problem(
     lifetimes = model.lifetimes()
     alive = np.array([lifetimes[name] for name in lifetimes], dtype=np.int64).reshape(-1, 2)
     held = np.array([model.buffers[name] for name in lifetimes], dtype=np.int64)
-    return Problem(
+    later = Problem(
         layers=tuple(layer.name for layer in model.layers),
         classes=classes,
         activation=held_between(alive[:, 0], alive[:, 1] + 1, held, count),
@@ -179,6 +185,11 @@ def build_problem(
         launched=np.array([isinstance(layer.work, KernelCall) for layer in model.layers]),
         index={name: at for at, name in enumerate(names)},
     )
+    if device.first_run is None:
+        return later
+    first = device.first_run
+    cold = replace(later, disk=first.disk.value, contention=first.contention.value)
+    return replace(later, first_run=cold)
 
 
 def held_between(start: Ints, stop: Ints, size: Ints, layers: int) -> Ints:

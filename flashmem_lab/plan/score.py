@@ -139,6 +139,7 @@ def cold_bound(problem: Problem, free: Freedom, budget: int) -> float:
     begin no earlier than the smallest of them has room beside all that is used before, and end no
     earlier than a read after the step from which all of them have room. All the rest is left out.
     """
+    problem = problem.in_run(cold=True)
     size, first = problem.size, problem.first
     allowed = room_for_bytes(problem, free.forced, budget)
     movable = np.where(free.forced, 0, size)

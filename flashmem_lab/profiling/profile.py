@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 from flashmem_lab.device.spec import DeviceSpec, Quantity, Transport
 from flashmem_lab.devices import SIMULATED, open_runtime
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower import LoweredModel, lower
-from flashmem_lab.plan import Strategy, make_plan
+from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event, Lane
-from flashmem_lab.profiling.contention import measure_contention
+from flashmem_lab.profiling.contention import measure_reading, usual_launches
 from flashmem_lab.profiling.fit import Launched, fit_kind
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.profiling.tune import tune
@@ -53,7 +52,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
     device = replace(device, tuning=tune(device, progress=progress))
     graph = sample_graph()
     model = lower(graph, device)
-    plan = make_plan(model, device, budget=Budget(share=1.0), strategy=Strategy.PRELOAD)
+    plan = make_plan(model, device, budget=Budget(share=1.0))
     with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
         packed = pack_weights(model, Path(folder), progress=progress)
         program = build_program(plan, model, packed)
@@ -61,39 +60,38 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         with closing(open_runtime(device)) as runtime:
             result = runtime.run(program, packed.path, arrays, repeat=REPEAT, progress=progress)
     events = result.trace.timeline.events
+    later = [event for event in events if event.run]
+    usual_ns = usual_launches(later)
     copies = plan.transport is Transport.COPY
     source = f"measured {datetime.now(UTC).date()} by `flashmem-lab profile`, {device.driver}"
     by_kind: dict[str, list[Launched]] = defaultdict(list)
-    for launch in _launches(model, events):
+    for launch in _launches(model, usual_ns):
         by_kind[launch.kind].append(launch)
-    moved = [event for event in events if event.lane is Lane.DISK and event.run == 0]
-    uploaded = [event for event in events if event.lane is Lane.TRANSFER and event.run == 0]
+    uploaded = [event for event in events if event.lane is Lane.TRANSFER]
+    first, reading = measure_reading(device, source, progress=progress)
     return replace(
         device,
-        disk=Quantity(_rate(moved), f"{source}: packed weights from the page cache"),
+        disk=reading.disk,
         # Where reads land in the mapped image there is nothing to upload.
         upload=Quantity(_rate(uploaded), source) if copies else device.upload,
-        launch_ns=Quantity(_between_launches(events), f"{source}: between two launches"),
+        launch_ns=Quantity(_between_launches(later), f"{source}: between two launches"),
         kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
-        contention=measure_contention(device, source, progress=progress),
+        contention=reading.contention,
+        first_run=first,
     )
 
 
-def _launches(model: LoweredModel, events: Iterable[Event]) -> list[Launched]:
-    """The median launch of each layer, the first run left out."""
-    took_ns: dict[int, list[int]] = defaultdict(list)
-    for event in events:
-        if event.kind == "launch" and event.run > 0:
-            took_ns[event.layer].append(event.end_ns - event.start_ns)
+def _launches(model: LoweredModel, usual_ns: Mapping[int, float]) -> list[Launched]:
+    """What each layer asks for, and what it usually takes."""
     return [
         Launched(
             kind=model.layers[at].kind,
             op_class=model.layers[at].op_class.value,
             flops=model.layers[at].flops,
             bytes=model.layers[at].bytes_read + model.layers[at].bytes_written,
-            took_ns=max(1.0, median(took)),
+            took_ns=max(1.0, took),
         )
-        for at, took in took_ns.items()
+        for at, took in usual_ns.items()
     ]
 
 
@@ -105,7 +103,7 @@ def _rate(moves: list[Event]) -> float:
 
 def _between_launches(events: Iterable[Event]) -> float:
     """Median time from the end of a launch to the start of the one that follows it, ns."""
-    lane = [event for event in events if event.lane is Lane.COMPUTE and event.run > 0]
+    lane = [event for event in events if event.lane is Lane.COMPUTE]
     gaps = sorted(
         after.start_ns - before.end_ns
         for before, after in pairwise(lane)

@@ -157,6 +157,7 @@ def _hold(program: Program, run: _Run, ledger: Ledger, clock: _Clock, begun: int
 def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     """The commands of run `number` as tasks; what an earlier run did once is left out."""
     cold = number == 0
+    reading = device.reading(cold=cold)
     memory = [c for c in program.memory if cold or not (isinstance(c, Alloc) and c.once)]
     disk = [read for read in program.disk if cold or not read.once]
     transfer = [upload for upload in program.transfer if cold or not upload.once]
@@ -176,7 +177,7 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     lanes: dict[Hashable, list[Task]] = {
         _MEMORY: [Task(c.id, 0.0, after(c) if isinstance(c, Free) else ()) for c in memory],
         Lane.DISK: [
-            Task(read.id, _moving_ns(read.bytes, device.disk.value), (*after(read), *empty))
+            Task(read.id, _moving_ns(read.bytes, reading.disk.value), (*after(read), *empty))
             for read, empty in zip(disk, emptied, strict=False)
         ],
         Lane.TRANSFER: [
@@ -197,7 +198,7 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
         ],
     }
     slowed = Contention(
-        by=Lane.DISK, of=(Lane.TRANSFER, Lane.COMPUTE), share=device.contention.value
+        by=Lane.DISK, of=(Lane.TRANSFER, Lane.COMPUTE), share=reading.contention.value
     )
     spans = run_lanes(lanes, slowed)
     events = [

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from flashmem_lab.device import KindCost, Quantity, Transport, simulated_devices
+from flashmem_lab.device import KindCost, Quantity, Reading, Transport, simulated_devices
 from flashmem_lab.lower.layer import (
     KernelCall,
     Layer,
@@ -75,19 +75,23 @@ def models(draw: st.DrawFn, most: int = 12, *, shared: bool = True) -> LoweredMo
 
 PROFILED = {"gemm": KindCost(5e4, 1e-3, 2e-2, 0.1, "drawn")}
 devices = st.builds(
-    lambda disk, upload, transport, kinds, contention: replace(
+    lambda disk, upload, transport, kinds, contention, slow_first: replace(
         PHONE,
         disk=Quantity(disk * 1e8, "drawn"),
         upload=Quantity(upload * 1e9, "drawn"),
         transport=transport,
         kinds=kinds,
         contention=Quantity(contention, "drawn"),
+        first_run=Reading(Quantity(disk * 5e7, "drawn"), Quantity(contention + 0.5, "drawn"))
+        if slow_first
+        else None,
     ),
     st.integers(1, 100),
     st.integers(1, 50),
     st.sampled_from([Transport.COPY, Transport.MAP]),
     st.sampled_from([{}, PROFILED]),
     st.sampled_from([0.0, 0.07, 1.0]),
+    st.booleans(),
 )
 shares = st.floats(0, 1)
 SAMPLE = layers_model(

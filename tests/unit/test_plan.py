@@ -279,6 +279,7 @@ def test_the_clock_agrees_with_the_lane_engine(
     uses, steps = model.weight_uses(), len(model.layers)
     streamed = {weight.weight: weight.load_at for weight in plan.streamed}
     for cold, expected in ((True, plan.predicted.cold_ms), (False, plan.predicted.warm_ms)):
+        reading = device.reading(cold=cold)
         moving = [n for n in uses if cold or n in streamed]
         place = {n: (n in streamed) for n in uses}
         order = sorted(
@@ -308,7 +309,7 @@ def test_the_clock_agrees_with_the_lane_engine(
                 after = (gate - 1,) if gate else ()
                 if plan.transport is Transport.COPY and len(uploads) >= slots:
                     after += (uploads[-slots].id,)
-                reads.append(Task(next(ids), size / device.disk.value * 1e9, after))
+                reads.append(Task(next(ids), size / reading.disk.value * 1e9, after))
                 copying = size / device.upload.value * 1e9
                 copying = copying if plan.transport is Transport.COPY else 0.0
                 uploads.append(Task(next(ids), copying, (reads[-1].id,)))
@@ -321,7 +322,7 @@ def test_the_clock_agrees_with_the_lane_engine(
             traffic = layer.bytes_read + layer.bytes_written
             time = device.layer_ns(layer.op_class.value, layer.kind, layer.flops, traffic)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
-        slowed = Contention("disk", ("transfer", "compute"), device.contention.value)
+        slowed = Contention("disk", ("transfer", "compute"), reading.contention.value)
         spans = run_lanes({"disk": reads, "transfer": uploads, "compute": layers}, slowed)
         assert spans[steps - 1].end_ns / 1e6 == pytest.approx(expected, rel=1e-9)
 
@@ -333,7 +334,7 @@ def test_no_plan_takes_longer_than_its_lanes_one_after_another(
     """Some lane works at any moment: why naive plans are at most about twice as slow."""
     budget = Budget(share=1.0 if strategy is Strategy.PRELOAD else share)
     plan = make_plan(model, device, budget=budget, strategy=strategy)
-    problem = build_problem(model, device, device.transport)
+    problem = build_problem(model, device, device.transport).in_run(cold=True)
     moved = int(problem.size.sum())
     lanes_ms = (
         problem.compute_ns + moved / problem.disk * 1e9 + moved / problem.upload * 1e9
@@ -377,7 +378,7 @@ def test_contention_never_makes_a_plan_faster(
 ) -> None:
     """And never slower than the layers stretched all the time."""
     plan = make_plan(model, device, budget=Budget(share=share), optimize=optimize)
-    problem = build_problem(model, device, device.transport)
+    problem = replace(build_problem(model, device, device.transport), first_run=None)
     alone = replace(problem, contention=0.0)
     pinned = problem.mask(plan.preloaded)
     load_at = np.where(pinned, 0, problem.first)

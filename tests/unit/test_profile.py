@@ -17,7 +17,7 @@ from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiles import load_profile, save_profile
 from flashmem_lab.profiling import profile_device
-from flashmem_lab.profiling.contention import lost_beside_reads
+from flashmem_lab.profiling.contention import reading_of, usual_launches
 from flashmem_lab.profiling.fit import Launched, fit_kind
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.units import Budget
@@ -61,10 +61,16 @@ def launch(start: int, end: int, run: int = 1) -> Event:
 def test_contention_is_what_launches_beside_reads_lose() -> None:
     """Alone 100 ns; beside a read for 100 of 150 ns it lost half its pace meanwhile."""
     read = Event(Lane.DISK, "read", "w", 0, "w", 200, 300, 4096, 1)
-    alone = [launch(0, 100), launch(400, 500), launch(600, 700)]
-    assert lost_beside_reads([*alone, read, launch(180, 330)]) == pytest.approx(0.5)
-    assert lost_beside_reads([*alone, read, launch(0, 900, run=0)]) == 0  # the first run
-    assert lost_beside_reads([*alone, read, launch(200, 290)]) == 0  # faster, if anything
+    alone = [launch(0, 100), launch(400, 500), launch(600, 690)]
+    usual = usual_launches(alone)
+    assert usual == {0: 100}
+    seen = reading_of([alone[0], read, launch(180, 330)], usual, "drawn")
+    assert seen.contention.value == pytest.approx(1.0), "half its pace: twice as long"
+    assert seen.disk.value == pytest.approx(4096 / 100e-9)
+    faster = reading_of([read, launch(200, 290)], usual, "drawn")
+    assert faster.contention.value == 0
+    apart = reading_of([read, launch(0, 190)], usual, "drawn")
+    assert apart.contention.value == 0, "nothing was read beside it"
 
 
 def test_samples_hold_every_kind_that_networks_spend_time_on() -> None:

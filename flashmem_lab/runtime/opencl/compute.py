@@ -100,7 +100,10 @@ class ComputeLane:
             PlanError: what it needs will never come.
         """
         while command not in self._events and self._next < len(self._commands):
-            for needed in self._commands[self._next].after:
+            awaited = self._commands[self._next].after
+            if not self._signals.published(awaited):
+                self._queue.flush()  # what was enqueued runs meanwhile
+            for needed in awaited:
                 self._before_wait(needed)
                 self._signals.wait(needed, who=_WHO)
             self._do(self._commands[self._next])
