@@ -20,6 +20,7 @@ export class ModelPanel extends Panel {
   private readonly rendermime: IRenderMimeRegistry;
   private view: GraphView | undefined;
   private shown = false; // the workbench takes the place of the graph
+  private died = false; // and has to be told of: a kernel may be back before anybody reads that
 
   constructor(
     private readonly context: DocumentRegistry.Context,
@@ -121,7 +122,7 @@ export class ModelPanel extends Panel {
     this.view?.dispose();
     this.view = undefined;
     this.graphHost.replaceChildren();
-    this.say("");
+    this.say(this.died ? "The kernel died and was started again: all is as you left it." : "");
   }
 
   private fail(name: string): void {
@@ -138,6 +139,7 @@ export class ModelPanel extends Panel {
   private onStatus(_: ISessionContext, status: Kernel.Status): void {
     if (status === "restarting" || status === "autorestarting") {
       const died = status === "autorestarting";
+      this.died = died;
       this.shown = false;
       this.output.model.clear();
       void this.showGraph();
