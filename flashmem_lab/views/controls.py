@@ -85,7 +85,7 @@ class Controls:
         self._repeat = widgets.BoundedIntText(
             value=repeat,
             min=1,
-            max=1000,
+            max=10_000,
             description="times",
             tooltip="runs that a press of Run makes; the first is cold",
             style={"description_width": "38px"},

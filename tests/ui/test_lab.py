@@ -99,7 +99,7 @@ def run(tab: Locator, count: int) -> None:
 def run_for_long(tab: Locator) -> None:
     """Starts a run that goes on until something ends it."""
     times = tab.get_by_label("times")
-    times.fill("1000")
+    times.fill("10000")
     times.press("Enter")
     tab.get_by_role("button", name="Run").click()
     expect(tab.get_by_text("holds")).to_be_visible(timeout=30 * SECOND)
