@@ -16,7 +16,7 @@ from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import Storage
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.textures import default_storage
-from flashmem_lab.lower.tiles import Geometry, power_of_two, window
+from flashmem_lab.lower.tiles import Geometry, one_row_a_plane, power_of_two, window
 
 TILES = (
     Tile(8, 8, 16, 16, 1, 16),
@@ -187,10 +187,7 @@ def _pixels_by_channels(ref: Ref) -> Ref | None:
 def conv(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
     """Convolution as a product of pixels and channels, the pixels gathered tap by tap."""
     x, (n, channels, height, width) = op.operands["x"], op.out.shape
-    flat = [ref.reshape((n, channels, 1, height * width)) for ref in (op.out, *op.extras)]
-    refs = [ref for ref in flat if ref is not None]
-    if len(refs) == len(flat):
-        op = replace(op, out=refs[0], extras=refs[1:])
+    op, flat = one_row_a_plane(op)
     s.view("x", x)
     s.store(op)
     groups = op.integer("groups")
@@ -205,7 +202,7 @@ def conv(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
         "by_tap": int(group_in >= tile.depth),
         "whole": int(group_in % tile.depth == 0),
         "grouped": int(groups > 1),
-        "flat": int(len(refs) == len(flat)),
+        "flat": int(flat),
         "down_first": 1,
     }  # fmt: skip
     across = -(-group_out // tile.wide) * tile.threads

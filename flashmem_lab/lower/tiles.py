@@ -78,13 +78,23 @@ def by_panels(op: Op, cpu: bool) -> bool:
     return cpu and op.kind == "gemm"
 
 
+def one_row_a_plane(op: Op) -> tuple[Op, bool]:
+    """An operation on (n, channels, height, width) that stores each plane as one row, and True.
+
+    The operation as it was, and False, where its views cannot be laid out so.
+    """
+    n, channels, height, width = op.out.shape
+    flat = [ref.reshape((n, channels, 1, height * width)) for ref in (op.out, *op.extras)]
+    refs = [ref for ref in flat if ref is not None]
+    if len(refs) < len(flat):
+        return op, False
+    return replace(op, out=refs[0], extras=refs[1:]), True
+
+
 def panel_conv(op: Op, s: Signature) -> Geometry:
     """Convolution as a product of channels and pixels; the pixels of a plane are one row."""
     x, (n, channels, height, width) = op.operands["x"], op.out.shape
-    flat = [ref.reshape((n, channels, 1, height * width)) for ref in (op.out, *op.extras)]
-    refs = [ref for ref in flat if ref is not None]
-    if len(refs) == len(flat):
-        op = replace(op, out=refs[0], extras=refs[1:])
+    op, flat = one_row_a_plane(op)
     s.view("x", x)
     s.store(op)
     groups = op.integer("groups")
@@ -102,7 +112,7 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
     rows_follow = x.shape[2] == 1 or x.strides[2] == x.shape[3]
     params: dict[str, object] = {
         **window(op),
-        "flat": int(len(refs) == len(flat)),
+        "flat": int(flat),
         "shifted": int(
             (op.attrs["sh"], op.attrs["sw"]) == (1, 1)
             and width == x.shape[3] and neighbours and rows_follow
