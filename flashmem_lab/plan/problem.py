@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flashmem_lab.device.spec import DeviceSpec, Transport
+from flashmem_lab.device.spec import DeviceSpec, Reading, Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import KernelCall, LoweredModel, Storage
 from flashmem_lab.plan.chunks import CHUNK_BYTES, Staging, chunk_layout, staging
@@ -47,7 +47,7 @@ class Problem:
         transport: how bytes move.
         launched: (N,) True for layers that are kernels; only they move bytes themselves (`inline`).
         index: position of each weight name.
-        first_run: the same with disk and contention of a first run, where they are others.
+        first_run: disk and contention of a first run, where they are others.
     """
 
     layers: tuple[str, ...]
@@ -70,11 +70,16 @@ class Problem:
     transport: Transport
     launched: Mask
     index: dict[str, int]
-    first_run: Problem | None = None
+    first_run: Reading | None = None
 
     def in_run(self, *, cold: bool) -> Problem:
         """The problem of a first run, or of later ones."""
-        return self.first_run if cold and self.first_run is not None else self
+        if not cold or self.first_run is None:
+            return self
+        rates = self.first_run
+        return replace(
+            self, disk=rates.disk.value, contention=rates.contention.value, first_run=None
+        )
 
     @property
     def rate(self) -> float:
@@ -161,7 +166,7 @@ def build_problem(
     lifetimes = model.lifetimes()
     alive = np.array([lifetimes[name] for name in lifetimes], dtype=np.int64).reshape(-1, 2)
     held = np.array([model.buffers[name] for name in lifetimes], dtype=np.int64)
-    later = Problem(
+    return Problem(
         layers=tuple(layer.name for layer in model.layers),
         classes=classes,
         activation=held_between(alive[:, 0], alive[:, 1] + 1, held, count),
@@ -184,12 +189,8 @@ def build_problem(
         transport=transport,
         launched=np.array([isinstance(layer.work, KernelCall) for layer in model.layers]),
         index={name: at for at, name in enumerate(names)},
+        first_run=device.first_run,
     )
-    if device.first_run is None:
-        return later
-    first = device.first_run
-    cold = replace(later, disk=first.disk.value, contention=first.contention.value)
-    return replace(later, first_run=cold)
 
 
 def held_between(start: Ints, stop: Ints, size: Ints, layers: int) -> Ints:

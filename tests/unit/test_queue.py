@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashmem_lab.device import Transport
+from flashmem_lab.device.spec import DeviceSpec, Quantity, Reading
 from flashmem_lab.errors import BudgetTooSmall
 from flashmem_lab.lower.join import join
 from flashmem_lab.lower.layer import LoweredModel, OperatorClass
@@ -19,6 +20,9 @@ from flashmem_lab.units import Budget
 from tests.unit.plan_samples import PHONE, layers_model, models
 
 REUSABLE = OperatorClass.REUSABLE
+
+SLOW_START = replace(PHONE, first_run=Reading(Quantity(2e8, "slow"), Quantity(0.5, "slow")))
+"""The phone with a first run that reads slower than later ones, as `profile` may find it."""
 
 
 def chain(layers: int, rows: int) -> LoweredModel:
@@ -42,10 +46,11 @@ def test_join_refuses_an_empty_queue() -> None:
         join([])
 
 
-def test_what_comes_back_is_kept_and_read_once() -> None:
+@pytest.mark.parametrize("device", [PHONE, SLOW_START], ids=["even", "slow start"])
+def test_what_comes_back_is_kept_and_read_once(device: DeviceSpec) -> None:
     model = chain(4, 1000)
-    roomy = plan_queue([model, model, model], PHONE, budget=Budget(share=1.0))
-    least = plan_queue([model, model, model], PHONE, budget=Budget(share=0.0))
+    roomy = plan_queue([model, model, model], device, budget=Budget(share=1.0))
+    least = plan_queue([model, model, model], device, budget=Budget(share=0.0))
     weights = sum(weight.device_bytes for weight in model.weights.values())
     assert roomy.kept_bytes == 2 * weights
     assert least.kept_bytes < roomy.kept_bytes
@@ -70,11 +75,12 @@ def test_a_cap_below_a_models_least_budget_is_refused() -> None:
     st.lists(models(most=5), min_size=1, max_size=3),
     st.lists(st.integers(0, 2), min_size=1, max_size=6),
     st.floats(0, 1),
+    st.sampled_from([PHONE, SLOW_START]),
 )
 def test_joint_plans_are_sound_and_no_slower_than_one_by_one(
-    distinct: list[LoweredModel], order: list[int], share: float
+    distinct: list[LoweredModel], order: list[int], share: float, device: DeviceSpec
 ) -> None:
-    device = replace(PHONE, transport=Transport.MAP)  # a joint ring may have more slots than one's
+    device = replace(device, transport=Transport.MAP)  # a joint ring may have more slots than one's
     queue = [distinct[at % len(distinct)] for at in order]
     made = plan_queue(queue, device, budget=Budget(share=share))
     check_plan(made.plan, made.joined.model, device)
