@@ -86,11 +86,13 @@ class ComputeLane:
 
     def advance(self) -> None:
         """Enqueues every command whose turn it is and whose memory and weights are on their way."""
+        begun = self._next
         while self._next < len(self._commands):
             if not self._signals.published(self._commands[self._next].after):
                 break
             self._do(self._commands[self._next])
-        self._queue.flush()
+        if self._next > begun:
+            self._queue.flush()
 
     def advance_through(self, command: int) -> None:
         """Enqueues up to and with `command`, waiting for whatever its turn needs.

@@ -192,17 +192,13 @@ class Engine:
 
     def _walk(self, lane: ComputeLane, making: Making, signals: Signals, *, first: bool) -> None:
         """Memory commands in their order; in between, as much of the compute lane as can go."""
-        allocating = True
         for command in self._program.memory:
             signals.check()
             if isinstance(command, Alloc):
                 if first or not command.once:
                     making.add(command)
-                    allocating = True
+                    lane.advance()  # layers whose weights have come run while others are made
                 continue
-            if allocating:
-                lane.advance()
-                allocating = False
             for needed in command.after:
                 lane.advance_through(needed)
             used = [e for one in command.after if (e := lane.event(one)) is not None]
