@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,9 @@ _KERNEL = KernelSource(
 
 
 @pytest.fixture(scope="module")
-def queue(device_id: str) -> cl.CommandQueue:
-    return cl.CommandQueue(cl.Context([find(device_id)]))
+def queue(device_id: str) -> Iterator[cl.CommandQueue]:
+    context = cl.Context([find(device_id)])  # Intel's queues do not keep theirs alive
+    yield cl.CommandQueue(context)
 
 
 def _entry(unit: str, first: int, count: int) -> Entry:
