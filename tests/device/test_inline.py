@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,12 @@ _KERNEL = KernelSource(
 
 
 @pytest.fixture(scope="module")
-def queue(device_id: str) -> Iterator[cl.CommandQueue]:
-    context = cl.Context([find(device_id)])  # Intel's queues do not keep theirs alive
-    yield cl.CommandQueue(context)
+def queue(device_id: str) -> cl.CommandQueue:
+    context = cl.Context([find(device_id)])
+    queue = cl.CommandQueue(context)
+    # pyopencl keeps what it was asked for; Intel's own queues do not keep their context alive.
+    assert queue.context == context
+    return queue
 
 
 def _entry(unit: str, first: int, count: int) -> Entry:
