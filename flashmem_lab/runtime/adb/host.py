@@ -46,6 +46,11 @@ class AdbHost:
         return self.facts.abi
 
     @property
+    def android(self) -> bool:
+        """See `Host.android`."""
+        return self.facts.system.startswith("Android")
+
+    @property
     def folder(self) -> str:
         """See `Host.folder`."""
         return self.facts.folder

@@ -88,6 +88,11 @@ class Host(Protocol):
         ...
 
     @property
+    def android(self) -> bool:
+        """Whether it is Android, whose programs are linked otherwise than those of Linux."""
+        ...
+
+    @property
     def folder(self) -> str:
         """Absolute path on it under which our files lie."""
         ...
@@ -114,6 +119,10 @@ class Host(Protocol):
         Raises:
             DeviceError: it cannot be started.
         """
+        ...
+
+    def health(self) -> Mapping[str, str]:
+        """How warm it is and what else is worth a note beside a run; nothing where it says none."""
         ...
 
 
@@ -218,6 +227,7 @@ class LocalHost:
     def __init__(self, folder: Path, serial: str = "local") -> None:
         self.serial = serial
         self.abi = local_abi()
+        self.android = False
         self.folder = str(folder)
 
     def has(self, path: str, size: int) -> bool:
@@ -249,3 +259,7 @@ class LocalHost:
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> LocalLink:
         """See `Host.start`."""
         return LocalLink(argv, env)
+
+    def health(self) -> Mapping[str, str]:
+        """See `Host.health`."""
+        return {}

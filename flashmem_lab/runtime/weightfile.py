@@ -41,7 +41,8 @@ class WeightFiles:
     ) -> None:
         self._paths = paths
         self._spans = spans
-        self._checked: set[tuple[str, int]] = set()  # blocks of host tables seen whole
+        # Blocks of host tables seen whole, by file and offset: a queue has a table more than once.
+        self._checked: set[tuple[int, int]] = set()
         self._files: list[int] = []
         try:
             for path in paths:
@@ -114,14 +115,15 @@ class WeightFiles:
         for block in np.unique(blocks):
             wanted = np.flatnonzero(blocks == block)
             first = int(block) * span.block_rows
-            if (table, int(block)) in self._checked:
+            place = span.file, span.offset + first * span.row_bytes
+            if place in self._checked:
                 for at in wanted:
                     offset = span.offset + int(rows[at]) * span.row_bytes
                     self._fill(table, offset, taken[at : at + 1])
             else:
                 whole = np.empty((min(span.block_rows, height - first), span.row_bytes), np.uint8)
                 self.read_rows(table, first, whole)
-                self._checked.add((table, int(block)))
+                self._checked.add(place)
                 taken[wanted] = whole[rows[wanted] - first]
         return taken
 
