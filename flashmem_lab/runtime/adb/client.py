@@ -270,14 +270,24 @@ class Client:
                 f"the adb server was started and does not answer at {self.address}: {error}"
             ) from error
 
-    async def devices(self) -> list[Attached]:
-        """The devices that there are now."""
-        async with await self.connect() as connection:
+    async def devices(self, *, start: bool = True) -> list[Attached]:
+        """The devices that there are now.
+
+        Args:
+            start: see `connect`.
+
+        Raises:
+            DeviceError: no server, or it ended.
+        """
+        async with await self.connect(start=start) as connection:
             await connection.ask("host:devices-l")
             return parse_devices(await connection.text())
 
     async def track(self, *, start: bool = True) -> AsyncIterator[list[Attached]]:
-        """The devices now, and again whenever one comes, goes or changes its state.
+        """The devices now, and again whenever one comes or goes.
+
+        Servers do not tell of every change in between: seen of version 29 is that "offline" became
+        "unauthorized" without a word.
 
         Args:
             start: see `connect`.
