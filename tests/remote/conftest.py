@@ -8,15 +8,27 @@ from typing import Any
 
 import pytest
 
+from flashmem_lab.runtime.adb.build import Target, build_agent
+from flashmem_lab.runtime.adb.link import local_abi
 from tests.remote.adb_server import COMMANDS, Adb
 from tests.remote.fake_adbd import Daemon, Phone
 
 
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An agent for this machine."""
+    return build_agent(Target(local_abi()), tmp_path_factory.mktemp("agents"))
+
+
 @pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
-    """The adb of this process' environment; its server is ended afterwards, and no other."""
+def adb(tmp_path_factory: pytest.TempPathFactory, agent: Path) -> Iterator[Adb]:
+    """The adb of this process' environment; its server is ended afterwards, and no other.
+
+    Its devices say that they are Android, but their programs are this machine's.
+    """
     found = Adb.of(tmp_path_factory.mktemp("home"))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLASHMEM_AGENT", str(agent))
         for name, value in found.environment.items():
             patch.setenv(name, value)
         found("start-server")
