@@ -73,9 +73,11 @@ chromium() {
   apt_install "no Chromium for the browser tests" chromium
 }
 
-# adb : for the tests of phones, which need none: theirs are on loopback.
+# adb : for the tests of phones, which need none: theirs are on loopback. And a C compiler, for the
+# agent that runs on them.
 adb() {
   type -P adb >/dev/null || apt_install "no adb for the tests of phones" adb
+  type -P cc >/dev/null || apt_install "no C compiler for the agent of phones" gcc libc6-dev
 }
 
 # frontend : the browser's part, from widgets/; an installed package brings it along.
