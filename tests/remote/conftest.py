@@ -8,15 +8,24 @@ from typing import Any
 
 import pytest
 
+from flashmem_lab.runtime.adb.build import Target, build_agent
+from flashmem_lab.runtime.adb.link import local_abi
 from tests.remote.adb_server import COMMANDS, Adb
 from tests.remote.fake_adbd import Daemon, Phone
 
 
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent for this machine: phones of the tests say that they run Android, and are it."""
+    return build_agent(Target(local_abi()), tmp_path_factory.mktemp("agent"))
+
+
 @pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
+def adb(agent: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
     """The adb of this process' environment; its server is ended afterwards, and no other."""
     found = Adb.of(tmp_path_factory.mktemp("home"))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLASHMEM_AGENT", str(agent))
         for name, value in found.environment.items():
             patch.setenv(name, value)
         found("start-server")
