@@ -153,10 +153,7 @@ def _link_android(architecture: str, into: Path) -> None:
     kinds = (f"{architecture}-linux-musl", "generic-musl", f"{architecture}-linux-any")
     for kind in (*kinds, "any-linux-any"):
         includes += ["-isystem", str(root / "lib/libc/include" / kind)]
-    # No __thread and no outlined atomics: both would want run-time support that is not there.
     flags = [*_FLAGS, "-fno-stack-protector", "-fno-sanitize=undefined"]
-    if architecture == "aarch64":
-        flags.append("-mno-outline-atomics")
     with TemporaryDirectory(dir=into.parent) as made:
         folder = Path(made)
         objects = []
@@ -184,6 +181,8 @@ def _link_android(architecture: str, into: Path) -> None:
 def _stubs(zig: Sequence[str], objects: Sequence[Path], folder: Path) -> list[Path]:
     """Libraries that name what `objects` want of the phone's libc.so and libdl.so."""
     wanted = undefined_symbols(objects)
+    # Helpers of a compiler are in no phone's library; atomics that add are such, for one.
+    assert not any(name.startswith(("__aarch64_", "__emutls_")) for name in wanted), wanted
     stubs = []
     for library in ("c", "dl"):
         names = sorted(n for n in wanted if n.startswith("dl") == (library == "dl"))

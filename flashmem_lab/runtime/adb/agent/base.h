@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The agent keeps to what every bionic has: no __thread, no atomics but loads and stores. */
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* Kinds of failure: the host raises another error for each. */

@@ -23,12 +23,14 @@ bool ledger_take(Ledger *ledger, Pool pool, uint64_t bytes, const char *name, Fa
     return fail(failure, BUDGET, "creating '%s' (%llu bytes) beside the %llu bytes held would break the cap of %llu",
                 name, (unsigned long long)bytes, (unsigned long long)held,
                 (unsigned long long)ledger->cap);
-  ledger->held[pool] += bytes;
+  ledger->held[pool] = ledger->held[pool] + bytes; /* one thread writes: no need for more */
   if (held + bytes > ledger->peak) ledger->peak = held + bytes;
   return true;
 }
 
-void ledger_give(Ledger *ledger, Pool pool, uint64_t bytes) { ledger->held[pool] -= bytes; }
+void ledger_give(Ledger *ledger, Pool pool, uint64_t bytes) {
+  ledger->held[pool] = ledger->held[pool] - bytes;
+}
 
 void objects_open(Objects *objects, const Program *program, const Device *device, const Places *places) {
   *objects = (Objects){.program = program,

@@ -10,7 +10,7 @@
 /* Every byte made on the device, by pool; nothing is made but what fits the cap. */
 typedef struct Ledger {
   uint64_t cap;
-  _Atomic uint64_t held[POOLS]; /* for any thread */
+  _Atomic uint64_t held[POOLS]; /* changed by the main thread, read by any */
   uint64_t peak;                /* highest total */
 } Ledger;
 
