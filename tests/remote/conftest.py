@@ -16,16 +16,13 @@ from tests.remote.fake_adbd import Daemon, Phone
 
 @pytest.fixture(scope="session")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An agent for this machine."""
-    return build_agent(Target(local_abi()), tmp_path_factory.mktemp("agents"))
+    """The agent for this machine: phones of the tests say that they run Android, and are it."""
+    return build_agent(Target(local_abi()), tmp_path_factory.mktemp("agent"))
 
 
 @pytest.fixture(scope="module")
-def adb(tmp_path_factory: pytest.TempPathFactory, agent: Path) -> Iterator[Adb]:
-    """The adb of this process' environment; its server is ended afterwards, and no other.
-
-    Its devices say that they are Android, but their programs are this machine's.
-    """
+def adb(agent: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
+    """The adb of this process' environment; its server is ended afterwards, and no other."""
     found = Adb.of(tmp_path_factory.mktemp("home"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLASHMEM_AGENT", str(agent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from flashmem_lab import workflow
 from flashmem_lab.cli import main
 from flashmem_lab.errors import DeviceError
 from flashmem_lab.units import Budget
-from flashmem_lab.worker import isolated
+from flashmem_lab.worker.jobs import Held, OpenDevice, RunPlan
+from flashmem_lab.worker.process import Worker
 from tests.remote.fake_adbd import Daemon
 from tests.unit.small_models import WIDTH, small_model
 
@@ -90,8 +92,8 @@ def test_a_trace_says_how_warm_the_phone_was(
     run(capsys, *command, "--budget", "min", "--trace", "t.json")
     notes = json.loads((tmp_path / "t.json").read_text())["otherData"]
     assert notes["origin"] == "adb"
-    assert notes["soc"] == "LOOP8650"
-    assert notes["system"] == "Android 14"
+    assert notes["device"].startswith("Maker Loop One, LOOP8650, ")
+    assert notes["driver"].endswith(", Android 14")
     for when in ("before", "after"):
         assert notes[f"thermal_{when}"] == "throttling light, GPU 43.5 °C, skin 36.1 °C"
         assert notes[f"battery_{when}"] == "87 %, 31.2 °C, on USB"
@@ -109,23 +111,22 @@ def test_a_phone_that_goes_during_a_run_is_said(phone: Daemon, device: str, tmp_
 
     with pytest.raises(DeviceError) as caught:
         workflow.run(prepared, plan, repeat=20_000, progress=pull)
+    assert "went away" in caught.value.message
     assert phone.serial in caught.value.message
     with pytest.raises(DeviceError, match=r"is not there|does not answer"):
         workflow.open_device(device)
 
 
-def test_it_runs_in_a_child_process_too(phone: Daemon, device: str, tmp_path: Path) -> None:
-    engine = isolated()
+def test_it_runs_in_a_child_process_too(device: str, tmp_path: Path) -> None:
     model = small_model(tmp_path / "model")
-    try:
-        prepared = engine.load(model, device=engine.open_device(device), dims={"batch": 4})
-        plan = engine.make_plan(prepared, budget=Budget(share=0.3))
-        outcome = engine.run(prepared, plan, check=True)
-        assert outcome.check is not None
-        assert outcome.check.ok
-        assert device in [state.spec.id for state in engine.devices() if not state.problem]
-    finally:
-        engine.close()
+    with closing(Worker()) as worker:
+        spec = worker.do(OpenDevice(device))
+        prepared = workflow.load(model, device=spec, dims={"batch": 4})
+        plan = workflow.make_plan(prepared, budget=Budget(share=0.3))
+        heard: list[object] = []
+        outcome = worker.do(RunPlan(prepared, plan, repeat=300, check=True), heard.append)
+    assert outcome.check.ok
+    assert max(one.total for one in heard if isinstance(one, Held)) <= plan.budget_bytes
 
 
 def test_a_phone_without_opencl_is_listed_with_its_problem(

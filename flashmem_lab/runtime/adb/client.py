@@ -212,8 +212,7 @@ class Shell:
 
     async def write(self, data: bytes | memoryview) -> None:
         """Gives the command input."""
-        await self._connection.send(_PACKET.pack(_STDIN, len(data)))
-        await self._connection.send(data)
+        await self._connection.send(b"".join((_PACKET.pack(_STDIN, len(data)), data)))
 
     async def end_input(self) -> None:
         """Closes the command's input."""

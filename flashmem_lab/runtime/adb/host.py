@@ -98,6 +98,19 @@ class AdbHost:
             )
 
 
+class DeviceGone(LinkClosed):
+    """The device went away while an agent worked on it.
+
+    Args:
+        where: what became of it, "R5CT is not connected any more".
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.message = f"the device went away amid its work: {where}"
+        self.hint = "connect it again; `flashmem-lab devices` lists what is there"
+
+
 class ShellLink:
     """An agent in a shell of a device; see `Link`.
 
@@ -113,7 +126,7 @@ class ShellLink:
         self._changed = threading.Condition()  # of the next three
         self._output = bytearray()
         self._said = b""
-        self._end = ""  # how it ended
+        self._end: LinkClosed | None = None  # how it ended
         self._pid = b""
         self._closing = False
         self._room = asyncio.Event()
@@ -124,9 +137,10 @@ class ShellLink:
         data = bytearray()
         while len(data) < size:
             with self._changed:
-                self._changed.wait_for(lambda: self._output or self._end)
+                self._changed.wait_for(lambda: bool(self._output) or self._end is not None)
                 if not self._output:
-                    raise LinkClosed(self._end, self.log())
+                    assert self._end is not None, "else there is output"
+                    raise self._end
                 wanted = size - len(data)
                 data += self._output[:wanted]
                 del self._output[:wanted]
@@ -139,7 +153,7 @@ class ShellLink:
             self._loop.call(self._shell.write(data))
         except DeviceError as error:
             self._wait()  # its exit code may still be on its way
-            raise LinkClosed(self._end or error.message, self.log()) from error
+            raise self._end or DeviceGone(f"{self._serial}: {error.message}") from error
 
     def log(self) -> str:
         """See `Link.log`."""
@@ -152,7 +166,7 @@ class ShellLink:
         with suppress(DeviceError):
             self._loop.call(self._shell.end_input())
         self._wait()
-        if not self._end and self._pid.isdigit():
+        if self._end is None and self._pid.isdigit():
             with suppress(DeviceError):
                 kill = ["kill", "-9", self._pid.decode()]
                 self._loop.call(self._client.run(self._serial, kill, _PATIENCE_S))
@@ -161,15 +175,15 @@ class ShellLink:
 
     def _wait(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._end), _PATIENCE_S)
+            self._changed.wait_for(lambda: self._end is not None, _PATIENCE_S)
 
     async def _listen(self) -> None:
         """Takes what the agent says until it ends; in the loop's thread."""
-        how = "the connection to it was closed"
+        end = LinkClosed("nobody listens to it any more")
         try:
             async for kind, data in self._shell.packets():
                 if kind == EXIT:
-                    how = _ended(data)
+                    end = LinkClosed(_ended(data), self.log())
                 elif kind == STDERR:
                     self._hear(data)
                 elif kind == STDOUT and not self._closing:
@@ -180,10 +194,10 @@ class ShellLink:
                         self._room.clear()
                         await self._room.wait()
         except DeviceError:
-            how = await self._whereabouts(how)
+            end = DeviceGone(await self._whereabouts())
         finally:
             with self._changed:
-                self._end = how
+                self._end = end
                 self._changed.notify_all()
 
     def _hear(self, data: bytes) -> None:
@@ -192,16 +206,17 @@ class ShellLink:
             self._pid, _, said = said.partition(b"\n")
         self._said = said[-_LOG_BYTES:]
 
-    async def _whereabouts(self, how: str) -> str:
-        """Says whether the device went with the connection."""
+    async def _whereabouts(self) -> str:
+        """What became of the device whose connection was closed."""
         try:
-            states = {one.serial: one.state for one in await self._client.devices()}
+            states = {one.serial: one.state for one in await self._client.devices(start=False)}
         except DeviceError:
-            return f"{how}, and the adb server is gone"
-        if self._serial not in states:
-            return f"{self._serial} is not connected any more"
+            return "the adb server was stopped"
+        state = states.get(self._serial)
+        if state == "device":
+            return f"the connection to {self._serial} was closed"
         return (
-            how if states[self._serial] == "device" else f"{self._serial} is {states[self._serial]}"
+            f"{self._serial} is {state}" if state else f"{self._serial} is not connected any more"
         )
 
 

@@ -120,7 +120,7 @@ class AdbRuntime:
                 building = self._open(session, program, there, progress)
                 for command, array in _wanted(program, arrays):
                     session.give(command, array)
-                health = dict(self._host.health())
+                before = self._host.health()
                 tables, booking = Tables.of(program), Booking(program)
                 passes: list[Pass] = []
                 resident: list[tuple[int, int]] = []
@@ -132,6 +132,7 @@ class AdbRuntime:
                     passes.append(_pass(program, tables, ran, number))
                     resident += ran.resident
                 session.shut()
+                after = self._host.health()
         finally:
             self._held = {}
             file.close()
@@ -147,7 +148,8 @@ class AdbRuntime:
                 "driver": self.spec.driver,
                 "device": self.spec.name,
                 "held_peak_bytes": str(ran.held_peak_bytes),
-                **health,
+                **{f"{name}_before": words for name, words in before.items()},
+                **{f"{name}_after": words for name, words in after.items()},
             },
         )
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HEAD_LIMIT = 1 << 20, SECONDS_TO_END = 2 };
+enum { HEAD_LIMIT = 1 << 20, SECONDS_TO_END = 2, TOGETHER = 16 << 10 };
 #define BODY_LIMIT ((uint64_t)1 << 33)
 
 typedef struct __attribute__((packed)) Wire {
@@ -108,10 +108,22 @@ static void write_all(const void *data, uint64_t bytes) {
 void frame_send(const char *tag, const Text *head, const void *body, uint64_t bytes) {
   Wire wire = {.head = head ? (uint32_t)head->length : 0, .body = bytes};
   memcpy(wire.tag, tag, sizeof wire.tag);
+  /* As few writes as can be: over adb each is a packet that is answered before the next one goes. */
+  char first[TOGETHER];
+  uint64_t length = sizeof wire, taken = 0;
+  memcpy(first, &wire, sizeof wire);
   pthread_mutex_lock(&sending);
-  write_all(&wire, sizeof wire);
-  if (head) write_all(head->bytes, head->length);
-  write_all(body, bytes);
+  if (wire.head <= sizeof first - length) {
+    if (head) memcpy(first + length, head->bytes, wire.head);
+    length += wire.head;
+    taken = bytes < sizeof first - length ? bytes : sizeof first - length;
+    if (taken) memcpy(first + length, body, taken);
+    write_all(first, length + taken);
+  } else {
+    write_all(first, length);
+    write_all(head->bytes, head->length);
+  }
+  if (taken < bytes) write_all((const char *)body + taken, bytes - taken);
   pthread_mutex_unlock(&sending);
 }
 
