@@ -37,7 +37,17 @@ def checked_agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("sanitized") / "agent"
     files = [str(path) for path in sources()]
     done = subprocess.run(
-        ["cc", "-std=gnu11", *_SANITIZED, *files, "-ldl", "-lpthread", "-o", str(built)],
+        [
+            "cc",
+            "-std=c11",
+            "-D_GNU_SOURCE",
+            *_SANITIZED,
+            *files,
+            "-ldl",
+            "-lpthread",
+            "-o",
+            str(built),
+        ],
         capture_output=True,
         text=True,
         check=False,

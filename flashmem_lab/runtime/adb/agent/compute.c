@@ -73,8 +73,8 @@ static cl_int launch(Run *run, const Command *command, cl_uint pending, cl_event
   if (!code && command->carry_count) code = set_carried(run, command, kernel);
   if (code) return code;
   return cl.EnqueueNDRangeKernel(run->device->compute, kernel, (cl_uint)command->dimensions, NULL,
-                                 command->global, command->local[0] ? command->local : NULL, pending,
-                                 pending ? run->waiting : NULL, event);
+                                 command->global, command->local[0] ? command->local : NULL,
+                                 pending, pending ? run->waiting : NULL, event);
 }
 
 /* --- what the host does -------------------------------------------------------------------- */
@@ -129,8 +129,8 @@ static bool on_host(Run *run, int at, Failure *failure) {
   cl_int code = cl.Finish(run->device->compute); /* so that its time is its own */
   if (code) return opencl_fail(failure, code, "waiting for what '%s' reads", command->name);
   int64_t begun = now_ns();
-  bool sound = command->kind == ROW_FETCH ? fetch_rows(run, at, failure)
-                                          : host_call(run, command, failure);
+  bool sound =
+      command->kind == ROW_FETCH ? fetch_rows(run, at, failure) : host_call(run, command, failure);
   if (sound) signals_note(run->signals, at, begun, NULL);
   return sound;
 }
@@ -170,7 +170,8 @@ static bool do_next(Run *run, Failure *failure) {
 
 /* Leaves out what earlier runs did for good. */
 static bool at_end(Run *run) {
-  while (run->next < run->program.compute.end && run->signals->marks[run->next].published) run->next++;
+  while (run->next < run->program.compute.end && run->signals->marks[run->next].published)
+    run->next++;
   return run->next == run->program.compute.end;
 }
 

@@ -16,12 +16,13 @@ typedef struct Kernels {
 typedef void (*BuildProgress)(int done, int of);
 
 /* `folder`: where binaries are kept, NULL or "": nowhere. */
-bool kernels_build(Kernels *kernels, const Device *device, const Program *program, const char *folder,
-                   BuildProgress progress, Failure *failure);
+bool kernels_build(Kernels *kernels, const Device *device, const Program *program,
+                   const char *folder, BuildProgress progress, Failure *failure);
 void kernels_close(Kernels *kernels);
 
 /* Keeps the binaries of what was compiled. Best after a run: some drivers finish a kernel at its
  * first launch. A file that cannot be written costs the next run a compilation, no more. */
-void kernels_keep(Kernels *kernels, const Device *device, const Program *program, const char *folder);
+void kernels_keep(Kernels *kernels, const Device *device, const Program *program,
+                  const char *folder);
 
 #endif

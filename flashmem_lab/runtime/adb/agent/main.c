@@ -19,9 +19,9 @@ static Signals signals = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_
 typedef struct Server {
   Device device;
   Run run;
-  bool open;       /* `run` is */
-  int runs;        /* of it so far */
-  char *kernels;   /* folder of binaries */
+  bool open;     /* `run` is */
+  int runs;      /* of it so far */
+  char *kernels; /* folder of binaries */
 } Server;
 
 static void stop_run(void) {
@@ -68,8 +68,9 @@ static bool open_program(Server *server, const Frame *frame, Failure *failure) {
   Text head = {0};
   text_add(&head, "{\"model\":");
   text_add_quoted(&head, server->run.program.model);
-  text_add(&head, ",\"compiled\":%d,\"compile_ns\":%lld,\"arena\":%s}", server->run.kernels.compiled,
-           (long long)(now_ns() - begun), server->run.places.arena ? "true" : "false");
+  text_add(&head, ",\"compiled\":%d,\"compile_ns\":%lld,\"arena\":%s}",
+           server->run.kernels.compiled, (long long)(now_ns() - begun),
+           server->run.places.arena ? "true" : "false");
   frame_send("OPND", &head, NULL, 0);
   text_release(&head);
   return true;
@@ -166,6 +167,10 @@ static bool close_program(Server *server, const Frame *frame, Failure *failure) 
 }
 
 static bool answer(Server *server, Frame *frame, Failure *failure) {
+  if (!strcmp(frame->tag, "PING")) {
+    frame_send("PONG", NULL, NULL, 0);
+    return true;
+  }
   if (!strcmp(frame->tag, "OPEN")) return open_program(server, frame, failure);
   if (!strcmp(frame->tag, "INPT")) return take_input(server, frame, failure);
   if (!strcmp(frame->tag, "RUN ")) return run_program(server, frame, failure);
