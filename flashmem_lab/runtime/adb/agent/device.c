@@ -81,6 +81,9 @@ bool device_open(Device *device, Failure *failure) {
   if (code) return opencl_fail(failure, code, "making its queues");
   uint64_t bits = ask_number(device, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));
   device->alignment = bits >= 64 ? bits / 8 : 8;
+  char platform[512];
+  ask_text(device, CL_PLATFORM_NAME, platform, sizeof platform);
+  device->compiles_late = !strcmp(platform, "Portable Computing Language");
   static const cl_uint parts[] = {CL_PLATFORM_NAME, CL_PLATFORM_VERSION, CL_DEVICE_NAME,
                                   CL_DRIVER_VERSION};
   Text all = {0};

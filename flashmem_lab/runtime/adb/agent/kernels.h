@@ -25,4 +25,17 @@ void kernels_close(Kernels *kernels);
 void kernels_keep(Kernels *kernels, const Device *device, const Program *program,
                   const char *folder);
 
+/* Launches each kernel once on scratch objects, where the driver finishes compiling only then: that
+ * is building, not running (runtime/opencl/warmup.py). */
+bool kernels_first_launches(Kernels *kernels, const Device *device, const Program *program,
+                            Failure *failure);
+
+static inline cl_int kernel_set_memory(cl_kernel kernel, cl_uint at, cl_mem memory) {
+  return cl.SetKernelArg(kernel, at, sizeof memory, &memory);
+}
+
+static inline cl_int kernel_set_int(cl_kernel kernel, cl_uint at, int32_t value) {
+  return cl.SetKernelArg(kernel, at, sizeof value, &value);
+}
+
 #endif

@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "frames.h"
 #include "views.h"
 #include "watch.h"
 
-enum { PROTOCOL = 1, MOST_WEIGHT_FILES = 256 };
+enum { PROTOCOL = 1, MOST_WEIGHT_FILES = 256, HEAP_THRESHOLD = 256 << 10 };
 
 static Signals signals = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -191,11 +194,20 @@ static bool greet(Server *server, Failure *failure) {
   return true;
 }
 
+/* On a CPU device images are blocks of the heap, and glibc would keep large ones once freed
+ * (runtime/opencl/heap.py). */
+static void return_freed_blocks(void) {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, HEAP_THRESHOLD);
+#endif
+}
+
 /* Whatever fails ends the process: a device that refused something may refuse all that follows,
  * and a new agent takes a moment. Nothing is torn down then; the system does that best. */
 static int serve(void) {
   static Server server;
   Failure failure = {0};
+  return_freed_blocks();
   bool loaded = opencl_load(&failure); /* first: it may start the process anew */
   frames_begin(stop_run);
   bool sound = loaded && greet(&server, &failure);

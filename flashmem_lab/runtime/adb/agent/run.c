@@ -20,7 +20,8 @@ bool run_open(Run *run, const Device *device, Signals *signals, const char *prog
   run->waiting = allocate(most, sizeof(cl_event));
   run->places = places_of(&run->program, device->alignment);
   signals_open(signals, &run->program);
-  if (!kernels_build(&run->kernels, device, &run->program, kernels, progress, failure))
+  if (!kernels_build(&run->kernels, device, &run->program, kernels, progress, failure) ||
+      !kernels_first_launches(&run->kernels, device, &run->program, failure))
     return false;
   if (count == NONE) return true;
   if (!weights_open(&run->weights, &run->program, count ? paths : &program, count ? count : 1,
