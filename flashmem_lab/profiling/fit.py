@@ -1,4 +1,4 @@
-"""From launches to the cost of a kind of kernel (least squares of the relative error), and rates."""
+"""From launches to the cost of a kind of kernel, by least squares, and to rates of the device."""
 
 from __future__ import annotations
 
