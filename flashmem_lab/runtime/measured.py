@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -62,12 +63,7 @@ def result_of(
         device: its id.
         notes: of the trace, beside those that every measured run has.
     """
-    host = [
-        MemorySample(max(0, time_ns - one.start_ns), Pool.HOST, held, run)
-        for run, one in enumerate(passes)
-        for time_ns, held in resident
-        if one.start_ns <= time_ns <= one.end_ns
-    ]
+    samples = [*booking.samples, *_host_samples(resident, passes)]
     trace = Trace(
         origin=origin,
         model=program.model,
@@ -77,7 +73,7 @@ def result_of(
         budget_bytes=program.budget_bytes,
         timeline=Timeline(
             events=tuple(chain.from_iterable(one.events for one in passes)),
-            samples=tuple(sorted([*booking.samples, *host], key=lambda s: (s.run, s.time_ns))),
+            samples=tuple(sorted(samples, key=lambda s: (s.run, s.time_ns))),
         ),
         layers=program.layers,
         notes={
@@ -98,6 +94,19 @@ def result_of(
         peak_bytes={**booking.peak_bytes(), "host": max(held for _, held in resident)},
         average_bytes=booking.average_bytes(),
     )
+
+
+def _host_samples(
+    resident: Sequence[tuple[int, int]], passes: Sequence[Pass]
+) -> list[MemorySample]:
+    """Resident set samples on each run's own clock; what is between two runs is of none."""
+    found = []
+    starts = [one.start_ns for one in passes]
+    for time_ns, held in resident:
+        run = bisect_right(starts, time_ns) - 1
+        if run >= 0 and time_ns <= passes[run].end_ns:
+            found.append(MemorySample(time_ns - starts[run], Pool.HOST, held, run))
+    return found
 
 
 def _ms(one: Pass) -> float:
