@@ -20,7 +20,7 @@ used first together take room from each other before their layer, and second use
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,11 +34,14 @@ LIGHT = 5e-4
 GRID = 2000
 """Leads at which what is left to pay is known in advance."""
 
-LABELS = 1500
-"""Labels kept at most."""
+LABELS, BEAM = 1500, 3000
+"""Labels kept at most for bounds and for plans."""
+
+GIANT, GIANTS = 0.05, 3
+"""Share of all bytes from which a weight is a giant; so many of them at most."""
 
 PACES = 24
-"""Amounts of delay between which plans are not compared, so that all paces survive."""
+"""Amounts of streamed bytes between which plans are not compared, so that all paces survive."""
 
 PIVOTS = 40
 """Labels that all others are compared with, whatever they hold."""
@@ -97,7 +100,7 @@ class Lead:
     """The problem as the program sees it: its heavy weights, by first use, then by size."""
 
     def __init__(self, problem: Problem, free: Freedom, budget: int) -> None:
-        self.problem = problem
+        self.problem, self._free = problem, free
         by_size = np.argsort(problem.size, kind="stable")
         light = np.cumsum(problem.size[by_size]) <= LIGHT * problem.size.sum()
         heavy = np.ones(len(problem.size), dtype=bool)
@@ -110,10 +113,11 @@ class Lead:
         self.room = (budget - problem.staging.bytes - problem.activation).astype(np.float64)
         self.size: list[float] = problem.size[self.order].astype(np.float64).tolist()
         self.first: list[int] = problem.first[self.order].tolist()
-        self.never: list[bool] = free.never[self.order].tolist()
-        self.forced: list[bool] = free.forced[self.order].tolist()
         self.rate = problem.own_disk / 1e9  # bytes a ns
         self.elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
+        giants = np.argsort(-problem.size, kind="stable")[:GIANTS]
+        open_ = (problem.size >= GIANT * self.total) & ~free.forced & ~free.never
+        self.giants: list[int] = giants[open_[giants]].tolist()
         self.most = float(min(self.room.min(), self.total))  # that can be pinned
 
     def reading(self, kept: float) -> float:
@@ -122,16 +126,29 @@ class Lead:
         lost = self.problem.lost_ns(streamed)
         return max(self.problem.compute_ns, streamed / self.rate) + lost
 
-    def beside(self, kept: float) -> Beside:
-        """What is left to streaming beside so many pinned bytes."""
-        return Beside(self, self.room - kept)
+    def beside(self, kept: float, pinned: Collection[int] | None = None) -> Beside:
+        """What is left to streaming beside so many pinned bytes.
+
+        Args:
+            kept: bytes.
+            pinned: giants that are pinned, where that is decided; all others are streamed.
+        """
+        never, forced = self._free.never, self._free.forced
+        if pinned is not None:
+            never, forced = never.copy(), forced.copy()
+            for giant in self.giants:
+                never[giant], forced[giant] = giant not in pinned, giant in pinned
+        return Beside(
+            self, self.room - kept, never[self.order].tolist(), forced[self.order].tolist()
+        )
 
 
 class Beside:
     """Streaming in the room that pinned bytes leave."""
 
-    def __init__(self, lead: Lead, room: Floats) -> None:
+    def __init__(self, lead: Lead, room: Floats, never: list[bool], forced: list[bool]) -> None:
         self._all, self._room = lead, room
+        self._never, self._forced = never, forced
         self._caps: list[tuple[float, float]] = []
         self._own_gate: list[float] = []
         elapsed, first = lead.elapsed, lead.first
@@ -166,14 +183,16 @@ class Beside:
         """
         lead = self._all
         grid = np.arange(GRID) * self._step
-        values = [np.zeros(GRID)]
+        values: list[Floats] = [np.zeros(GRID)]
         for at in range(len(lead.size) - 1, -1, -1):
             after, best = values[-1], np.full(GRID, np.inf)
-            if not lead.never[at]:
+            if not self._never[at]:
                 best = after[self._cell(self._go_on(at, grid, 0.0))]
             if self._streams(at):
-                begin, read = np.minimum(grid, self._own_gate[at]), lead.size[at] / lead.rate
-                left = self._go_on(at, np.maximum(begin - read, 0.0), lead.size[at])
+                read = lead.size[at] / lead.rate
+                begin: Floats = np.minimum(grid, self._own_gate[at])
+                ahead: Floats = np.maximum(begin - read, 0.0)
+                left = self._go_on(at, ahead, lead.size[at])
                 pay = np.maximum(read - begin, 0.0) - price * lead.size[at]
                 best = np.minimum(best, pay + after[self._cell(left)])
             values.append(best)
@@ -198,7 +217,7 @@ class Beside:
     def _streams(self, at: int) -> bool:
         lead = self._all
         fits = lead.size[at] <= self._room[lead.first[at]] + HALF_BYTE
-        return not lead.forced[at] and bool(fits)
+        return not self._forced[at] and bool(fits)
 
     def _go_on(self, at: int, ahead: Floats, used: Floats | float) -> Floats:
         """The lead at the next weight's layer, where memory lets the disk be so far ahead.
@@ -245,33 +264,40 @@ class Beside:
             min(ceiling, offset + float(cost[cheapest])), float(history[-1].read[cheapest])
         )
 
-    def plans(self, kept: float, ceiling: float) -> list[Mask]:
+    def plans(self, kept: float, price: float, ceiling: float) -> list[Mask]:
         """Some W of at most `kept` bytes for which plans, in this room, cost less than `ceiling`.
 
         A beam: the most promising labels of every pace. Light weights are pinned.
+
+        Args:
+            kept: bytes.
+            price: at which `bound` was highest.
+            ceiling: ns.
         """
         lead = self._all
-        price = 1 / lead.rate  # what is lost then is time in which the disk stands still
-        rest = self.rest(price)
+        even = 1 / lead.rate  # what is paid then is time in which the disk stands still
+        rests = {one: self.rest(one) for one in (even, price)}
         needed = lead.total - kept
         allowed = ceiling - lead.problem.compute_ns - lead.problem.lost_ns(needed)
         if allowed <= 0:
             return []
 
         def select(at: int, labels: _Labels) -> _Labels:
-            left = rest[at + 1][self._cell(labels.lead)] + price * (needed - labels.read)
-            expected = labels.delay + np.maximum(left, 0.0)
+            left, cell = np.zeros(len(labels)), self._cell(labels.lead)
+            for one, rest in rests.items():
+                left = np.maximum(left, rest[at + 1][cell] + one * (needed - labels.read))
+            expected = labels.delay + left
             hopeful = np.flatnonzero(expected < allowed)
             labels, expected = labels.take(hopeful), expected[hopeful]
-            pace = np.floor(labels.delay / allowed * PACES).astype(np.int64)
-            kept = _undominated(labels, labels.delay - price * labels.read, pace)
+            pace = np.floor(labels.read / max(1.0, needed) * PACES).astype(np.int64)
+            kept = _undominated(labels, labels.delay - even * labels.read, pace)
             labels, expected, pace = labels.take(kept), expected[kept], pace[kept]
-            if len(labels) <= LABELS:
+            if len(labels) <= BEAM:
                 return labels
             by_pace = np.lexsort((expected, pace))
             opens = np.flatnonzero(np.diff(pace[by_pace], prepend=-1))
             rank = np.arange(len(by_pace)) - np.repeat(opens, np.diff(opens, append=len(by_pace)))
-            return labels.take(by_pace[np.argsort(rank, kind="stable")[:LABELS]])
+            return labels.take(by_pace[np.argsort(rank, kind="stable")[:BEAM]])
 
         history = self._run(select)
         if history is None:
@@ -312,7 +338,7 @@ class Beside:
         )
         beside = self._held_by_latest(at, labels, together)
         parts, used = [labels.take(every[:0])], [np.zeros(0)]
-        if not lead.never[at]:
+        if not self._never[at]:
             parts.append(
                 replace(
                     labels, held=labels.held << 1, parent=every, streamed=np.zeros_like(every, bool)
@@ -365,11 +391,12 @@ class Beside:
         return gate
 
     def _released(self, at: int) -> Floats:
-        """Time since the latest weights before `at` were used, until its layer; the latest first."""
+        """Time from the uses of the latest weights before `at`, the latest first, to its layer."""
         lead = self._all
         now = lead.elapsed[lead.first[min(at, len(lead.first) - 1)]]
         latest = np.array(lead.first[max(0, at - OBJECTS) : at][::-1], dtype=np.int64)
-        return now - lead.elapsed[latest + 1]
+        since: Floats = now - lead.elapsed[latest + 1]
+        return since
 
     def _in_use_since(self, at: int, ahead: Floats) -> Ints:
         """Bits of the weights before `at` that were used after the disk was free."""
