@@ -1,9 +1,9 @@
-"""Warm plans by how much they pin: a bound and plans for every slice of pinned bytes (`lead`).
+"""Warm plans by how much they pin: a bound, and plans, for every slice of pinned bytes.
 
 What is not pinned is read in every run, so a plan that pins little is too slow for that alone; one
 that pins much leaves little room to stream, and waits. In between lies a narrow range of bytes.
 It is halved, the weakest slice first, until each is narrow; then those that are still too weak are
-looked into with all that the program can tell.
+looked into with all that the dynamic program (`ways`) can tell.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import combinations
 from flashmem_lab.plan.incumbent import ROUNDING, Incumbent
 from flashmem_lab.plan.lead import Lead
 from flashmem_lab.plan.problem import Mask
+from flashmem_lab.plan.ways import Ways
 
 WIDE, NARROW = 5e-3, 5e-4
 """Shares of the objective that reading a slice's bytes takes: wider ones are only halved, narrower
@@ -143,17 +144,17 @@ class Slices:
         return True
 
     def _search(self) -> None:
-        """Looks for plans in the weakest slice that was not searched: where they are is not known."""
+        """Looks for plans in the weakest slice that was not searched yet."""
         state, rate = self._state, self._lead.rate
         some = min((one for one in self._slices if not one.searched), default=None)
         if some is None or some.bound >= state.objective:
             return
         some.searched = True
-        beside = self._lead.beside(some.most, some.giants)
+        ways = Ways(self._lead.beside(some.most, some.giants))
         for share in CEILINGS:
             before = state.objective
             ceiling = some.bound + share * (before - some.bound)
-            for pinned in beside.plans(some.most, some.price / rate, ceiling):
+            for pinned in ways.plans(some.most, some.price / rate, ceiling):
                 state.try_pins(pinned)
             if state.objective < before:
                 break
@@ -180,7 +181,7 @@ class Slices:
 
     def _raise(self, some: _Slice) -> None:
         lead = self._lead
-        found = lead.beside(some.least, some.giants).bound(
+        found = Ways(lead.beside(some.least, some.giants)).bound(
             some.most, some.price / lead.rate, self._state.objective
         )
         some.bound = max(some.bound, found.bound)
