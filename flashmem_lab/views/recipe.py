@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flashmem_lab.plan import Constraints
-from flashmem_lab.views.planning import Choice
+from flashmem_lab.plan.chunks import CHUNK_BYTES
+from flashmem_lab.views.planning import PRICE, Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,9 @@ class Recipe:
         add("--precision", [choice.precision.value])
         add("--strategy", [choice.strategy.value])
         add("--optimize", [choice.optimize.value])
+        add("--lambda", [choice.lambda_] if choice.lambda_ != PRICE else [])
+        add("--transport", [choice.transport] if choice.transport else [])
+        add("--chunk", [choice.chunk_bytes] if choice.chunk_bytes != CHUNK_BYTES else [])
         add("--dim", [f"{name}={value}" for name, value in self.dims.items()])
         add("--shape", [f"{name}={_by(shape)}" for name, shape in self.shapes.items()])
         add("--preload", asked.preload)
@@ -71,6 +75,13 @@ class Recipe:
             f"optimize=Objective({choice.optimize.value!r})",
         ]
         names = ["Objective", "Strategy"]
+        if choice.lambda_ != PRICE:
+            names.insert(1, "Prices")
+            planned.append(f"prices=Prices(lambda_={choice.lambda_})")
+        if choice.transport:
+            planned.append(f"transport=Transport({choice.transport!r})")
+        if choice.chunk_bytes != CHUNK_BYTES:
+            planned.append(f"chunk_bytes={choice.chunk_bytes}")
         if asked:
             names = ["Constraints", *names, *(["Window"] if asked.windows else [])]
             planned.append(f"constraints={asked!r}")
@@ -78,6 +89,7 @@ class Recipe:
         return "\n".join(
             [
                 "from flashmem_lab import Budget, load, make_plan, open_device, run",
+                *(["from flashmem_lab.device import Transport"] if choice.transport else []),
                 "from flashmem_lab.lower import Precision",
                 f"from flashmem_lab.plan import {', '.join(names)}",
                 "",

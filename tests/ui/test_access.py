@@ -13,12 +13,12 @@ from flashmem_lab import workflow
 from flashmem_lab.plan import Objective
 from flashmem_lab.units import Budget
 from flashmem_lab.views.address_data import address_data
-from flashmem_lab.views.engine import preview
 from flashmem_lab.views.graph_data import graph_data
 from flashmem_lab.views.memory_data import memory_data
 from flashmem_lab.views.plan_data import plan_data
 from flashmem_lab.views.planning import Scale
-from flashmem_lab.views.sweep import place, sweep_data
+from flashmem_lab.views.sweep import Place, sweep_data
+from flashmem_lab.worker.sketch import preview, sketch
 from flashmem_lab.zoo import make
 
 pytestmark = pytest.mark.ui
@@ -64,7 +64,7 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     places = []
     for share in (0.0, 0.3, 1.0):
         plan = workflow.make_plan(prepared, budget=Budget(share=share))
-        places.append(place(100 * share, plan, preview(prepared, plan)))
+        places.append(Place(100 * share, plan, sketch(preview(prepared, plan))))
     plan = places[1].plan
     predicted = preview(prepared, plan)
     scale = Scale(plan.min_budget_bytes, plan.preload_peak_bytes)

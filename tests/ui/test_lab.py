@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, expect
 from flashmem_lab import workflow
 from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
-from flashmem_lab.views.engine import preview
+from flashmem_lab.worker.sketch import preview
 from tests.ui.conftest import Lab
 from tests.ui.test_first_look import budget_line, move_slider, peak
 from tests.unit.small_models import write_chain
@@ -290,5 +290,6 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     )
     expect(tab.get_by_text("The kernel died and was started again")).to_be_visible()
     expect_pinned(tab)
+    expect(tab.locator("table.history tbody tr")).to_have_count(2)  # the runs before it died
     page.screenshot(path=shots / "lab_12_back.png")
-    run(tab, 1)
+    run(tab, 3)
