@@ -185,6 +185,6 @@ def from_os_error(error: OSError, doing: str) -> FlashMemError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
             f"the disk is full while {doing}{where}",
-            hint="free some space, or point FLASHMEM_LAB_CACHE at another disk",
+            hint="free some space, or use another disk (FLASHMEM_LAB_CACHE, for packed weights)",
         )
     return FlashMemError(f"{error.strerror or error} while {doing}{where}")

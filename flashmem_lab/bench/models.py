@@ -31,7 +31,7 @@ from flashmem_lab.samples import sample_inputs
 from flashmem_lab.trace import Trace
 from flashmem_lab.units import Budget
 
-MODELS = ("resnet50", "vit", "gptneo-small", "depth-anything-small", "whisper-medium")
+MODELS = ("resnet50", "vit", "gptneo-small", "depth-anything-small", "whisper-medium-encoder")
 PASSES = 4  # warm runs of each contestant in its turn
 
 

@@ -12,7 +12,7 @@ from flashmem_lab.cli.common import make_plan, prepare
 from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
-from flashmem_lab.errors import DeviceError
+from flashmem_lab.errors import DeviceError, UnsupportedOperators
 from flashmem_lab.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flashmem_lab.lower.layer import Layout
     from flashmem_lab.plan import Plan
 
+_INSPECT = "flashmem-lab/inspect/1"
 _LOOKING = "sim:pocl"  # for `inspect`, which needs no device that works
 
 
@@ -64,14 +65,20 @@ def inspect(options: Options) -> int:
     from flashmem_lab.trace import summarize
 
     device = _some_device(options.device)
-    prepared, _ = prepare(options, device)
+    try:
+        prepared, _ = prepare(options, device)
+    except UnsupportedOperators as error:
+        if options.json:
+            found = {"model": options.model.stem, "unsupported": error.operators}
+            print_json({"schema": _INSPECT, **found})
+        raise
     graph, model = prepared.graph, prepared.model
     summary = summarize(model)
     params = sum(prod(ref.shape) for ref in graph.weights.values())
     macs = sum(layer.flops for layer in model.layers if layer.op_class.value == "reusable") // 2
     if options.json:
         data: dict[str, Any] = {
-            "schema": "flashmem-lab/inspect/1",
+            "schema": _INSPECT,
             **asdict(summary),
             "opset": graph.opset,
             "nodes": len(graph.nodes),

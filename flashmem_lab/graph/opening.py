@@ -74,7 +74,7 @@ def open_graph(
     used.update(name for node in nodes for name in (*node.inputs, *node.outputs) if name)
     graph = Graph(
         path=path,
-        name=path.stem,
+        name=path.stem.encode(errors="backslashreplace").decode(),  # of any bytes; not all are text
         opset=opset,
         nodes=nodes,
         types={name: value for name, value in folder.types.items() if name in used},

@@ -106,6 +106,7 @@ class Engine:
         )
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
+        self._landings: dict[str, np.ndarray] = {}
         self._kept: frozenset[int] = frozenset()  # commands done once and for all
 
     def run(
@@ -115,6 +116,8 @@ class Engine:
         progress: Callable[[int, int], None] | None = None,
     ) -> Pass:
         """Runs the program once; run 0 also does what is done once.
+
+        The outputs lie where those of earlier runs lay: nobody may need them any more.
 
         Raises:
             As `Runtime.run`; whatever the run held is still there until `close`.
@@ -144,6 +147,7 @@ class Engine:
             objects=self._objects,
             host=HostSide(self._device.compute, self._objects, self._file, program.spans, inputs),
             inputs=inputs,
+            landings=self._landings,
             signals=signals,
             before_wait=making.make_for,
             recorder=recorder,
@@ -192,17 +196,13 @@ class Engine:
 
     def _walk(self, lane: ComputeLane, making: Making, signals: Signals, *, first: bool) -> None:
         """Memory commands in their order; in between, as much of the compute lane as can go."""
-        allocating = True
         for command in self._program.memory:
             signals.check()
             if isinstance(command, Alloc):
                 if first or not command.once:
                     making.add(command)
-                    allocating = True
+                    lane.advance()  # layers whose weights have come run while others are made
                 continue
-            if allocating:
-                lane.advance()
-                allocating = False
             for needed in command.after:
                 lane.advance_through(needed)
             used = [e for one in command.after if (e := lane.event(one)) is not None]

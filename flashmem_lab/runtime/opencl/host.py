@@ -13,7 +13,7 @@ from flashmem_lab.lower.layer import HostCall, RowFetch
 from flashmem_lab.program.program import HostStep, PackedSpan
 from flashmem_lab.program.sources import dtype_of
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
-from flashmem_lab.runtime.opencl.views import read_view, write_view
+from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
 from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 
 
@@ -69,7 +69,8 @@ class HostSide:
 
         arrays: dict[str, np.ndarray] = {}
         for name, view in work.inputs:
-            read, _ = read_view(self._queue, self._objects.buffer(view.ref), view, blocking=True)
+            memory = self._objects.buffer(view.ref)
+            read, _ = read_view(self._queue, memory, view, landing(view), blocking=True)
             arrays[name] = np.ascontiguousarray(read)
         for name, weight, dtype, shape in work.weights:
             raw = self._file.whole(weight)

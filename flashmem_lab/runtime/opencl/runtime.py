@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -193,13 +194,14 @@ class OpenCLRuntime:
 
 
 def _host_samples(residency: ResidencySampler, passes: list[Pass]) -> list[MemorySample]:
-    """Resident set samples on each run's own clock."""
-    return [
-        MemorySample(max(0, time_ns - one.start_ns), Pool.HOST, held, run)
-        for run, one in enumerate(passes)
-        for time_ns, held in residency.samples
-        if one.start_ns <= time_ns <= one.end_ns
-    ]
+    """Resident set samples on each run's own clock; what is between two runs is of none."""
+    found = []
+    starts = [one.start_ns for one in passes]
+    for time_ns, held in residency.samples:
+        run = bisect_right(starts, time_ns) - 1
+        if run >= 0 and time_ns <= passes[run].end_ns:
+            found.append(MemorySample(time_ns - starts[run], Pool.HOST, held, run))
+    return found
 
 
 def _telling(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
