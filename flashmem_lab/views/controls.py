@@ -72,7 +72,7 @@ class Controls:
             style={"button_width": "52px"},
         )
         self._strategy = _choice("Strategy", [one.value for one in Strategy])
-        self._optimize = _choice("Optimize", _MODES)
+        self._optimize = _choice("Optimize", _MODES, "238px")
         self._optimize.value = Objective.COLD.value
         self._price = widgets.BoundedFloatText(
             value=PRICE,
@@ -84,7 +84,7 @@ class Controls:
             style={"description_width": "18px"},
             layout=widgets.Layout(width="98px"),
         )
-        self._transport = _choice("Transport", _TRANSPORTS)
+        self._transport = _choice("Transport", _TRANSPORTS, "226px")
         self._chunk = _choice("Chunks", _CHUNKS)
         self._chunk.value = CHUNK_BYTES
         self._slider = BudgetSlider(layout=widgets.Layout(width="54%"))
@@ -372,12 +372,12 @@ def _wide() -> Any:
     return widgets.Layout(width="100%")
 
 
-def _choice(title: str, options: Sequence[str | tuple[str, object]]) -> Any:
+def _choice(title: str, options: Sequence[str | tuple[str, object]], width: str = "190px") -> Any:
     return widgets.Dropdown(
         options=options,
         description=title,
         style=_LABEL,
-        layout=widgets.Layout(width="190px"),
+        layout=widgets.Layout(width=width),
     )
 
 

@@ -138,7 +138,7 @@ def history(runs: Sequence[Past]) -> str:
 
 def comparison(names: Sequence[str], rows: Sequence[tuple[str, str, str, str]]) -> str:
     """Two runs: a figure, what it is in one, in the other, and their relation."""
-    return _block(_table(("", *names, "difference"), rows))
+    return _block(_table(("figure", *names, "difference"), rows))
 
 
 def place(number: int, name: str) -> str:

@@ -117,6 +117,19 @@ class Planner:
             self._scales[key] = Scale(least.min_budget_bytes, least.preload_peak_bytes)
         return self._scales[key]
 
+    def percent(self, choice: Choice, budget: Budget) -> float:
+        """Where `budget` lies on the scale; beyond full preload is its end.
+
+        Raises:
+            BudgetTooSmall: it is less than the least feasible one.
+        """
+        if budget.share is not None:
+            return 100 * budget.share
+        scale, wanted = self.scale(choice), budget.bytes or 0
+        if wanted < scale.least:
+            self._engine.make_plan(self.prepared, choice.ask(budget))  # says what needs more
+        return scale.percent(wanted)
+
     def quick(self, choice: Choice, constraints: Constraints | None = None) -> Plan:
         """A plan within milliseconds: greedy where the solver was asked for.
 

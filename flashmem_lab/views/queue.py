@@ -88,15 +88,15 @@ class QueueView:
             layout=widgets.Layout(width="420px"),
         )
         self._list = widgets.VBox()
-        self._budget = widgets.FloatSlider(
+        self._budget = widgets.BoundedFloatText(
             value=30,
             min=0,
             max=100,
-            step=1,
+            step=5,
             description="Budget %",
-            tooltip="from the least feasible cap to every model resident",
+            tooltip="from the least feasible cap (0) to every model resident (100)",
             style={"description_width": "64px"},
-            layout=widgets.Layout(width="340px"),
+            layout=widgets.Layout(width="150px"),
         )
         self._rounds = widgets.BoundedIntText(
             value=1,

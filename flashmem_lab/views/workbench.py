@@ -13,14 +13,12 @@ import ipywidgets as widgets
 
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
-from flashmem_lab.plan import Constraints
 from flashmem_lab.plan.plan import Strategy
 from flashmem_lab.trace import summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
-from flashmem_lab.views.diff import plan_diff
-from flashmem_lab.views.edits import Edit, History
+from flashmem_lab.views.editing import Editing
 from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.exports import ExportsView, Subject
 from flashmem_lab.views.kept import FIRST_PERCENT, Keeper, Kept
@@ -106,8 +104,7 @@ class Workbench:
         self._refiner = Refiner()
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
-        self._before: Plan | None = None  # what an edit made the plan from
-        self._refused: tuple[str, str] | None = None  # a weight, and why its edit cannot be
+        self._editing = Editing(self)
         self._outcome: Outcome | None = None
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
@@ -122,7 +119,8 @@ class Workbench:
             places=kept.queue if kept else (),
             changed=self._keep,
         )
-        self._pages = Pages(self._edited, self._moved, self._queue)
+        self._pages = Pages(self._editing.edited, self._editing.moved, self._queue)
+        self._editing.begin(self._pages.schedule)
         self._controls = Controls(
             device=first,
             precision=Precision(precision),
@@ -201,7 +199,7 @@ class Workbench:
         self._settle()
         planner = self._planners.get(self.choice)
         if planner is not None:  # else the controls say what is wrong
-            self._controls.percent = self._percent(planner, wanted)
+            self._controls.percent = planner.percent(self.choice, wanted)
             self._throttle.flush()
 
     def run(self, *, wait: bool = False) -> Outcome | None:
@@ -254,14 +252,13 @@ class Workbench:
         controls, pages = self._controls, self._pages
         controls.set_device(loaded.choice.device, working(loaded.devices))
         try:
-            controls.percent = self._percent(loaded.planner, wanted)
+            controls.percent = loaded.planner.percent(self.choice, wanted)
         except FlashMemError as error:  # too small a budget; the least one is shown
             controls.fail(error)
             controls.percent = 0.0
         self._wanted = None
         pages.follow(controls.slider)
         controls.slider.observe(self._grasped, names="moving")
-        pages.schedule.observe(self._compare, names="against")
         self._refresh()
         controls.listen(
             changed=self._throttle.request,
@@ -293,16 +290,6 @@ class Workbench:
 
     # --- planning --------------------------------------------------------------------------
 
-    def _percent(self, planner: Planner, budget: Budget) -> float:
-        """Where `budget` lies on the slider; beyond full preload is its end."""
-        if budget.share is not None:
-            return 100 * budget.share
-        choice, wanted = self.choice, budget.bytes or 0
-        scale = planner.scale(choice)
-        if wanted < scale.least:
-            self._engine.make_plan(planner.prepared, choice.ask(budget))  # says what needs more
-        return scale.percent(wanted)
-
     def _grasped(self, change: Any) -> None:
         """The kernel is free for the plan of where the slider will rest."""
         if change.new:
@@ -314,7 +301,7 @@ class Workbench:
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
         self._sweeper.hold()
-        self._refused = None
+        self._editing.forget()
         choice = self.choice
         planner = self._planners.get(choice)
         if planner is None:
@@ -377,61 +364,25 @@ class Workbench:
             budget=markup.budget(plan, scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        self._before = before
-        self._compare()
+        self._editing.compare(planner, plan, before)
 
-    def _compare(self, change: Any = None) -> None:
-        """Says in what the plan is another than that before it, the planner's own, a baseline."""
-        planner, plan = self._planners.get(self.choice), self._plan
-        if planner is None or plan is None:
-            return
-        compared = [
-            ("Against the plan before:", self._before),
-            ("Against the planner's own:", planner.own(self.choice)),
-        ]
-        if name := self._pages.schedule.against:
-            compared.append((f"Against {name}:", planner.baseline(self.choice, Strategy(name))))
-        diff = [(what, plan_diff(one, plan)) for what, one in compared if one is not None]
-        self._say(planner.history, diff)
+    # --- for edits of the schedule ---------------------------------------------------------
 
-    def _say(self, history: History, diff: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
-        """Words on the schedule, and what can be undone."""
-        self._pages.schedule.say(
-            diff, refused=self._refused, can_undo=history.can_undo, can_redo=history.can_redo
-        )
-
-    # --- edits of the schedule -------------------------------------------------------------
-
-    def _edited(self, edit: Edit) -> None:
-        """Plans again under an edit; one that cannot be is refused where it was made."""
+    def current(self) -> tuple[Planner, Plan | None] | None:
+        """See `Host.current`."""
         self._throttle.flush()
-        choice, before = self.choice, self._plan
-        planner = self._planners.get(choice)
-        if planner is None:
-            return  # it is lowered anew: the schedule that was edited is of another device
-        self._refused = None
-        try:
-            plan = planner.edit(choice, edit)
-        except FlashMemError as error:
-            self._refused = edit.weight, markup.advice(error)
-            self._say(planner.history)
-            return
+        planner = self._planners.get(self.choice)
+        return None if planner is None else (planner, self._plan)
+
+    def take(self, planner: Planner, plan: Plan, before: Plan | None) -> None:
+        """See `Host.take`."""
         self._keep()
         self._show(planner, plan, before)
-        self._refine(planner, choice, before)
+        self._refine(planner, self.choice, before)
 
-    def _moved(self, by: int) -> None:
-        """Undoes (-1) or redoes (1) an edit, or drops all of them (0)."""
-        planner = self._planners.get(self.choice)
-        if planner is None:
-            return
-        if by == 0:
-            planner.history.push(Constraints())
-        else:
-            planner.history.move(by)
+    def replan(self) -> None:
+        """See `Host.replan`."""
         self._refresh()
-        if self._plan is None:  # the budget was moved since: the controls say why
-            self._say(planner.history)
 
     # --- running ---------------------------------------------------------------------------
 
@@ -466,17 +417,8 @@ class Workbench:
 
     def _show_exports(self) -> None:
         """Text to copy follows what is clicked."""
-        recipe = None if self._plan is None else self._recipe(self._plan)
+        recipe = None
+        if self._plan is not None:
+            check = self._controls.check and not self._plan.device.startswith("sim:")
+            recipe = Recipe(self._source, self.choice, self._plan, self._controls.repeat, check)
         self._exports.show(recipe, measured=self._outcome is not None)
-
-    def _recipe(self, plan: Plan) -> Recipe:
-        return Recipe(
-            model=self._source.model,
-            choice=self.choice,
-            budget_bytes=plan.budget_bytes,
-            constraints=plan.constraints,
-            dims=self._source.dims,
-            shapes=self._source.shapes,
-            repeat=self._controls.repeat,
-            check=self._controls.check and not plan.device.startswith("sim:"),
-        )
