@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from flashmem_lab import __version__
 from flashmem_lab.cli import bench
-from flashmem_lab.units import Budget
+from flashmem_lab.units import Budget, parse_bytes
 
 # Spelled out rather than taken from the enums, whose modules import NumPy; a test compares them.
 STRATEGIES = ("lc-opg", "greedy", "preload", "always-next", "same-op")
@@ -275,6 +275,9 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="price of pinned bytes against prefetched ones in --optimize memory; 0.9",
     )
+    parser.add_argument(
+        "--chunk", type=_size, metavar="SIZE", help="how much of a weight moves at once; 1MiB"
+    )
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
 
 
@@ -292,6 +295,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count of at least 1")
     return int(text)
+
+
+def _size(text: str) -> int:
+    try:
+        size = parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size at all")
+    return size
 
 
 def _share(text: str) -> float:
