@@ -16,6 +16,7 @@ test:  ## every test, on every OpenCL device found
 	@$(SETUP) venv dev
 	@$(SETUP) opencl
 	@$(SETUP) chromium
+	@$(SETUP) adb
 	@$(SETUP) frontend
 	@$(PY) -m pytest
 

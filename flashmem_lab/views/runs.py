@@ -33,6 +33,7 @@ class Runs:
         live: shows what a run holds.
         compare: is given every run.
         done: called with what a run gave, after it was shown.
+        found: called with the devices that there are, after a look for them.
 
     Attributes:
         runner: what is under way.
@@ -47,9 +48,10 @@ class Runs:
         live: Live,
         compare: CompareView,
         done: Callable[[Outcome], None],
+        found: Callable[[Sequence[DeviceState]], None],
     ) -> None:
         self._engine, self._controls, self._live = engine, controls, live
-        self._compare, self._done = compare, done
+        self._compare, self._done, self._found = compare, done, found
         self._rows: list[RunRow] = []
         self.runner: Runner[Outcome] = Runner(self._heard, self._ended)
         self.looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
@@ -113,9 +115,4 @@ class Runs:
     def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
         self._controls.looking = False
         if job.exception() is None:  # else the devices are as they were, and a run says why
-            self._controls.set_devices(working(job.result()))
-
-
-def working(states: Sequence[DeviceState]) -> list[tuple[str, str]]:
-    """Id and name of each device that works."""
-    return [(state.spec.id, state.spec.name) for state in states if not state.problem]
+            self._found(job.result())

@@ -22,11 +22,12 @@ from flashmem_lab.views.exports import ExportsView, Subject
 from flashmem_lab.views.kept import FIRST_PERCENT, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.pages import Pages, Scene
+from flashmem_lab.views.picker import Picker, working
 from flashmem_lab.views.planning import Choice, Planner
 from flashmem_lab.views.queue import QueueView
 from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
-from flashmem_lab.views.runs import Runs, working
+from flashmem_lab.views.runs import Runs
 from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
 
@@ -49,7 +50,7 @@ class Workbench:
 
     Args:
         model: path of the .onnx file.
-        device: "auto", or an id such as "ocl:0" or "sim:adreno750".
+        device: "auto", or an id such as "ocl:0", "adb:SERIAL" or "sim:adreno750".
         budget: "30%", "200MB" or "min", to start with.
         precision: "fp32" or "fp16", of the weights on the device.
         dims: values of symbolic dimensions, by name.
@@ -116,7 +117,8 @@ class Workbench:
             exports=self._exports,
         )
         compare = self._pages.compare
-        self._runs = Runs(self._engine, self._controls, live, compare, self._ran)
+        self._picker = picker = Picker(self._controls, states)
+        self._runs = Runs(self._engine, self._controls, live, compare, self._ran, picker.found)
         if kept is not None:
             self._controls.strategy = kept.choice.strategy
             self._controls.optimize = kept.choice.optimize
@@ -213,6 +215,7 @@ class Workbench:
         self._throttle.cancel()
         self._refiner.cancel()
         self._runs.close()
+        self._picker.close()
         self._sweeper.cancel()
         self._controls.slider.unobserve(self._grasped, names="moving")
         self._exports.close()
