@@ -75,7 +75,7 @@ def inspect(options: Options) -> int:
         prepared, _ = prepare(options, device)
     except UnsupportedOperators as error:
         if options.json:
-            found = {"model": options.model.stem, "unsupported": error.operators}
+            found = {"name": options.model.stem, "unsupported": error.operators}
             print_json({"schema": _INSPECT, **found})
         raise
     graph, model = prepared.graph, prepared.model
