@@ -21,7 +21,7 @@ from flashmem_lab.runtime.adb.link import local_abi
 NAME = "flashmem-agent"
 _SOURCES = Path(__file__).with_name("agent")
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIE", "-Wall", "-Wextra")
-_LIBRARIES = ("-ldl", "-lpthread", "-lm")
+_LIBRARIES = ("-ldl", "-lpthread")
 _ARCHITECTURES = {"arm64-v8a": "aarch64", "x86_64": "x86_64"}
 _API = 26  # Android 8: nothing that the agent calls is younger than Android 7
 _ZIG_API = 29  # the oldest that zig 0.17 takes; nothing of it is left in the file
@@ -98,7 +98,8 @@ def _build(target: Target, into: Path) -> None:
     architecture = _ARCHITECTURES[target.abi]
     if target.android:
         if ndk := _ndk_clang(architecture):
-            _run([ndk, *_FLAGS, *_names(sources()), "-pie", *_LIBRARIES, "-o", str(into)])
+            # Threads are part of bionic's libc.
+            _run([ndk, *_FLAGS, *_names(sources()), "-pie", "-ldl", "-o", str(into)])
         else:
             _link_android(architecture, into)
         return
