@@ -53,6 +53,8 @@ def test_files_below_the_root_and_no_others(lab: Lab, tmp_path: Path) -> None:
         assert ask(lab, f"graph?path={quote(path)}")[0] == 404, path
     assert ask(lab, "graph?path=deep/net.onnx", known=False)[0] == 403
     assert ask(lab, "devices", known=False)[0] == 403
+    assert ask(lab, "phones", known=False)[0] == 403
+    assert json.loads(ask(lab, "phones")[1]) == []
 
 
 def test_runs_of_any_kernel_are_listed_and_stopped(
