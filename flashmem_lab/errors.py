@@ -69,7 +69,7 @@ def _hint(operators: list[str]) -> str:
             "If, Loop and Scan run only where their conditions and lengths are known when the "
             "model is opened: give input shapes, or export by tracing instead of scripting"
         )
-    return "export the model with standard ONNX operators (opset 11 to 28)"
+    return "export the model with standard ONNX operators (opset 7 to 28)"
 
 
 _CONTROL = {"ai.onnx::If", "ai.onnx::Loop", "ai.onnx::Scan"}

@@ -19,8 +19,9 @@ from pathlib import Path
 from statistics import median
 
 from flashmem_lab.bench.machine import machine, sentence
-from flashmem_lab.bench.options import add_models, bench_parser
+from flashmem_lab.bench.options import add_models, bench_parser, budget
 from flashmem_lab.bench.runs import run_json, zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 
 MODELS = (
@@ -93,10 +94,23 @@ def main(arguments: Sequence[str]) -> int:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = bench_parser("prediction", __doc__)
     add_models(parser, MODELS)
-    parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
-    parser.add_argument("--sessions", type=int, default=3, help="profiles for each model; 3")
-    parser.add_argument("--repeat", type=int, default=6, help="runs of each, the first one cold; 6")
+    parser.add_argument("--budgets", type=budget, nargs="+", default=BUDGETS, metavar="BUDGET")
+    parser.add_argument(
+        "--sessions", type=values.count, default=3, help="profiles for each model; 3"
+    )
+    parser.add_argument(
+        "--repeat", type=_repeat, default=6, help="runs of each, the first one cold; 6"
+    )
     return parser.parse_args(arguments)
+
+
+def _repeat(text: str) -> int:
+    runs = values.count(text)
+    if runs < 2:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: the first run is cold, and later ones count too"
+        )
+    return runs
 
 
 def _profile(scratch: Path, device: str) -> Path:

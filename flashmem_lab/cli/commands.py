@@ -16,7 +16,7 @@ from flashmem_lab.errors import DeviceError, UnsupportedOperators
 from flashmem_lab.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
-    from flashmem_lab.device import DeviceSpec
+    from flashmem_lab.device import DeviceSpec, Limits
     from flashmem_lab.lower.layer import Layout
     from flashmem_lab.plan import Plan
 
@@ -49,8 +49,7 @@ def devices(options: Options) -> int:
                 state.spec.id,
                 state.spec.name,
                 state.spec.driver,
-                format_bytes(state.spec.limits.global_memory),
-                f"{state.spec.limits.image_width} x {state.spec.limits.image_height}",
+                *_limits(state.spec.limits),
                 state.problem or ("simulated" if state.spec.driver == "simulated" else "works"),
             )
             for state in found
@@ -58,6 +57,13 @@ def devices(options: Options) -> int:
         columns=("id", "name", "driver", "memory", "largest image", "state"),
     )
     return 0
+
+
+def _limits(limits: Limits) -> tuple[str, str]:
+    """Memory and largest image, of a device that could be asked."""
+    if not limits.global_memory:
+        return "?", "?"
+    return format_bytes(limits.global_memory), f"{limits.image_width} x {limits.image_height}"
 
 
 def inspect(options: Options) -> int:
@@ -69,7 +75,7 @@ def inspect(options: Options) -> int:
         prepared, _ = prepare(options, device)
     except UnsupportedOperators as error:
         if options.json:
-            found = {"model": options.model.stem, "unsupported": error.operators}
+            found = {"name": options.model.stem, "unsupported": error.operators}
             print_json({"schema": _INSPECT, **found})
         raise
     graph, model = prepared.graph, prepared.model

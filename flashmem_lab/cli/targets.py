@@ -15,7 +15,7 @@ _OURS = {
     ".json": re.compile(rb'\{\s*("traceEvents"|"schema":\s*"flashmem-lab/trace/)'),
     ".csv": re.compile(rb"record,run,track,kind,"),
     # The first packet, and in it the name that write_perfetto gives the process.
-    ".pftrace": re.compile(rb"\n.*\((measured|simulated)\)", re.DOTALL),
+    ".pftrace": re.compile(rb"\n.*\((measured|simulated|adb)\)", re.DOTALL),
 }
 """How files that `run` wrote before begin, by what they are."""
 

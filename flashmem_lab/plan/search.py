@@ -22,6 +22,7 @@ from flashmem_lab.plan.lcopg import Chooser
 from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Mask, Problem
 from flashmem_lab.plan.score import PAPERS_PRICES, quick_bound, unhidden
+from flashmem_lab.plan.slices import Slices
 from flashmem_lab.plan.walk import Walk
 
 RELAXING = 0.3
@@ -32,6 +33,9 @@ SLICES = (0.01, 0.005, 0.002, 0.001)
 
 GOOD = 0.01
 """Gap above which the search uses all the time it has."""
+
+WALK, TURNS = 0.1, (0.4, 0.6, 0.8)
+"""Shares of the time left that a walk takes, and slices, turn by turn."""
 
 RESERVES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Shares of the relaxation's pins that are left to streaming instead, to round from."""
@@ -117,8 +121,10 @@ def _solve_and_improve(state: Incumbent) -> None:
     try:
         if alone:
             solver.wait(lambda: state.done)
-        rounded = _round_relaxations(state)
-        if state.optimize is Objective.MEMORY:
+        if state.optimize is Objective.WARM:
+            _walk_and_slices(state, walk)
+        else:
+            rounded = _round_relaxations(state)
             preload_violators(state)
             walk.improve(rounded)  # best as far as the walk can tell, which leaves late bytes out
         walk.improve(state.best.pinned)
@@ -137,6 +143,17 @@ def _solve_and_improve(state: Incumbent) -> None:
         walk.improve(start)
     if state.optimize is Objective.WARM and not state.near(GOOD):
         walk.improve_on(lambda: state.near(GOOD))
+
+
+def _walk_and_slices(state: Incumbent, walk: Walk) -> None:
+    """Walks find what is better near a plan, and slices plans that are far from those known."""
+    walk.improve(state.best.pinned, WALK)
+    slices = Slices(state)
+    for start in slices.starts():
+        walk.improve(start, WALK)
+    for share in TURNS:
+        slices.improve(share)
+        walk.improve(state.best.pinned, WALK)
 
 
 def _chooser(

@@ -41,9 +41,15 @@ class Walk:
         self._open: Ints = np.flatnonzero(open_)
         self.complete = False  # every W was tried
 
-    def improve(self, start: Mask) -> None:
-        """Walks from `start` until nothing has improved for long, and offers the best of it."""
+    def improve(self, start: Mask, share: float = 1.0) -> None:
+        """Walks from `start` until nothing has improved for long, and offers the best of it.
+
+        Args:
+            start: (n,) a W.
+            share: of the time left, at most.
+        """
         state = self._state
+        until = state.elapsed_s + share * state.left_s
         if self.complete:
             return
         if len(self._open) <= FEW:
@@ -52,7 +58,7 @@ class Walk:
         pinned, idle = start.copy(), 0
         patience = min(PATIENCE, PATIENCE_PER_WEIGHT * len(self._open))
         current = state.estimate(pinned)
-        while idle < patience and not state.done:
+        while idle < patience and not state.done and state.elapsed_s < until:
             changed = self._neighbour(pinned)
             objective = state.estimate(changed)
             idle += 1

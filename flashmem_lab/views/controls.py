@@ -65,6 +65,7 @@ class Controls:
             tooltip="look for devices again",
             layout=widgets.Layout(width="34px"),
         )
+        self._phones = widgets.HTML()  # why a phone that is there cannot be chosen
         self._precision = widgets.ToggleButtons(
             options=[one.value for one in Precision],
             value=precision.value,
@@ -131,6 +132,7 @@ class Controls:
                 widgets.HTML(markup.STYLE, layout=widgets.Layout(display="none")),
                 self._summary,
                 _row(self._device, self._again, self._precision, self._strategy),
+                self._phones,
                 _row(self._optimize, self._price, self._transport, self._chunk),
                 _row(self._slider, self._budget),
                 self._prediction,
@@ -279,8 +281,14 @@ class Controls:
         self._device.options = _labelled(devices)
         self._device.value = device
 
-    def set_devices(self, devices: Sequence[tuple[str, str]]) -> None:
-        """Offers other devices; the chosen one stays chosen, marked where it is gone."""
+    def set_devices(self, devices: Sequence[tuple[str, str]], problems: str = "") -> None:
+        """Offers other devices; the chosen one stays chosen, marked where it is gone.
+
+        Args:
+            devices: id and name of each that works.
+            problems: HTML on those that people may expect there.
+        """
+        self._phones.value = problems
         chosen = self.device
         if chosen not in dict(devices):
             devices = [*devices, (chosen, "not there now")]

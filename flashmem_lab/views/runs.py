@@ -35,6 +35,7 @@ class Runs:
         compare: shows any two of them.
         before: runs of an earlier workbench.
         done: called with what a run gave, after it was shown.
+        found: called with the devices that there are, after a look for them.
 
     Attributes:
         runner: what is under way.
@@ -50,9 +51,10 @@ class Runs:
         compare: CompareView,
         before: Sequence[Past],
         done: Callable[[Outcome], None],
+        found: Callable[[Sequence[DeviceState]], None],
     ) -> None:
         self._engine, self._controls, self._live = engine, controls, live
-        self._compare, self._done = compare, done
+        self._compare, self._done, self._found = compare, done, found
         self.past = tuple(before)
         self.runner: Runner[Outcome] = Runner(self._heard, self._ended)
         self.looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
@@ -119,9 +121,4 @@ class Runs:
     def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
         self._controls.looking = False
         if job.exception() is None:  # else the devices are as they were, and a run says why
-            self._controls.set_devices(working(job.result()))
-
-
-def working(states: Sequence[DeviceState]) -> list[tuple[str, str]]:
-    """Id and name of each device that works."""
-    return [(state.spec.id, state.spec.name) for state in states if not state.problem]
+            self._found(job.result())

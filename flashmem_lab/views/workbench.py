@@ -25,16 +25,18 @@ from flashmem_lab.views.kept import FIRST_PERCENT, Keeper, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.loading import Loaded, Planners, Source
 from flashmem_lab.views.pages import Pages, Scene
+from flashmem_lab.views.picker import Picker, working
 from flashmem_lab.views.planning import Choice, Planner
 from flashmem_lab.views.queue import QueueView
 from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
-from flashmem_lab.views.runs import Runs, working
+from flashmem_lab.views.runs import Runs
 from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
 from flashmem_lab.worker.sketch import preview
 
 if TYPE_CHECKING:
+    from flashmem_lab.devices import DeviceState
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
@@ -56,8 +58,8 @@ class Workbench:
 
     Args:
         model: path of the .onnx file.
-        device: "auto", or an id such as "ocl:0" or "sim:adreno750"; of several the first that is
-            there.
+        device: "auto", or an id such as "ocl:0", "adb:SERIAL" or "sim:adreno750"; of several the
+            first that is there.
         budget: "30%", "200MB" or "min", to start with.
         precision: "fp32" or "fp16", of the weights on the device.
         dims: values of symbolic dimensions, by name.
@@ -132,8 +134,16 @@ class Workbench:
         )
         if kept is not None:
             self._controls.take(kept.choice)
-        before = keeper.runs() if keeper else ()
-        self._runs = Runs(engine, self._controls, live, self._pages.compare, before, self._ran)
+        self._runs = Runs(
+            engine,
+            self._controls,
+            live,
+            self._pages.compare,
+            keeper.runs() if keeper else (),
+            self._ran,
+            self._found,
+        )
+        self._picker: Picker | None = None  # until the model and the devices are there
         self._box = widgets.VBox(layout=widgets.Layout(width="100%"))
         self._opening = widgets.HTML(markup.opening(self._source.model.name))
         self._opening.add_class("fml-opening")
@@ -221,6 +231,8 @@ class Workbench:
         self._throttle.cancel()
         self._refiner.cancel()
         self._runs.close()
+        if self._picker is not None:
+            self._picker.close()
         self._sweeper.cancel()
         self._controls.slider.unobserve(self._grasped, names="moving")
         self._exports.close()
@@ -251,6 +263,7 @@ class Workbench:
         """The workbench, once its model is there."""
         controls, pages = self._controls, self._pages
         controls.set_device(loaded.choice.device, working(loaded.devices))
+        self._picker = Picker(controls, loaded.devices)
         try:
             controls.percent = loaded.planner.percent(self.choice, wanted)
         except FlashMemError as error:  # too small a budget; the least one is shown
@@ -406,6 +419,10 @@ class Workbench:
             self._show_exports()
             trace = outcome.result.trace
             self._pages.show(Scene(planner.prepared, plan, outcome.predicted, trace))
+
+    def _found(self, devices: Sequence[DeviceState]) -> None:
+        if self._picker is not None:
+            self._picker.found(devices)
 
     # --- taking things away ----------------------------------------------------------------
 

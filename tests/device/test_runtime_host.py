@@ -21,9 +21,9 @@ from flashmem_lab.lower.layer import Port, View
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.runtime.opencl.query import find
 from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.pagecache import PageCache, drops
 from flashmem_lab.runtime.ports import to_port
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 Make = Callable[..., Any]
 

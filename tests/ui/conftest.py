@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from flashmem_lab.views.static import static
+from tests.remote.adb_server import Adb
 
 # No GPU, no sandbox as root, and nothing that calls home.
 _FLAGS = (
@@ -55,12 +56,14 @@ class Lab:
         folder: what it serves.
         log: what the server said.
         cache: where it and its kernels keep what they make.
+        adb: that it and its kernels find phones with.
     """
 
     url: str
     folder: Path
     log: Path
     cache: Path
+    adb: Adb
 
 
 @pytest.fixture(scope="module")  # while it is open no other test can start an event loop
@@ -139,9 +142,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, log = tmp_path / "notebooks", tmp_path / "lab.log"
     shutil.copytree(_ROOT / "notebooks", folder)
     port = _free_port()
+    adb = Adb.of(tmp_path / "home")
+    adb.home.mkdir()
     environment = {
         **os.environ,
-        "HOME": str(tmp_path / "home"),
+        **adb.environment,
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
         "JUPYTER_DATA_DIR": str(tmp_path / "data"),
         "JUPYTER_PREFER_ENV_PATH": "no",  # else an installed extension hides the checkout's own
@@ -170,7 +175,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     try:
         _wait(server, f"http://127.0.0.1:{port}/api?token={_TOKEN}", log)
         yield Lab(
-            f"http://127.0.0.1:{port}/lab?token={_TOKEN}&reset", folder, log, tmp_path / "cache"
+            f"http://127.0.0.1:{port}/lab?token={_TOKEN}&reset",
+            folder,
+            log,
+            tmp_path / "cache",
+            adb,
         )
     finally:
         server.terminate()
@@ -179,6 +188,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        adb("kill-server")
 
 
 def _install_extension(tmp_path: Path) -> None:

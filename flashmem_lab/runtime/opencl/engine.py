@@ -12,11 +12,12 @@ import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.device.spec import Transport
-from flashmem_lab.plan.timeline import Event, Pool
+from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, Program
 from flashmem_lab.runtime.arena import arena_of
+from flashmem_lab.runtime.booking import Booking
 from flashmem_lab.runtime.ledger import Ledger
-from flashmem_lab.runtime.opencl.booking import Booking
+from flashmem_lab.runtime.measured import Pass
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
 from flashmem_lab.runtime.opencl.disk import Loader
@@ -28,15 +29,15 @@ from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
-from flashmem_lab.runtime.opencl.tables import Tables
 from flashmem_lab.runtime.opencl.transports import (
     CopyTransport,
     MapTransport,
     StagingRing,
     WeightTransport,
 )
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.ports import to_port
+from flashmem_lab.runtime.tables import Tables
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,6 @@ class OpenDevice:
     context: cl.Context
     compute: cl.CommandQueue
     transfer: cl.CommandQueue
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """One run: host times of its start and end, what happened, and the outputs."""
-
-    start_ns: int
-    end_ns: int
-    events: tuple[Event, ...]
-    outputs: dict[str, np.ndarray]
 
 
 class Engine:
