@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flashmem_lab.units import Budget
+from flashmem_lab.units import Budget, parse_bytes
 
 TRACE_SUFFIXES = (".pftrace", ".json", ".csv")
 
@@ -23,6 +23,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count of at least 1")
     return int(text)
+
+
+def size(text: str) -> int:
+    """Bytes, at least 1."""
+    try:
+        found = parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size at all")
+    return found
 
 
 def share(text: str) -> float:

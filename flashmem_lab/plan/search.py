@@ -34,8 +34,8 @@ SLICES = (0.01, 0.005, 0.002, 0.001)
 GOOD = 0.01
 """Gap above which the search uses all the time it has."""
 
-TURNS = (0.15, 0.2, 0.3, 0.4)
-"""Shares of the time left that slices take, and then a walk, turn by turn."""
+WALK, TURNS = 0.1, (0.4, 0.6, 0.8)
+"""Shares of the time left that a walk takes, and slices, turn by turn."""
 
 RESERVES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Shares of the relaxation's pins that are left to streaming instead, to round from."""
@@ -147,11 +147,13 @@ def _solve_and_improve(state: Incumbent) -> None:
 
 def _walk_and_slices(state: Incumbent, walk: Walk) -> None:
     """Walks find what is better near a plan, and slices plans that are far from those known."""
-    walk.improve(state.best.pinned, TURNS[0])
+    walk.improve(state.best.pinned, WALK)
     slices = Slices(state)
+    for start in slices.starts():
+        walk.improve(start, WALK)
     for share in TURNS:
         slices.improve(share)
-        walk.improve(state.best.pinned, share)
+        walk.improve(state.best.pinned, WALK)
 
 
 def _chooser(

@@ -1,18 +1,22 @@
-"""Warm plans by how much they pin: a bound and plans for every slice of pinned bytes (`lead`).
+"""Warm plans by how much they pin: a bound, and plans, for every slice of pinned bytes.
 
 What is not pinned is read in every run, so a plan that pins little is too slow for that alone; one
 that pins much leaves little room to stream, and waits. In between lies a narrow range of bytes.
 It is halved, the weakest slice first, until each is narrow; then those that are still too weak are
-looked into with all that the program can tell.
+looked into with all that the dynamic program (`ways`) can tell.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from flashmem_lab.plan.incumbent import ROUNDING, Incumbent
-from flashmem_lab.plan.lead import Beside, Lead
+from flashmem_lab.plan.lead import Lead
+from flashmem_lab.plan.problem import Mask
+from flashmem_lab.plan.ways import Ways
 
 WIDE, NARROW = 5e-3, 5e-4
 """Shares of the objective that reading a slice's bytes takes: wider ones are only halved, narrower
@@ -21,7 +25,7 @@ ones no more."""
 ATTEMPTS = 3
 """Prices tried before a slice is halved."""
 
-CEILINGS = (0.1, 0.3, 1.0)
+CEILINGS = (0.2, 1.0)
 """What plans may cost, from the bound of their slice to the best known: the lower, the fewer ways
 there are, and the more of them survive."""
 
@@ -42,6 +46,7 @@ class _Slice:
     Attributes:
         bound: none of them costs less, ns.
         least, most: bytes.
+        giants: those of the largest weights that are pinned.
         price: of a streamed byte to try next, in times that reading it takes.
         low, high: prices at which the program streamed too little, and too much.
         attempts: prices tried.
@@ -51,6 +56,7 @@ class _Slice:
     bound: float
     least: float = field(compare=False)
     most: float = field(compare=False)
+    giants: tuple[int, ...] = field(default=(), compare=False)
     price: float = field(default=1.0, compare=False)
     low: float = field(default=0.0, compare=False)
     high: float = field(default=float("inf"), compare=False)
@@ -86,12 +92,28 @@ class Slices:
         self._lead = Lead(state.problem, state.free, state.budget)
         most = self._lead.most
         least = self._pinned_at_least(state.objective)
-        self._slices = [_Slice(self._lead.reading(most), least, most)]
+        giants = self._lead.giants
+        self._slices = [
+            self._quick(least, most, some)
+            for count in range(len(giants) + 1)
+            for some in combinations(giants, count)
+        ]
+        heapq.heapify(self._slices)
 
     @property
     def bound(self) -> float:
         """No plan costs less, ns."""
         return self._slices[0].bound * (1 - ROUNDING)
+
+    def starts(self) -> Iterator[Mask]:
+        """W of some giants alone: exchanging small weights for one of them is a long way."""
+        giants = self._lead.giants
+        for count in range(1, len(giants) + 1):
+            for some in combinations(giants, count):
+                pinned = self._state.free.forced.copy()
+                pinned[list(some)] = True
+                if self._state.schedule_of(pinned) is not None:
+                    yield pinned
 
     def improve(self, share: float) -> None:
         """Raises the state's bound and offers plans, within a share of the time that is left."""
@@ -104,14 +126,12 @@ class Slices:
 
     def _look_into(self) -> bool:
         """Learns something of the weakest slice; False where there is no more to learn."""
-        state, rate = self._state, self._lead.rate
         weakest = heapq.heappop(self._slices)
-        share = (weakest.most - weakest.least) / rate / state.objective
+        share = (weakest.most - weakest.least) / self._lead.rate / self._state.objective
         pieces = [weakest]
-        if share <= WIDE and weakest.attempts and not weakest.searched:
-            self._search(weakest)
-        elif share <= WIDE and weakest.attempts < ATTEMPTS and not weakest.exhausted:
+        if share <= WIDE and weakest.attempts < ATTEMPTS and not weakest.exhausted:
             self._raise(weakest)
+            self._search()
         elif share > NARROW:
             pieces = self._halves(weakest)
         elif not weakest.exhausted:
@@ -123,38 +143,45 @@ class Slices:
             heapq.heappush(self._slices, piece)
         return True
 
-    def _search(self, some: _Slice) -> None:
-        state, beside = self._state, self._lead.beside(some.most)
+    def _search(self) -> None:
+        """Looks for plans in the weakest slice that was not searched yet."""
+        state, rate = self._state, self._lead.rate
+        some = min((one for one in self._slices if not one.searched), default=None)
+        if some is None or some.bound >= state.objective:
+            return
+        some.searched = True
+        ways = Ways(self._lead.beside(some.most, some.giants))
         for share in CEILINGS:
             before = state.objective
             ceiling = some.bound + share * (before - some.bound)
-            for pinned in beside.plans(some.most, ceiling):
+            for pinned in ways.plans(some.most, some.price / rate, ceiling):
                 state.try_pins(pinned)
             if state.objective < before:
                 break
-        some.searched = True
 
     def _halves(self, some: _Slice) -> list[_Slice]:
         middle = (some.least + some.most) / 2
         return [
-            self._quick(least, most, some.bound)
+            self._quick(least, most, some.giants, some.bound)
             for least, most in ((some.least, middle), (middle, some.most))
         ]
 
-    def _quick(self, least: float, most: float, bound: float) -> _Slice:
+    def _quick(
+        self, least: float, most: float, giants: tuple[int, ...], bound: float = 0.0
+    ) -> _Slice:
         lead, enough = self._lead, self._state.objective
         bound = max(bound, lead.reading(most))
-        beside = lead.beside(least)
+        beside = lead.beside(least, giants)
         if beside.unstreamable > most:
             bound = enough
         for price in PRICES:
             if bound < enough:
                 bound = max(bound, beside.quick_bound(most, price / lead.rate))
-        return _Slice(bound, least, most, self._price)
+        return _Slice(bound, least, most, giants, self._price)
 
     def _raise(self, some: _Slice) -> None:
         lead = self._lead
-        found = lead.beside(some.least).bound(
+        found = Ways(lead.beside(some.least, some.giants)).bound(
             some.most, some.price / lead.rate, self._state.objective
         )
         some.bound = max(some.bound, found.bound)

@@ -7,7 +7,6 @@ import json
 import random
 import struct
 import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +36,17 @@ def checked_agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("sanitized") / "agent"
     files = [str(path) for path in sources()]
     done = subprocess.run(
-        ["cc", "-std=gnu11", *_SANITIZED, *files, "-ldl", "-lpthread", "-o", str(built)],
+        [
+            "cc",
+            "-std=c11",
+            "-D_GNU_SOURCE",
+            *_SANITIZED,
+            *files,
+            "-ldl",
+            "-lpthread",
+            "-o",
+            str(built),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -212,14 +221,14 @@ def test_streams_that_do_not_expand(checked_agent: Path, bundle: bytes, tmp_path
 
 def test_checksums_are_those_of_xxhash(checked_agent: Path, tmp_path: Path) -> None:
     """Headers of every length class: a sound one gets as far as its JSON."""
-    for size in (*range(1, 300), 1023, 1024, 1025, 2048, 5000):
+    around = (1, 8, 16, 32, 64, 128, 240, 1024, 2048)  # zlib adds some, so each a few times
+    for size in (at + more for at in around for more in range(-12, 2) if at + more > 0):
         noise = random.Random(size).randbytes(size)
         save(None, tmp_path / "m.fmp", plain=noise)
         assert "match its checksum" not in check(checked_agent, tmp_path / "m.fmp").stderr
     assert xxhash.xxh3_64_intdigest(b"") == 0x2D06800538D394C2
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the agent is for Linux")
 @pytest.mark.parametrize("said", [b"", b"nonsense that is no frame at all", b"OPEN" + b"\xff" * 12])
 def test_a_host_that_talks_nonsense(agent: Path, said: bytes) -> None:
     done = subprocess.run(

@@ -214,6 +214,16 @@ def test_an_agent_that_is_killed(runtime: AdbRuntime, host: WatchedHost, matrice
     runs_again(runtime, matrices)
 
 
+def test_an_agent_that_died_in_between(
+    runtime: AdbRuntime, host: WatchedHost, matrices: Planned
+) -> None:
+    runs_again(runtime, matrices)
+    for link in host.started:
+        with suppress(ProcessLookupError):
+            os.kill(link.pid, signal.SIGKILL)
+    runs_again(runtime, matrices)
+
+
 def test_a_run_that_is_left(runtime: AdbRuntime, host: WatchedHost, matrices: Planned) -> None:
     def leave(what: str, done: int, total: int) -> None:
         if what.startswith("run 2"):

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,14 @@ _HOST = "http://widgets.test"
 _TOKEN = "first-look"
 _START_SECONDS = 60
 _PATIENCE_MS = 20_000  # for what should be seen at once, on a machine that is busy
+
+SECOND = 1000  # ms, the unit of Playwright's timeouts
+# Said by JupyterLab itself on a fresh machine, whatever runs in it; and by the browser of a kernel
+# that a test killed and of a file that it broke. On a busy machine Lab takes its splash away twice.
+_HARMLESS = (
+    *("favicon", "status of 404", "status of 422", "ResizeObserver", "WebSocket"),
+    "Failed to execute 'removeChild' on 'Node'",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,29 @@ def bare_page(browser: Browser) -> Iterator[Page]:
     yield page
     page.close()
     assert faults == []
+
+
+@contextmanager
+def lab_page(browser: Browser, lab: Lab, width: int = 1280, height: int = 900) -> Iterator[Page]:
+    """A page that shows JupyterLab; a fault in its console that is not Lab's own fails the test."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    faults: list[str] = []
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(lab.url)
+    ready(page)
+    try:
+        yield page
+    finally:
+        page.close()
+    assert [fault for fault in faults if not any(word in fault for word in _HARMLESS)] == []
+
+
+def ready(page: Page) -> None:
+    """Waits until JupyterLab can be used."""
+    page.wait_for_function("() => window.jupyterapp !== undefined", timeout=90 * SECOND)
+    page.evaluate("() => window.jupyterapp.restored")
+    page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=90 * SECOND)
 
 
 @pytest.fixture

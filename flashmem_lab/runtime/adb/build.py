@@ -20,7 +20,7 @@ from flashmem_lab.runtime.adb.link import local_abi
 
 NAME = "flashmem-agent"
 _SOURCES = Path(__file__).with_name("agent")
-_FLAGS = ("-std=gnu11", "-O2", "-fPIE", "-Wall", "-Wextra")
+_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIE", "-Wall", "-Wextra")
 _LIBRARIES = ("-ldl", "-lpthread", "-lm")
 _ARCHITECTURES = {"arm64-v8a": "aarch64", "x86_64": "x86_64"}
 _API = 29  # Android 10: the first whose linker takes all that we and NDK 27 link

@@ -10,6 +10,7 @@ From us:
     RUN   {outputs}                            once; whether outputs are wanted back
     VALS  + arrays                             the answer to CALL
     SHUT                                       closes the program
+    PING                                       whether it is still there
 From the agent:
     HELO  {protocol, device: {...}}            first of all
     BUIL  {done, of}                           kernels built
@@ -21,6 +22,7 @@ From the agent:
     OUTP  {command} + array
     DONE  {start, end, held_peak}              the run is over
     SHUT                                       the program is closed
+    PONG
     FAIL  {kind, message}                      and the agent ends
 The end of our side of the link ends the agent, whatever it does.
 """

@@ -162,7 +162,7 @@ class AdbRuntime:
     @contextmanager
     def _in_use(self) -> Iterator[Session]:
         """The agent that runs, or a new one; ended where its use is left early."""
-        if self._running is None or not self._running.usable:
+        if self._running is None or not self._running.alive():
             self.close()
             self._running = start_agent(self._host, self._cache)
         try:

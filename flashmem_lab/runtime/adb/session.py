@@ -78,14 +78,13 @@ class Session:
     """An agent and the program that it has open.
 
     A failure ends the agent; so does leaving a call early, by an interrupt say: what comes over
-    the link is then out of step. `usable` says whether another call makes sense.
+    the link is then out of step. `alive` says whether another call makes sense.
 
     Args:
         link: to an agent that was just started.
 
     Attributes:
         device: what it says of its device.
-        usable: False once something failed.
 
     Raises:
         DeviceError: it cannot use its device, or is of another release.
@@ -93,7 +92,7 @@ class Session:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self.usable = True
+        self._usable = True
         hello = self._await("HELO")
         if hello.head.get("protocol") != PROTOCOL:
             self.close()
@@ -189,9 +188,20 @@ class Session:
         self._send(Frame("SHUT"))
         self._await("SHUT")
 
+    def alive(self) -> bool:
+        """Whether the agent still answers: it may have gone with its machine since its last use."""
+        if not self._usable:
+            return False
+        try:
+            self._send(Frame("PING"))
+            self._await("PONG")
+        except FlashMemError:
+            return False
+        return True
+
     def close(self) -> None:
         """Ends the agent."""
-        self.usable = False
+        self._usable = False
         self._link.close()
 
     def _send(self, frame: Frame) -> None:

@@ -8,17 +8,17 @@
 
 /* What is known of each object while the lanes are walked. */
 typedef struct Life {
-  int made, freed;      /* its commands, NONE before they are met */
-  uint64_t rows;        /* read so far */
-  int uploads;          /* to come before it is on the device */
-  int last_use;         /* place in the compute lane */
+  int made, freed; /* its commands, NONE before they are met */
+  uint64_t rows;   /* read so far */
+  int uploads;     /* to come before it is on the device */
+  int last_use;    /* place in the compute lane */
 } Life;
 
 typedef struct Check {
   const Program *program;
   Life *lives;
-  int *carrier;         /* of each command: the one that carries it, or NONE */
-  bool *waited;         /* commands that the compute lane waited for so far */
+  int *carrier; /* of each command: the one that carries it, or NONE */
+  bool *waited; /* commands that the compute lane waited for so far */
   Failure *failure;
 } Check;
 
@@ -72,7 +72,8 @@ static bool check_memory(Check *check) {
     } else {
       if (life->made == NONE || life->freed != NONE)
         return refuse(check, "is freed without having been made", object->name);
-      if (program->commands[life->made].once) return refuse(check, "is to be kept, and freed", object->name);
+      if (program->commands[life->made].once)
+        return refuse(check, "is to be kept, and freed", object->name);
       for (int one = 0; one < command->after_count; one++)
         if (command->after[one] < program->compute.first)
           return refuse(check, "is freed by what computes nothing", object->name);
@@ -100,8 +101,10 @@ static bool check_disk(Check *check) {
     Life *life = &check->lives[read->object];
     if (object->pool != TEXTURE) return refuse(check, "is read but is no weight", object->name);
     const Span *span = &program->spans[object->span];
-    bool within = read->rows && read->first_row == life->rows && read->rows <= span->rows - life->rows;
-    if (!within || read->first_row % span->block_rows || read->bytes != read->rows * span->row_bytes)
+    bool within =
+        read->rows && read->first_row == life->rows && read->rows <= span->rows - life->rows;
+    if (!within || read->first_row % span->block_rows ||
+        read->bytes != read->rows * span->row_bytes)
       return refuse(check, "is read in chunks that are not its own", object->name);
     life->rows += read->rows;
     if (life->rows % span->block_rows && life->rows != span->rows)
@@ -174,8 +177,9 @@ static bool check_carries(Check *check) {
     int first = next;
     for (int one = 0; one < command->carry_count; one++, next++) {
       int upload = command->carries[one]; /* any order: entries are sorted by unit */
-      if (upload < first || upload >= first + command->carry_count || upload >= program->transfer.end ||
-          check->carrier[upload] != NONE || !waits_for(command, upload) ||
+      if (upload < first || upload >= first + command->carry_count ||
+          upload >= program->transfer.end || check->carrier[upload] != NONE ||
+          !waits_for(command, upload) ||
           (command->kind == MOVE && command->once != program->commands[upload].once))
         return refuse(check, "carries chunks out of turn", command->name);
       check->carrier[upload] = at;
@@ -192,7 +196,8 @@ static bool check_use(Check *check, const Command *command, int place, int newes
   life->last_use = place;
   if (!is_weight(program, object))
     return life->made <= newest ? true : refuse(check, "uses what is not made yet", command->name);
-  return life->uploads == 0 ? true : refuse(check, "uses a weight before it is there", command->name);
+  return life->uploads == 0 ? true
+                            : refuse(check, "uses a weight before it is there", command->name);
 }
 
 static bool check_compute(Check *check) {
@@ -228,7 +233,8 @@ static bool check_compute(Check *check) {
     for (int one = 0; one < command->after_count; one++)
       if (command->after[one] > behind) behind = command->after[one];
     if (command->kind == FREE && behind < check->lives[command->object].last_use)
-      return refuse(check, "is freed while it may be in use", program->objects[command->object].name);
+      return refuse(check, "is freed while it may be in use",
+                    program->objects[command->object].name);
   }
   return true;
 }

@@ -14,16 +14,17 @@ static bool decode_name(Decoder *decoder, const Names *names, const Json *from, 
   const char *name;
   if (!json_text(from, key, &name, decoder->failure)) return false;
   *into = names_find(names, name);
-  return *into != NONE ? true
-                       : fail(decoder->failure, PLAN, "the program is not sound: there is no '%s'", name);
+  return *into != NONE
+             ? true
+             : fail(decoder->failure, PLAN, "the program is not sound: there is no '%s'", name);
 }
 
 static uint64_t item_bytes(const char *dtype) {
   static const struct {
     const char *name;
     uint64_t bytes;
-  } known[] = {{"float32", 4}, {"int64", 8},  {"float16", 2}, {"bool", 1},   {"int32", 4},
-               {"uint8", 1},   {"int8", 1},   {"float64", 8}, {"int16", 2},  {"uint16", 2},
+  } known[] = {{"float32", 4}, {"int64", 8},  {"float16", 2}, {"bool", 1},  {"int32", 4},
+               {"uint8", 1},   {"int8", 1},   {"float64", 8}, {"int16", 2}, {"uint16", 2},
                {"uint32", 4},  {"uint64", 8}, {"bfloat16", 2}};
   for (size_t at = 0; at < COUNT_OF(known); at++)
     if (!strcmp(dtype, known[at].name)) return known[at].bytes;
@@ -44,8 +45,8 @@ static bool decode_view(Decoder *decoder, const Json *from, View *view) {
   if (!offset || !json_signed(offset, &view->offset) || view->offset > limit ||
       view->offset < -limit || !view->item || shape->count != strides->count || object->image ||
       !decode_extents(shape, view->shape, DIMENSIONS, &view->dimensions, &view->size))
-    return fail(decoder->failure, PLAN, "the program is not sound: a view on '%s' has no proper shape",
-                object->name);
+    return fail(decoder->failure, PLAN,
+                "the program is not sound: a view on '%s' has no proper shape", object->name);
   view->low = high = view->offset;
   int at = 0;
   for (const Json *one = strides->first; one; one = one->next, at++) {
@@ -71,7 +72,8 @@ static bool decode_size(Decoder *decoder, Command *command, const Json *from, co
   int64_t extents[3], product;
   const Json *list = json_list(from, key, decoder->failure);
   if (!list) return false;
-  if (!decode_extents(list, extents, 3, dimensions, &product)) return unsound(decoder, command, key);
+  if (!decode_extents(list, extents, 3, dimensions, &product))
+    return unsound(decoder, command, key);
   for (int at = 0; at < *dimensions; at++) {
     if (extents[at] > UINT32_MAX) return unsound(decoder, command, key);
     into[at] = (size_t)extents[at];
@@ -116,7 +118,8 @@ static bool decode_launch(Decoder *decoder, Command *command, const Json *from) 
   if (!command->dimensions || (dimensions && dimensions != command->dimensions))
     return unsound(decoder, command, "the size");
   for (int at = 0; at < dimensions; at++)
-    if (command->global[at] % command->local[at]) return unsound(decoder, command, "the local size");
+    if (command->global[at] % command->local[at])
+      return unsound(decoder, command, "the local size");
   if (command->kind == MOVE) return json_bool(from, "once", &command->once, decoder->failure);
   const Json *list = json_list(from, "args", decoder->failure);
   if (!list) return false;
@@ -186,7 +189,8 @@ static bool decode_compute(Decoder *decoder, Command *command, const Json *from,
   if (!json_text(from, "name", &command->name, failure) ||
       !json_count(from, "layer", INT32_MAX, &layer, failure))
     return false;
-  if (layer >= (uint64_t)decoder->program->layer_count) return unsound(decoder, command, "the layer");
+  if (layer >= (uint64_t)decoder->program->layer_count)
+    return unsound(decoder, command, "the layer");
   command->layer = (int)layer;
   if (!strcmp(type, "Launch") || !strcmp(type, "Move")) {
     command->kind = *type == 'L' ? LAUNCH : MOVE;

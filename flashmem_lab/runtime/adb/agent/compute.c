@@ -2,60 +2,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "carry.h"
 #include "run.h"
 #include "views.h"
 
 /* --- launches ------------------------------------------------------------------------------ */
 
-static cl_int set_memory(cl_kernel kernel, cl_uint at, cl_mem memory) {
-  return cl.SetKernelArg(kernel, at, sizeof memory, &memory);
-}
-
-static cl_int set_int(cl_kernel kernel, cl_uint at, int32_t value) {
-  return cl.SetKernelArg(kernel, at, sizeof value, &value);
-}
-
-/* In what steps an object is filled by kernels (program/carry.py): which comes first among the
- * entries of one kernel, and how many bytes a step moves. */
-static int unit_of(const Program *program, int object, uint64_t *bytes) {
-  const Object *spec = &program->objects[object];
-  uint64_t row = program->spans[spec->span].row_bytes;
-  if (spec->image) {
-    *bytes = spec->half ? 8 : 16;
-    return spec->half;
-  }
-  *bytes = row % 4 == 0 ? 4 : row % 2 == 0 ? 2 : 1;
-  return *bytes == 4 ? 2 : *bytes == 2 ? 3 : 4;
-}
-
-/* The uploads that a kernel carries, by unit, those of one unit as they are listed. */
-static void sort_carried(const Program *program, const Command *command, int *into) {
-  uint64_t bytes;
-  int count = 0;
-  for (int unit = 0; unit < 5; unit++)
-    for (int at = 0; at < command->carry_count; at++)
-      if (unit_of(program, program->commands[command->carries[at]].object, &bytes) == unit)
-        into[count++] = command->carries[at];
-}
-
 /* What follows a kernel's own arguments; what this run does not read moves nothing. */
 static cl_int set_carried(Run *run, const Command *command, cl_kernel kernel) {
-  const Program *program = &run->program;
-  int carried[CARRIED];
+  Entry entries[CARRIED];
   cl_uint next = (cl_uint)command->argument_count;
   cl_int code = 0;
-  sort_carried(program, command, carried);
+  carry_entries(&run->program, command, entries);
   for (int at = 0; at < CARRIED && !code; at++) {
-    int entry = carried[at < command->carry_count ? at : command->carry_count - 1];
-    const Command *upload = &program->commands[entry];
-    uint64_t row = program->spans[program->objects[upload->object].span].row_bytes, unit;
-    cl_mem slot = mover_slot(&run->mover, entry);
-    bool moves = slot && at < command->carry_count;
-    unit_of(program, upload->object, &unit);
-    code = set_memory(kernel, next++, slot ? slot : run->mover.slot[0]);
-    if (!code) code = set_memory(kernel, next++, objects_memory(&run->objects, upload->object));
-    if (!code) code = set_int(kernel, next++, slot ? (int32_t)(upload->first_row * row / unit) : 0);
-    if (!code) code = set_int(kernel, next++, moves ? (int32_t)(upload->bytes / unit) : 0);
+    const Entry *entry = &entries[at];
+    cl_mem slot = mover_slot(&run->mover, entry->upload);
+    int object = run->program.commands[entry->upload].object;
+    code = kernel_set_memory(kernel, next++, slot ? slot : run->mover.slot[0]);
+    if (!code) code = kernel_set_memory(kernel, next++, objects_memory(&run->objects, object));
+    if (!code) code = kernel_set_int(kernel, next++, slot ? entry->first : 0);
+    if (!code) code = kernel_set_int(kernel, next++, slot ? entry->count : 0);
   }
   return code;
 }
@@ -66,15 +32,16 @@ static cl_int launch(Run *run, const Command *command, cl_uint pending, cl_event
   for (int at = 0; at < command->argument_count && !code; at++) {
     const Argument *argument = &command->arguments[at];
     if (argument->as == AS_OBJECT)
-      code = set_memory(kernel, (cl_uint)at, objects_memory(&run->objects, argument->object));
-    else /* an int and a float are both four bytes */
-      code = cl.SetKernelArg(kernel, (cl_uint)at, sizeof argument->integer, &argument->integer);
+      code =
+          kernel_set_memory(kernel, (cl_uint)at, objects_memory(&run->objects, argument->object));
+    else /* of an int or a float: both are four bytes */
+      code = kernel_set_int(kernel, (cl_uint)at, argument->integer);
   }
   if (!code && command->carry_count) code = set_carried(run, command, kernel);
   if (code) return code;
   return cl.EnqueueNDRangeKernel(run->device->compute, kernel, (cl_uint)command->dimensions, NULL,
-                                 command->global, command->local[0] ? command->local : NULL, pending,
-                                 pending ? run->waiting : NULL, event);
+                                 command->global, command->local[0] ? command->local : NULL,
+                                 pending, pending ? run->waiting : NULL, event);
 }
 
 /* --- what the host does -------------------------------------------------------------------- */
@@ -129,8 +96,8 @@ static bool on_host(Run *run, int at, Failure *failure) {
   cl_int code = cl.Finish(run->device->compute); /* so that its time is its own */
   if (code) return opencl_fail(failure, code, "waiting for what '%s' reads", command->name);
   int64_t begun = now_ns();
-  bool sound = command->kind == ROW_FETCH ? fetch_rows(run, at, failure)
-                                          : host_call(run, command, failure);
+  bool sound =
+      command->kind == ROW_FETCH ? fetch_rows(run, at, failure) : host_call(run, command, failure);
   if (sound) signals_note(run->signals, at, begun, NULL);
   return sound;
 }
@@ -170,7 +137,8 @@ static bool do_next(Run *run, Failure *failure) {
 
 /* Leaves out what earlier runs did for good. */
 static bool at_end(Run *run) {
-  while (run->next < run->program.compute.end && run->signals->marks[run->next].published) run->next++;
+  while (run->next < run->program.compute.end && run->signals->marks[run->next].published)
+    run->next++;
   return run->next == run->program.compute.end;
 }
 

@@ -17,7 +17,8 @@ enum { PREAMBLE = 4096, ALIGNMENT = 4096, VERSION = 2 };
 typedef struct Preamble {
   char magic[8];
   uint32_t version, flags;
-  uint64_t header_offset, header_bytes, plain_bytes, header_sum, data_offset, data_bytes, file_bytes;
+  uint64_t header_offset, header_bytes, plain_bytes, header_sum, data_offset, data_bytes,
+      file_bytes;
 } Preamble;
 _Static_assert(sizeof(Preamble) == 72, "the fields lie in the file as they lie here");
 
@@ -56,7 +57,8 @@ static bool check_preamble(const Preamble *found, const uint8_t *raw, uint64_t s
   uint64_t header = found->header_offset, data = found->data_offset;
   bool inside = header >= PREAMBLE && data >= PREAMBLE && header <= size && data <= size &&
                 found->header_bytes <= size - header && found->data_bytes <= size - data;
-  bool apart = inside && (header + found->header_bytes <= data || data + found->data_bytes <= header);
+  bool apart =
+      inside && (header + found->header_bytes <= data || data + found->data_bytes <= header);
   if (!apart || data % ALIGNMENT)
     return fail(failure, BUNDLE, "its header and data sections overlap or lie outside the file");
   return true;
@@ -68,8 +70,8 @@ static bool read_header(int file, const Preamble *preamble, Container *into, Sto
   char *plain = store_take(store, 1, preamble->plain_bytes + 1);
   bool same = read_at(file, packed, preamble->header_bytes, preamble->header_offset) &&
               xxh3(packed, preamble->header_bytes) == preamble->header_sum;
-  bool expanded = same && inflate(packed, preamble->header_bytes, (uint8_t *)plain,
-                                  preamble->plain_bytes);
+  bool expanded =
+      same && inflate(packed, preamble->header_bytes, (uint8_t *)plain, preamble->plain_bytes);
   free(packed);
   if (!same) return fail(failure, BUNDLE, "its header does not match its checksum");
   if (!expanded) return fail(failure, BUNDLE, "its header does not expand to the stated size");

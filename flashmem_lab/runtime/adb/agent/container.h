@@ -5,7 +5,7 @@
 #include "json.h"
 
 typedef struct Container {
-  bool bundle;          /* it holds weights too; else they lie in files of their own */
+  bool bundle; /* it holds weights too; else they lie in files of their own */
   Json *header;
   uint64_t data_offset, data_bytes;
 } Container;

@@ -9,8 +9,8 @@
 typedef struct Decoder {
   Program *program;
   Names objects, spans;
-  Names inputs;          /* of the user's inputs: index into `input_sizes` */
-  int64_t *input_sizes;  /* elements */
+  Names inputs;         /* of the user's inputs: index into `input_sizes` */
+  int64_t *input_sizes; /* elements */
   Failure *failure;
 } Decoder;
 

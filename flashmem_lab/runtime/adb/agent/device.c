@@ -6,6 +6,7 @@
 #include "xxh3.h"
 
 enum { MOST = 16, TRIES = 5 };
+enum { ADRENO_PERF_HINT = 0x40C2, ADRENO_PERF_HINT_HIGH = 0x40C3 }; /* cl_qcom_perf_hint */
 
 /* Compute GPUs first, as ids of this machine's devices are given (runtime/opencl/query.py). */
 static const struct {
@@ -55,17 +56,34 @@ static uint64_t ask_number(const Device *device, cl_uint what, size_t size) {
   return cl.GetDeviceInfo(device->id, what, size, &value, NULL) ? 0 : value;
 }
 
+/* Adreno clocks down between kernels unless it is told not to. */
+static cl_context make_context(const Device *device, cl_int *code) {
+  static const intptr_t fast[] = {ADRENO_PERF_HINT, ADRENO_PERF_HINT_HIGH, 0};
+  char extensions[8192];
+  ask_text(device, CL_DEVICE_EXTENSIONS, extensions, sizeof extensions);
+  cl_context context = NULL;
+  *code = -1;
+  if (strstr(extensions, "cl_qcom_perf_hint"))
+    context = cl.CreateContext(fast, 1, &device->id, NULL, NULL, code);
+  return *code ? cl.CreateContext(NULL, 1, &device->id, NULL, NULL, code) : context;
+}
+
 bool device_open(Device *device, Failure *failure) {
   cl_int code = 0;
   if (!find_device(device, failure)) return false;
-  device->context = cl.CreateContext(NULL, 1, &device->id, NULL, NULL, &code);
+  device->context = make_context(device, &code);
   if (code) return opencl_fail(failure, code, "opening the device");
-  device->compute = cl.CreateCommandQueue(device->context, device->id, CL_QUEUE_PROFILING_ENABLE, &code);
+  device->compute =
+      cl.CreateCommandQueue(device->context, device->id, CL_QUEUE_PROFILING_ENABLE, &code);
   if (!code)
-    device->transfer = cl.CreateCommandQueue(device->context, device->id, CL_QUEUE_PROFILING_ENABLE, &code);
+    device->transfer =
+        cl.CreateCommandQueue(device->context, device->id, CL_QUEUE_PROFILING_ENABLE, &code);
   if (code) return opencl_fail(failure, code, "making its queues");
   uint64_t bits = ask_number(device, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));
   device->alignment = bits >= 64 ? bits / 8 : 8;
+  char platform[512];
+  ask_text(device, CL_PLATFORM_NAME, platform, sizeof platform);
+  device->compiles_late = !strcmp(platform, "Portable Computing Language");
   static const cl_uint parts[] = {CL_PLATFORM_NAME, CL_PLATFORM_VERSION, CL_DEVICE_NAME,
                                   CL_DRIVER_VERSION};
   Text all = {0};
@@ -86,7 +104,8 @@ static void add_text(const Device *device, Text *into, const char *key, cl_uint 
   text_add_quoted(into, value);
 }
 
-static void add_number(const Device *device, Text *into, const char *key, cl_uint what, size_t size) {
+static void add_number(const Device *device, Text *into, const char *key, cl_uint what,
+                       size_t size) {
   text_add(into, ",\"%s\":%llu", key, (unsigned long long)ask_number(device, what, size));
 }
 
@@ -119,7 +138,8 @@ void clock_read(Clock *clock, const Device *device) {
     if (cl.EnqueueMarkerWithWaitList(device->compute, 0, NULL, &marker)) return;
     cl_int code = cl.WaitForEvents(1, &marker);
     int64_t after = now_ns();
-    if (!code) code = cl.GetEventProfilingInfo(marker, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
+    if (!code)
+      code = cl.GetEventProfilingInfo(marker, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
     cl.ReleaseEvent(marker);
     if (code) return;
     if (after - before < best) {
@@ -141,7 +161,8 @@ void clock_read(Clock *clock, const Device *device) {
 static int64_t on_host(const Clock *clock, cl_ulong device_ns) {
   int last = clock->readings - 1;
   int64_t passed = (int64_t)device_ns - clock->device[0];
-  int64_t device = clock->device[last] - clock->device[0], host = clock->host[last] - clock->host[0];
+  int64_t device = clock->device[last] - clock->device[0],
+          host = clock->host[last] - clock->host[0];
   double share = device > 0 ? (double)passed / (double)device : 0;
   return clock->host[0] + passed + (int64_t)((double)(host - device) * share);
 }

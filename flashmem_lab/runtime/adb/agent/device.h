@@ -9,6 +9,7 @@ typedef struct Device {
   cl_platform_id platform;
   cl_context context;
   cl_command_queue compute, transfer; /* in order, with profiling */
+  bool compiles_late;                 /* its driver finishes a kernel at its first launch */
   uint64_t alignment;                 /* of sub-buffers, bytes */
   uint64_t signature;                 /* of platform, device and driver, for what is kept of them */
 } Device;

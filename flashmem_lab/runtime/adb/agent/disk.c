@@ -27,13 +27,15 @@ static bool serve(Run *run, Failure *failure) {
     if (read->once && !run->first) continue;
     for (int one = 0; one < read->after_count; one++)
       if (!signals_wait(run->signals, DISK, read->after[one])) return false;
-    if (signals_stopped(run->signals) || !mover_read(&run->mover, at, &begun, failure)) return false;
+    if (signals_stopped(run->signals) || !mover_read(&run->mover, at, &begun, failure))
+      return false;
     signals_note(run->signals, at, begun, NULL);
     signals_publish(run->signals, at, false);
     if (!upload_ready(run, &upload, failure)) return false;
   }
   return upload_ready(run, &upload, failure) &&
-         (upload == program->transfer.end ? true : fail(failure, PLAN, "an upload waits for no read"));
+         (upload == program->transfer.end ? true
+                                          : fail(failure, PLAN, "an upload waits for no read"));
 }
 
 void *disk_serve(void *given) {

@@ -108,7 +108,8 @@ static void write_all(const void *data, uint64_t bytes) {
 void frame_send(const char *tag, const Text *head, const void *body, uint64_t bytes) {
   Wire wire = {.head = head ? (uint32_t)head->length : 0, .body = bytes};
   memcpy(wire.tag, tag, sizeof wire.tag);
-  /* As few writes as can be: over adb each is a packet that is answered before the next one goes. */
+  /* As few writes as can be: over adb each is a packet that is answered before the next one goes.
+   */
   char first[TOGETHER];
   uint64_t length = sizeof wire, taken = 0;
   memcpy(first, &wire, sizeof wire);

@@ -11,7 +11,7 @@ typedef struct Frame {
   char tag[5];
   const Json *head; /* NULL: none */
   uint8_t *body;
-  uint64_t bytes;   /* of the body */
+  uint64_t bytes; /* of the body */
   Store store;
 } Frame;
 

@@ -49,7 +49,8 @@ static char *unicode(Reader *reader, char *to) {
   uint32_t point, low;
   if (!hex4(reader, &point) || point == 0) return NULL;
   if (point >= 0xD800 && point < 0xE000) {
-    if (point >= 0xDC00 || reader->end - reader->at < 6 || memcmp(reader->at, "\\u", 2)) return NULL;
+    if (point >= 0xDC00 || reader->end - reader->at < 6 || memcmp(reader->at, "\\u", 2))
+      return NULL;
     reader->at += 2;
     if (!hex4(reader, &low) || low < 0xDC00 || low > 0xDFFF) return NULL;
     point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
@@ -171,11 +172,8 @@ static bool read_value(Reader *reader, Json *value, int depth) {
       value->type = JSON_BOOL;
       value->truth = *reader->at == 't';
       return read_word(reader, value->truth ? "true" : "false");
-    case 'n':
-      value->type = JSON_NULL;
-      return read_word(reader, "null");
-    default:
-      return read_number(reader, value);
+    case 'n': value->type = JSON_NULL; return read_word(reader, "null");
+    default: return read_number(reader, value);
   }
 }
 
@@ -199,7 +197,8 @@ static bool lacks(const char *key, const char *wanted, Failure *failure) {
   return fail(failure, BUNDLE, "its header has no proper %s: %s expected", key, wanted);
 }
 
-bool json_count(const Json *object, const char *key, uint64_t most, uint64_t *into, Failure *failure) {
+bool json_count(const Json *object, const char *key, uint64_t most, uint64_t *into,
+                Failure *failure) {
   const Json *found = json_member(object, key);
   if (!found || found->type != JSON_INTEGER || (found->truth && found->integer) ||
       found->integer > most)

@@ -4,18 +4,26 @@
 
 #include "base.h"
 
-typedef enum JsonType { JSON_NULL, JSON_BOOL, JSON_INTEGER, JSON_REAL, JSON_TEXT, JSON_LIST, JSON_OBJECT } JsonType;
+typedef enum JsonType {
+  JSON_NULL,
+  JSON_BOOL,
+  JSON_INTEGER,
+  JSON_REAL,
+  JSON_TEXT,
+  JSON_LIST,
+  JSON_OBJECT
+} JsonType;
 
 typedef struct Json {
   JsonType type;
-  bool truth;            /* of a bool; of an integer: it is negative */
-  uint32_t count;        /* elements of a list or an object */
-  const char *key;       /* of a member of an object */
+  bool truth;      /* of a bool; of an integer: it is negative */
+  uint32_t count;  /* elements of a list or an object */
+  const char *key; /* of a member of an object */
   union {
-    uint64_t integer;    /* its magnitude */
+    uint64_t integer; /* its magnitude */
     double real;
-    const char *text;    /* terminated; without a NUL inside */
-    struct Json *first;  /* element or member */
+    const char *text;   /* terminated; without a NUL inside */
+    struct Json *first; /* element or member */
   };
   struct Json *next;
 } Json;
@@ -29,7 +37,8 @@ Json *json_read(char *text, size_t bytes, Store *store, Failure *failure);
 const Json *json_member(const Json *object, const char *key);
 
 /* Members of a type and within bounds; false, with `failure` set, where they are not. */
-bool json_count(const Json *object, const char *key, uint64_t most, uint64_t *into, Failure *failure);
+bool json_count(const Json *object, const char *key, uint64_t most, uint64_t *into,
+                Failure *failure);
 bool json_signed(const Json *value, int64_t *into);
 bool json_real(const Json *value, double *into);
 bool json_bool(const Json *object, const char *key, bool *into, Failure *failure);

@@ -18,10 +18,11 @@ static const char magic[8] = "FMLKER\r\n";
 enum { MOST_BINARY = 256 << 20 };
 
 /* Named by device, driver and source; the length of the source keeps a chance collision away. */
-static void path_of(const Device *device, const char *source, const char *folder, char *into, size_t room) {
+static void path_of(const Device *device, const char *source, const char *folder, char *into,
+                    size_t room) {
   size_t length = strlen(source);
-  snprintf(into, room, "%s/%016llx-%016llx-%zx.kernel", folder, (unsigned long long)device->signature,
-           (unsigned long long)xxh3(source, length), length);
+  snprintf(into, room, "%s/%016llx-%016llx-%zx.kernel", folder,
+           (unsigned long long)device->signature, (unsigned long long)xxh3(source, length), length);
 }
 
 static cl_program load(const Device *device, const char *source, const char *folder) {
@@ -59,14 +60,17 @@ static bool refused(cl_program program, const Device *device, const char *entry,
   cl.GetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, size, log, NULL);
   const char *telling = strstr(log, "error");
   while (telling && telling > log && telling[-1] != '\n') telling--;
-  fail(failure, DEVICE, "the device's compiler refused kernel '%s': %.600s", entry, telling ? telling : log);
+  fail(failure, DEVICE, "the device's compiler refused kernel '%s': %.600s", entry,
+       telling ? telling : log);
   free(log);
   return false;
 }
 
-static bool compile(const Device *device, const Kernel *kernel, cl_program *into, Failure *failure) {
+static bool compile(const Device *device, const Kernel *kernel, cl_program *into,
+                    Failure *failure) {
   cl_int code;
-  *into = cl.CreateProgramWithSource(device->context, 1, (const char **)&kernel->source, NULL, &code);
+  *into =
+      cl.CreateProgramWithSource(device->context, 1, (const char **)&kernel->source, NULL, &code);
   if (code) {
     *into = NULL;
     return opencl_fail(failure, code, "reading kernel '%s'", kernel->entry);
@@ -75,8 +79,8 @@ static bool compile(const Device *device, const Kernel *kernel, cl_program *into
   return code ? refused(*into, device, kernel->entry, failure) : true;
 }
 
-bool kernels_build(Kernels *kernels, const Device *device, const Program *program, const char *folder,
-                   BuildProgress progress, Failure *failure) {
+bool kernels_build(Kernels *kernels, const Device *device, const Program *program,
+                   const char *folder, BuildProgress progress, Failure *failure) {
   size_t count = (size_t)program->kernel_count;
   *kernels = (Kernels){.programs = allocate(count, sizeof(cl_program)),
                        .kernels = allocate(count, sizeof(cl_kernel)),
@@ -114,14 +118,16 @@ static void keep(cl_program built, const Device *device, const char *source, con
     path_of(device, source, folder, path, sizeof path);
     snprintf(half, sizeof half, "%s.%d", path, (int)getpid());
     FILE *file = fopen(half, "wb");
-    bool whole = file && fwrite(&head, sizeof head, 1, file) == 1 && fwrite(binary, 1, size, file) == size;
+    bool whole =
+        file && fwrite(&head, sizeof head, 1, file) == 1 && fwrite(binary, 1, size, file) == size;
     if (file && fclose(file)) whole = false;
     if (!whole || rename(half, path)) remove(half);
   }
   free(binary);
 }
 
-void kernels_keep(Kernels *kernels, const Device *device, const Program *program, const char *folder) {
+void kernels_keep(Kernels *kernels, const Device *device, const Program *program,
+                  const char *folder) {
   if (!*folder) return;
   mkdir(folder, 0755);
   for (int at = 0; at < kernels->count; at++)

@@ -7,21 +7,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "frames.h"
 #include "views.h"
 #include "watch.h"
 
-enum { PROTOCOL = 1, MOST_WEIGHT_FILES = 256 };
+enum { PROTOCOL = 1, MOST_WEIGHT_FILES = 256, HEAP_THRESHOLD = 256 << 10 };
 
 static Signals signals = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 typedef struct Server {
   Device device;
   Run run;
-  bool open;       /* `run` is */
-  int runs;        /* of it so far */
-  char *kernels;   /* folder of binaries */
+  bool open;     /* `run` is */
+  int runs;      /* of it so far */
+  char *kernels; /* folder of binaries */
 } Server;
 
 static void stop_run(void) {
@@ -68,8 +71,9 @@ static bool open_program(Server *server, const Frame *frame, Failure *failure) {
   Text head = {0};
   text_add(&head, "{\"model\":");
   text_add_quoted(&head, server->run.program.model);
-  text_add(&head, ",\"compiled\":%d,\"compile_ns\":%lld,\"arena\":%s}", server->run.kernels.compiled,
-           (long long)(now_ns() - begun), server->run.places.arena ? "true" : "false");
+  text_add(&head, ",\"compiled\":%d,\"compile_ns\":%lld,\"arena\":%s}",
+           server->run.kernels.compiled, (long long)(now_ns() - begun),
+           server->run.places.arena ? "true" : "false");
   frame_send("OPND", &head, NULL, 0);
   text_release(&head);
   return true;
@@ -166,6 +170,10 @@ static bool close_program(Server *server, const Frame *frame, Failure *failure) 
 }
 
 static bool answer(Server *server, Frame *frame, Failure *failure) {
+  if (!strcmp(frame->tag, "PING")) {
+    frame_send("PONG", NULL, NULL, 0);
+    return true;
+  }
   if (!strcmp(frame->tag, "OPEN")) return open_program(server, frame, failure);
   if (!strcmp(frame->tag, "INPT")) return take_input(server, frame, failure);
   if (!strcmp(frame->tag, "RUN ")) return run_program(server, frame, failure);
@@ -186,11 +194,20 @@ static bool greet(Server *server, Failure *failure) {
   return true;
 }
 
+/* On a CPU device images are blocks of the heap, and glibc would keep large ones once freed
+ * (runtime/opencl/heap.py). */
+static void return_freed_blocks(void) {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, HEAP_THRESHOLD);
+#endif
+}
+
 /* Whatever fails ends the process: a device that refused something may refuse all that follows,
  * and a new agent takes a moment. Nothing is torn down then; the system does that best. */
 static int serve(void) {
   static Server server;
   Failure failure = {0};
+  return_freed_blocks();
   bool loaded = opencl_load(&failure); /* first: it may start the process anew */
   frames_begin(stop_run);
   bool sound = loaded && greet(&server, &failure);

@@ -16,7 +16,8 @@ bool making_what_fits(Run *run, Failure *failure) {
   while (run->put_off_first < run->put_off_end) {
     int command = run->put_off[run->put_off_first];
     bool made;
-    if (!objects_try(&run->objects, run->program.commands[command].object, &made, failure)) return false;
+    if (!objects_try(&run->objects, run->program.commands[command].object, &made, failure))
+      return false;
     if (!made) return true;
     run->put_off_first++;
     if (!weight_made(run, command, failure)) return false;

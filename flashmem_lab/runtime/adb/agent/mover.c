@@ -16,13 +16,14 @@ static bool make_ring(Mover *mover, Failure *failure) {
     mover->ring = cl.CreateBuffer(mover->device->context, CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR,
                                   size, NULL, &code);
     if (!code)
-      mover->ring_rows = cl.EnqueueMapBuffer(mover->device->transfer, mover->ring, CL_TRUE,
-                                             CL_MAP_READ | CL_MAP_WRITE, 0, size, 0, NULL, NULL, &code);
+      mover->ring_rows =
+          cl.EnqueueMapBuffer(mover->device->transfer, mover->ring, CL_TRUE,
+                              CL_MAP_READ | CL_MAP_WRITE, 0, size, 0, NULL, NULL, &code);
   } else {
     mover->slot = allocate(mover->slots, sizeof(cl_mem));
     for (uint64_t at = 0; at < mover->slots && !code; at++)
-      mover->slot[at] = cl.CreateBuffer(mover->device->context, CL_MEM_READ_ONLY | CL_MEM_ALLOC_HOST_PTR,
-                                        slot, NULL, &code);
+      mover->slot[at] = cl.CreateBuffer(
+          mover->device->context, CL_MEM_READ_ONLY | CL_MEM_ALLOC_HOST_PTR, slot, NULL, &code);
   }
   return code ? opencl_fail(failure, code, "creating the staging ring of %llu bytes",
                             (unsigned long long)size)
@@ -33,7 +34,8 @@ bool mover_open(Mover *mover, Failure *failure) {
   const Program *program = mover->program;
   size_t commands = (size_t)program->command_count;
   bool ring = program->transport != MAP && program->slot_bytes;
-  uint64_t most = ring ? program->staging_bytes / program->slot_bytes : (uint64_t)program->object_count;
+  uint64_t most =
+      ring ? program->staging_bytes / program->slot_bytes : (uint64_t)program->object_count;
   mover->mapped = allocate(most, sizeof(Mapped));
   mover->carrier = allocate(commands, sizeof(int));
   mover->order = allocate(commands, sizeof(int));
@@ -47,7 +49,8 @@ bool mover_open(Mover *mover, Failure *failure) {
 void mover_close(Mover *mover) {
   if (mover->ring) {
     if (mover->ring_rows)
-      cl.EnqueueUnmapMemObject(mover->device->transfer, mover->ring, mover->ring_rows, 0, NULL, NULL);
+      cl.EnqueueUnmapMemObject(mover->device->transfer, mover->ring, mover->ring_rows, 0, NULL,
+                               NULL);
     cl.Finish(mover->device->transfer);
     cl.ReleaseMemObject(mover->ring);
   }
@@ -86,8 +89,9 @@ static bool map_object(Mover *mover, int object, Failure *failure) {
   mapped->pitch = mover->program->spans[spec->span].row_bytes;
   if (spec->image) {
     size_t origin[3] = {0}, region[3] = {spec->width, spec->height, 1}, slice;
-    mapped->rows = cl.EnqueueMapImage(queue, memory, CL_FALSE, CL_MAP_WRITE_INVALIDATE_REGION, origin,
-                                      region, &mapped->pitch, &slice, count, used, &mapped->ready, &code);
+    mapped->rows =
+        cl.EnqueueMapImage(queue, memory, CL_FALSE, CL_MAP_WRITE_INVALIDATE_REGION, origin, region,
+                           &mapped->pitch, &slice, count, used, &mapped->ready, &code);
   } else {
     mapped->rows = cl.EnqueueMapBuffer(queue, memory, CL_FALSE, CL_MAP_WRITE_INVALIDATE_REGION, 0,
                                        spec->bytes, count, used, &mapped->ready, &code);
@@ -110,7 +114,8 @@ static bool wait_mapped(Mapped *mapped, const char *name, Failure *failure) {
 }
 
 static bool unmap(Mover *mover, cl_mem memory, Mapped *mapped, cl_event *event, Failure *failure) {
-  cl_int code = cl.EnqueueUnmapMemObject(mover->device->transfer, memory, mapped->rows, 0, NULL, event);
+  cl_int code =
+      cl.EnqueueUnmapMemObject(mover->device->transfer, memory, mapped->rows, 0, NULL, event);
   if (mapped->ready) cl.ReleaseEvent(mapped->ready);
   *mapped = (Mapped){0};
   return code ? opencl_fail(failure, code, "unmapping weights") : true;
@@ -132,7 +137,8 @@ static bool read_mapped(Mover *mover, const Command *read, int64_t *begun, Failu
 /* --- copying ------------------------------------------------------------------------------- */
 
 static uint8_t *rows_of(const Mover *mover, int command) {
-  return mover->ring_rows + (uint64_t)mover->place[command] % mover->slots * mover->program->slot_bytes;
+  return mover->ring_rows +
+         (uint64_t)mover->place[command] % mover->slots * mover->program->slot_bytes;
 }
 
 static bool read_copied(Mover *mover, int command, int64_t *begun, Failure *failure) {
@@ -148,7 +154,8 @@ static bool read_copied(Mover *mover, int command, int64_t *begun, Failure *fail
   }
   *begun = now_ns();
   return weights_read(mover->weights, mover->program->objects[read->object].span, read->first_row,
-                      read->rows, rows_of(mover, command), span_of(mover, read)->row_bytes, failure);
+                      read->rows, rows_of(mover, command), span_of(mover, read)->row_bytes,
+                      failure);
 }
 
 static bool upload_copied(Mover *mover, int command, cl_event *event, Failure *failure) {
@@ -162,10 +169,12 @@ static bool upload_copied(Mover *mover, int command, cl_event *event, Failure *f
   cl_int code;
   if (object->image) {
     size_t origin[3] = {0, upload->first_row, 0}, region[3] = {object->width, upload->rows, 1};
-    code = cl.EnqueueWriteImage(queue, memory, CL_FALSE, origin, region, 0, 0, rows, count, used, event);
+    code = cl.EnqueueWriteImage(queue, memory, CL_FALSE, origin, region, 0, 0, rows, count, used,
+                                event);
   } else {
     uint64_t offset = upload->first_row * span_of(mover, upload)->row_bytes;
-    code = cl.EnqueueWriteBuffer(queue, memory, CL_FALSE, offset, upload->bytes, rows, count, used, event);
+    code = cl.EnqueueWriteBuffer(queue, memory, CL_FALSE, offset, upload->bytes, rows, count, used,
+                                 event);
   }
   return code ? opencl_fail(failure, code, "uploading '%s'", object->name) : true;
 }
@@ -185,8 +194,8 @@ static bool read_carried(Mover *mover, int command, int64_t *begun, Failure *fai
   cl_int code;
   mapped->pitch = span_of(mover, read)->row_bytes;
   mapped->rows = cl.EnqueueMapBuffer(mover->device->transfer, mover->slot[slot], CL_FALSE,
-                                     CL_MAP_WRITE_INVALIDATE_REGION, 0, read->bytes, emptied ? 1 : 0,
-                                     emptied, &mapped->ready, &code);
+                                     CL_MAP_WRITE_INVALIDATE_REGION, 0, read->bytes,
+                                     emptied ? 1 : 0, emptied, &mapped->ready, &code);
   if (code) {
     mapped->rows = NULL;
     return opencl_fail(failure, code, "mapping a slot of the ring");
@@ -227,7 +236,7 @@ void mover_abandon(Mover *mover) {
   uint64_t count = map ? (uint64_t)mover->program->object_count : mover->slots;
   for (uint64_t at = 0; at < count; at++)
     if (mover->mapped[at].rows)
-      unmap(mover, map ? objects_memory(mover->objects, (int)at) : mover->slot[at], &mover->mapped[at],
-            NULL, &ignored);
+      unmap(mover, map ? objects_memory(mover->objects, (int)at) : mover->slot[at],
+            &mover->mapped[at], NULL, &ignored);
   cl.Finish(mover->device->transfer);
 }

@@ -10,7 +10,7 @@
 
 /* Memory that the host sees for a while. */
 typedef struct Mapped {
-  uint8_t *rows;  /* NULL: not mapped */
+  uint8_t *rows; /* NULL: not mapped */
   size_t pitch;
   cl_event ready; /* may be touched once this is over */
 } Mapped;
@@ -22,13 +22,13 @@ typedef struct Mover {
   Objects *objects;
   Signals *signals;
   uint64_t slots;
-  cl_mem ring;        /* copy: pinned, mapped for as long as it lives */
+  cl_mem ring; /* copy: pinned, mapped for as long as it lives */
   uint8_t *ring_rows;
-  cl_mem *slot;       /* inline: a buffer each, for none may be mapped while a kernel reads it */
-  Mapped *mapped;     /* of each object (map) or slot (inline) */
-  int *carrier;       /* of each command: the one that carries it (inline) */
-  int *order;         /* of this run's uploads: the command, by place */
-  int *place;         /* of each command of the disk and transfer lanes in its lane, this run; or NONE */
+  cl_mem *slot;   /* inline: a buffer each, for none may be mapped while a kernel reads it */
+  Mapped *mapped; /* of each object (map) or slot (inline) */
+  int *carrier;   /* of each command: the one that carries it (inline) */
+  int *order;     /* of this run's uploads: the command, by place */
+  int *place; /* of each command of the disk and transfer lanes in its lane, this run; or NONE */
 } Mover;
 
 /* Makes the ring, if there is one. Close it with the queues idle. */

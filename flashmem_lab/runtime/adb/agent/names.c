@@ -40,7 +40,15 @@ static int find(const Names *names, const char *name, int64_t number) {
   return slot->taken ? slot->index : -1;
 }
 
-bool names_add(Names *names, const char *name, int index) { return add(names, name, 0, index); }
-bool numbers_add(Names *names, int64_t number, int index) { return add(names, NULL, number, index); }
-int names_find(const Names *names, const char *name) { return find(names, name, 0); }
-int numbers_find(const Names *names, int64_t number) { return find(names, NULL, number); }
+bool names_add(Names *names, const char *name, int index) {
+  return add(names, name, 0, index);
+}
+bool numbers_add(Names *names, int64_t number, int index) {
+  return add(names, NULL, number, index);
+}
+int names_find(const Names *names, const char *name) {
+  return find(names, name, 0);
+}
+int numbers_find(const Names *names, int64_t number) {
+  return find(names, NULL, number);
+}

@@ -7,7 +7,7 @@ struct Block {
   Block *next;
   const Object *as; /* an object that it was made for, or has served since */
   cl_mem memory;
-  cl_event *used;   /* the last commands that use it, once its object has ended */
+  cl_event *used; /* the last commands that use it, once its object has ended */
   cl_uint count;
 };
 
@@ -20,7 +20,8 @@ static uint64_t total(const Ledger *ledger) {
 bool ledger_take(Ledger *ledger, Pool pool, uint64_t bytes, const char *name, Failure *failure) {
   uint64_t held = total(ledger);
   if (held > ledger->cap || bytes > ledger->cap - held)
-    return fail(failure, BUDGET, "creating '%s' (%llu bytes) beside the %llu bytes held would break the cap of %llu",
+    return fail(failure, BUDGET,
+                "creating '%s' (%llu bytes) beside the %llu bytes held would break the cap of %llu",
                 name, (unsigned long long)bytes, (unsigned long long)held,
                 (unsigned long long)ledger->cap);
   ledger->held[pool] = ledger->held[pool] + bytes; /* one thread writes: no need for more */
@@ -32,14 +33,16 @@ void ledger_give(Ledger *ledger, Pool pool, uint64_t bytes) {
   ledger->held[pool] = ledger->held[pool] - bytes;
 }
 
-void objects_open(Objects *objects, const Program *program, const Device *device, const Places *places) {
-  *objects = (Objects){.program = program,
-                       .device = device,
-                       .places = places,
-                       .ledger = {.cap = program->peak_bytes},
-                       .weight_flags = program->transport == INLINE ? CL_MEM_READ_WRITE : CL_MEM_READ_ONLY,
-                       .live = allocate((size_t)program->object_count, sizeof(Block *)),
-                       .in_arena = allocate((size_t)program->object_count, sizeof(cl_mem))};
+void objects_open(Objects *objects, const Program *program, const Device *device,
+                  const Places *places) {
+  *objects =
+      (Objects){.program = program,
+                .device = device,
+                .places = places,
+                .ledger = {.cap = program->peak_bytes},
+                .weight_flags = program->transport == INLINE ? CL_MEM_READ_WRITE : CL_MEM_READ_ONLY,
+                .live = allocate((size_t)program->object_count, sizeof(Block *)),
+                .in_arena = allocate((size_t)program->object_count, sizeof(cl_mem))};
   if (program->transport == MAP) objects->weight_flags |= CL_MEM_ALLOC_HOST_PTR;
   objects->ended_link = &objects->ended;
 }
@@ -64,7 +67,8 @@ bool objects_make_arena(Objects *objects, Failure *failure) {
                                                CL_BUFFER_CREATE_TYPE_REGION, &region, &code);
     if (code) {
       objects->in_arena[at] = NULL;
-      return opencl_fail(failure, code, "placing '%s' among the activations", program->objects[at].name);
+      return opencl_fail(failure, code, "placing '%s' among the activations",
+                         program->objects[at].name);
     }
   }
   return true;
@@ -72,8 +76,8 @@ bool objects_make_arena(Objects *objects, Failure *failure) {
 
 static bool same_geometry(const Object *one, const Object *other) {
   return one->image == other->image && one->pool == other->pool && one->bytes == other->bytes &&
-         (!one->image || (one->width == other->width && one->height == other->height &&
-                          one->half == other->half));
+         (!one->image ||
+          (one->width == other->width && one->height == other->height && one->half == other->half));
 }
 
 /* Takes a block out of the ended ones; `link` points at it. */
@@ -113,7 +117,8 @@ static void release(Objects *objects, Block *block) {
 static bool is_done(const Block *block) {
   for (cl_uint at = 0; at < block->count; at++) {
     cl_int status = CL_COMPLETE + 1;
-    cl.GetEventInfo(block->used[at], CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, NULL);
+    cl.GetEventInfo(block->used[at], CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status,
+                    NULL);
     if (status != CL_COMPLETE) return false;
   }
   return true;
@@ -127,12 +132,14 @@ static bool make(Objects *objects, int object, Failure *failure) {
   const Object *wanted = &objects->program->objects[object];
   cl_context context = objects->device->context;
   uint64_t flags = wanted->pool == TEXTURE ? objects->weight_flags : CL_MEM_READ_WRITE;
-  if (!ledger_take(&objects->ledger, wanted->pool, wanted->bytes, wanted->name, failure)) return false;
+  if (!ledger_take(&objects->ledger, wanted->pool, wanted->bytes, wanted->name, failure))
+    return false;
   cl_int code;
   cl_mem memory;
   if (wanted->image) {
     cl_image_format format = {CL_RGBA, wanted->half ? CL_HALF_FLOAT : CL_FLOAT};
-    cl_image_desc shape = {.type = CL_MEM_OBJECT_IMAGE2D, .width = wanted->width, .height = wanted->height};
+    cl_image_desc shape = {
+        .type = CL_MEM_OBJECT_IMAGE2D, .width = wanted->width, .height = wanted->height};
     memory = cl.CreateImage(context, flags, &format, &shape, NULL, &code);
   } else {
     memory = cl.CreateBuffer(context, flags, wanted->bytes, NULL, &code);

@@ -28,12 +28,13 @@ typedef struct Objects {
   const Places *places;
   Ledger ledger;
   uint64_t weight_flags;
-  Block **live;                /* by object */
-  Block *ended, **ended_link;  /* the oldest first */
-  cl_mem arena, *in_arena;     /* the buffer of all activations, and regions of it by object */
+  Block **live;               /* by object */
+  Block *ended, **ended_link; /* the oldest first */
+  cl_mem arena, *in_arena;    /* the buffer of all activations, and regions of it by object */
 } Objects;
 
-void objects_open(Objects *objects, const Program *program, const Device *device, const Places *places);
+void objects_open(Objects *objects, const Program *program, const Device *device,
+                  const Places *places);
 void objects_close(Objects *objects); /* no command may be running */
 
 /* Makes the buffer of all activations, once. */

@@ -43,9 +43,9 @@ static const char *find_calls(void *library) {
     found = dlsym(library, "loadOpenCLPointer");
     memcpy(&resolve, &found, sizeof found);
   }
-#define CALL(result, name, arguments)                  \
-  found = find_call(library, resolve, "cl" #name);     \
-  if (!found) return "cl" #name;                       \
+#define CALL(result, name, arguments)              \
+  found = find_call(library, resolve, "cl" #name); \
+  if (!found) return "cl" #name;                   \
   memcpy(&cl.name, &found, sizeof found);
   OPENCL_CALLS(CALL)
 #undef CALL
@@ -98,19 +98,38 @@ bool opencl_load(Failure *failure) {
 }
 
 const char *opencl_error(cl_int code) {
-  static const char *const names[] = {
-      "SUCCESS", "DEVICE_NOT_FOUND", "DEVICE_NOT_AVAILABLE", "COMPILER_NOT_AVAILABLE",
-      "MEM_OBJECT_ALLOCATION_FAILURE", "OUT_OF_RESOURCES", "OUT_OF_HOST_MEMORY",
-      "PROFILING_INFO_NOT_AVAILABLE", "MEM_COPY_OVERLAP", "IMAGE_FORMAT_MISMATCH",
-      "IMAGE_FORMAT_NOT_SUPPORTED", "BUILD_PROGRAM_FAILURE", "MAP_FAILURE",
-      "MISALIGNED_SUB_BUFFER_OFFSET", "EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST"};
-  static const char *const invalid[] = {
-      "VALUE", "DEVICE_TYPE", "PLATFORM", "DEVICE", "CONTEXT", "QUEUE_PROPERTIES", "COMMAND_QUEUE",
-      "HOST_PTR", "MEM_OBJECT", "IMAGE_FORMAT_DESCRIPTOR", "IMAGE_SIZE", "SAMPLER", "BINARY",
-      "BUILD_OPTIONS", "PROGRAM", "PROGRAM_EXECUTABLE", "KERNEL_NAME", "KERNEL_DEFINITION", "KERNEL",
-      "ARG_INDEX", "ARG_VALUE", "ARG_SIZE", "KERNEL_ARGS", "WORK_DIMENSION", "WORK_GROUP_SIZE",
-      "WORK_ITEM_SIZE", "GLOBAL_OFFSET", "EVENT_WAIT_LIST", "EVENT", "OPERATION", "GL_OBJECT",
-      "BUFFER_SIZE", "MIP_LEVEL", "GLOBAL_WORK_SIZE"};
+  static const char *const names[] = {"SUCCESS",
+                                      "DEVICE_NOT_FOUND",
+                                      "DEVICE_NOT_AVAILABLE",
+                                      "COMPILER_NOT_AVAILABLE",
+                                      "MEM_OBJECT_ALLOCATION_FAILURE",
+                                      "OUT_OF_RESOURCES",
+                                      "OUT_OF_HOST_MEMORY",
+                                      "PROFILING_INFO_NOT_AVAILABLE",
+                                      "MEM_COPY_OVERLAP",
+                                      "IMAGE_FORMAT_MISMATCH",
+                                      "IMAGE_FORMAT_NOT_SUPPORTED",
+                                      "BUILD_PROGRAM_FAILURE",
+                                      "MAP_FAILURE",
+                                      "MISALIGNED_SUB_BUFFER_OFFSET",
+                                      "EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST"};
+  static const char *const invalid[] = {"VALUE",           "DEVICE_TYPE",
+                                        "PLATFORM",        "DEVICE",
+                                        "CONTEXT",         "QUEUE_PROPERTIES",
+                                        "COMMAND_QUEUE",   "HOST_PTR",
+                                        "MEM_OBJECT",      "IMAGE_FORMAT_DESCRIPTOR",
+                                        "IMAGE_SIZE",      "SAMPLER",
+                                        "BINARY",          "BUILD_OPTIONS",
+                                        "PROGRAM",         "PROGRAM_EXECUTABLE",
+                                        "KERNEL_NAME",     "KERNEL_DEFINITION",
+                                        "KERNEL",          "ARG_INDEX",
+                                        "ARG_VALUE",       "ARG_SIZE",
+                                        "KERNEL_ARGS",     "WORK_DIMENSION",
+                                        "WORK_GROUP_SIZE", "WORK_ITEM_SIZE",
+                                        "GLOBAL_OFFSET",   "EVENT_WAIT_LIST",
+                                        "EVENT",           "OPERATION",
+                                        "GL_OBJECT",       "BUFFER_SIZE",
+                                        "MIP_LEVEL",       "GLOBAL_WORK_SIZE"};
   if (code <= 0 && -code < (cl_int)COUNT_OF(names)) return names[-code];
   if (code <= -30 && -code - 30 < (cl_int)COUNT_OF(invalid)) return invalid[-code - 30];
   return code == -1001 ? "PLATFORM_NOT_FOUND" : "an error of the vendor's own";

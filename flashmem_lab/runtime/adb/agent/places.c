@@ -42,7 +42,8 @@ static uint64_t place(Life *lives, int count, uint64_t alignment) {
     Life *life = &lives[at];
     int others = 0;
     for (int one = 0; one < at; one++)
-      if (lives[one].begin < life->end && life->begin < lives[one].end) beside[others++] = &lives[one];
+      if (lives[one].begin < life->end && life->begin < lives[one].end)
+        beside[others++] = &lives[one];
     qsort(beside, (size_t)others, sizeof *beside, lower_first);
     for (int one = 0; one < others; one++) {
       if (life->offset + life->bytes <= beside[one]->offset) break;

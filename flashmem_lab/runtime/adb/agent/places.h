@@ -6,11 +6,11 @@
 #include "program.h"
 
 typedef struct Places {
-  bool arena;         /* activations share one buffer; else a buffer each */
-  uint64_t bytes;     /* of that buffer */
-  uint64_t *offsets;  /* in it, by object */
-  int *made_at;       /* place of each weight in the order of the Allocs, by object; else NONE */
-  int *made_with;     /* how many weights are made once that weight can be read, by object */
+  bool arena;        /* activations share one buffer; else a buffer each */
+  uint64_t bytes;    /* of that buffer */
+  uint64_t *offsets; /* in it, by object */
+  int *made_at;      /* place of each weight in the order of the Allocs, by object; else NONE */
+  int *made_with;    /* how many weights are made once that weight can be read, by object */
 } Places;
 
 /* `alignment`: of every place, bytes. */

@@ -49,7 +49,8 @@ static bool decode_spans(Decoder *decoder, const Json *list, const Container *co
     if (sums->count != (span->rows + span->block_rows - 1) / span->block_rows)
       return unsound(decoder, "the number of checksums", one->key);
     if (container->bundle) {
-      if (span->offset > container->data_bytes || span->bytes > container->data_bytes - span->offset)
+      if (span->offset > container->data_bytes ||
+          span->bytes > container->data_bytes - span->offset)
         return unsound(decoder, "the place", one->key);
       span->offset += container->data_offset;
     }
@@ -172,4 +173,6 @@ bool program_read(const char *path, Program *into, Failure *failure) {
          decode(into, &container, failure) && program_check(into, failure);
 }
 
-void program_release(Program *program) { store_release(&program->store); }
+void program_release(Program *program) {
+  store_release(&program->store);
+}

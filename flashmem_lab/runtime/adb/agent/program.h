@@ -10,7 +10,16 @@ enum { NONE = -1, DIMENSIONS = 16, CARRIED = 4 };
 typedef enum Pool { TEXTURE, BUFFER, STAGING, POOLS } Pool;
 typedef enum Transport { COPY, MAP, INLINE } Transport;
 typedef enum Kind {
-  ALLOC, FREE, READ, UPLOAD, LAUNCH, MOVE, ROW_FETCH, HOST_CALL, WRITE_INPUT, READ_OUTPUT
+  ALLOC,
+  FREE,
+  READ,
+  UPLOAD,
+  LAUNCH,
+  MOVE,
+  ROW_FETCH,
+  HOST_CALL,
+  WRITE_INPUT,
+  READ_OUTPUT
 } Kind;
 
 typedef struct Object {
@@ -30,11 +39,11 @@ typedef struct Span {
 
 typedef struct View {
   int object;
-  uint64_t item;             /* bytes of an element */
+  uint64_t item; /* bytes of an element */
   int dimensions;
   int64_t shape[DIMENSIONS], strides[DIMENSIONS], offset; /* elements */
-  int64_t size;              /* elements in all */
-  int64_t low, count;        /* first element that it touches, elements from there to the last */
+  int64_t size;                                           /* elements in all */
+  int64_t low, count; /* first element that it touches, elements from there to the last */
 } View;
 
 typedef struct Argument {
@@ -48,22 +57,22 @@ typedef struct Argument {
 
 typedef struct Command {
   Kind kind;
-  int64_t id;            /* in the file; commands are known by their index here */
-  bool once;             /* first run only */
-  int object;            /* of ALLOC, FREE; the weight of READ, UPLOAD, MOVE */
+  int64_t id; /* in the file; commands are known by their index here */
+  bool once;  /* first run only */
+  int object; /* of ALLOC, FREE; the weight of READ, UPLOAD, MOVE */
   uint64_t first_row, rows, bytes;
   int layer;
-  const char *name;      /* of a compute command */
+  const char *name; /* of a compute command */
   int kernel, dimensions;
   size_t global[3], local[3]; /* local[0] = 0: the driver's choice */
   Argument *arguments;
   int argument_count;
-  int *after, after_count;     /* commands */
-  int *carries, carry_count;   /* UPLOADs that its kernel moves */
-  View *views;           /* of WRITE_INPUT, READ_OUTPUT and ROW_FETCH one; of HOST_CALL the
-                            inputs, then the outputs */
+  int *after, after_count;   /* commands */
+  int *carries, carry_count; /* UPLOADs that its kernel moves */
+  View *views;               /* of WRITE_INPUT, READ_OUTPUT and ROW_FETCH one; of HOST_CALL the
+                                inputs, then the outputs */
   int input_count, output_count;
-  int table;             /* span of ROW_FETCH */
+  int table; /* span of ROW_FETCH */
 } Command;
 
 typedef struct Lane {
@@ -82,8 +91,8 @@ typedef struct Program {
   int object_count;
   Span *spans;
   int span_count;
-  int file_count;        /* files that the spans name */
-  Command *commands;     /* lane after lane */
+  int file_count;    /* files that the spans name */
+  Command *commands; /* lane after lane */
   int command_count;
   Lane memory, disk, transfer, compute;
   Kernel *kernels;

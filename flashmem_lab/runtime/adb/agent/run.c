@@ -20,14 +20,20 @@ bool run_open(Run *run, const Device *device, Signals *signals, const char *prog
   run->waiting = allocate(most, sizeof(cl_event));
   run->places = places_of(&run->program, device->alignment);
   signals_open(signals, &run->program);
-  if (!kernels_build(&run->kernels, device, &run->program, kernels, progress, failure)) return false;
+  if (!kernels_build(&run->kernels, device, &run->program, kernels, progress, failure) ||
+      !kernels_first_launches(&run->kernels, device, &run->program, failure))
+    return false;
   if (count == NONE) return true;
-  if (!weights_open(&run->weights, &run->program, count ? paths : &program, count ? count : 1, failure))
+  if (!weights_open(&run->weights, &run->program, count ? paths : &program, count ? count : 1,
+                    failure))
     return false;
   run->can_run = true;
   objects_open(&run->objects, &run->program, device, &run->places);
-  run->mover = (Mover){.program = &run->program, .device = device, .weights = &run->weights,
-                       .objects = &run->objects, .signals = signals};
+  run->mover = (Mover){.program = &run->program,
+                       .device = device,
+                       .weights = &run->weights,
+                       .objects = &run->objects,
+                       .signals = signals};
   return mover_open(&run->mover, failure);
 }
 
@@ -121,7 +127,8 @@ bool run_once(Run *run, bool first, Failure *failure) {
   signals_begin(run->signals, first);
   mover_begin(&run->mover, first);
   if (!objects_make_arena(&run->objects, failure)) return false;
-  if (pthread_create(&disk, NULL, disk_serve, run)) return fail(failure, FILES, "no thread for the disk");
+  if (pthread_create(&disk, NULL, disk_serve, run))
+    return fail(failure, FILES, "no thread for the disk");
   if (!walk(run, failure) && failure->kind) signals_fail(run->signals, failure);
   signals_end(run->signals, MAIN);
   pthread_join(disk, NULL);

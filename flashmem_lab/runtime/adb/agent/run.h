@@ -15,20 +15,21 @@ typedef struct Run {
   Mover mover;
   Clock clock;
   Signals *signals;
-  uint8_t **given;      /* by command: what the host gave for it (inputs, indices) */
-  uint8_t **read_back;  /* by command: the extent of an output */
-  int64_t *made;        /* by command: when an ALLOC was carried out, 0: not in this run */
-  cl_event *waiting;    /* room for what one command waits for */
-  int *put_off;         /* ALLOCs of weights that wait for room: [put_off_first, put_off_end) */
+  uint8_t **given;     /* by command: what the host gave for it (inputs, indices) */
+  uint8_t **read_back; /* by command: the extent of an output */
+  int64_t *made;       /* by command: when an ALLOC was carried out, 0: not in this run */
+  cl_event *waiting;   /* room for what one command waits for */
+  int *put_off;        /* ALLOCs of weights that wait for room: [put_off_first, put_off_end) */
   int put_off_first, put_off_end;
-  int next;             /* command of the compute lane */
-  _Atomic int layer;    /* that was enqueued last */
+  int next;          /* command of the compute lane */
+  _Atomic int layer; /* that was enqueued last */
   bool first, can_run;
   int64_t begun, ended; /* host ns */
 } Run;
 
 /* Reads and checks a program, opens its weights and builds its kernels. `paths`: the weight files,
- * none for a bundle; with a `count` of NONE it is not to run, only its kernels are built. Close it when done; after a failure, here or in a run, the process is to end. */
+ * none for a bundle; with a `count` of NONE it is not to run, only its kernels are built. Close it
+ * when done; after a failure, here or in a run, the process is to end. */
 bool run_open(Run *run, const Device *device, Signals *signals, const char *program,
               const char *const *paths, int count, const char *kernels, BuildProgress progress,
               Failure *failure);

@@ -14,10 +14,10 @@ typedef enum Who { MAIN, DISK } Who;
 
 /* Of one command. */
 typedef struct Mark {
-  bool published; /* done, or enqueued with `event` */
-  bool awaited;   /* others wait for `event` on the device */
-  bool noted;     /* `begun` and `ended` are times of this run */
-  cl_event event; /* held until the run is over */
+  bool published;       /* done, or enqueued with `event` */
+  bool awaited;         /* others wait for `event` on the device */
+  bool noted;           /* `begun` and `ended` are times of this run */
+  cl_event event;       /* held until the run is over */
   int64_t begun, ended; /* host ns; with an event: before it was enqueued, and after */
 } Mark;
 

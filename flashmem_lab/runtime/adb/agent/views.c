@@ -50,7 +50,8 @@ cl_int view_write(cl_command_queue queue, cl_mem memory, const View *view, const
   return code;
 }
 
-cl_int view_read(cl_command_queue queue, cl_mem memory, const View *view, uint8_t *into, cl_event *event) {
+cl_int view_read(cl_command_queue queue, cl_mem memory, const View *view, uint8_t *into,
+                 cl_event *event) {
   return cl.EnqueueReadBuffer(queue, memory, CL_FALSE, (uint64_t)view->low * view->item,
                               view_extent_bytes(view), into, 0, NULL, event);
 }

@@ -40,19 +40,35 @@ static void tell(const Watch *watch) {
   text_release(&head);
 }
 
+/* Waits for the next sample, or for the end, which wakes it: runs of a small model take less time
+ * than a pause. True at the end. */
+static bool pause_or_end(Watch *watch) {
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_nsec += INTERVAL_NS;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  pthread_mutex_lock(&watch->lock);
+  if (!watch->over) pthread_cond_timedwait(&watch->changed, &watch->lock, &until);
+  bool over = watch->over;
+  pthread_mutex_unlock(&watch->lock);
+  return over;
+}
+
 static void *watch_on(void *given) {
   Watch *watch = given;
-  struct timespec pause = {0, INTERVAL_NS};
-  for (int round = 0; !watch->over; round++) {
-    if (round % SAMPLES_A_FRAME == 0) tell(watch);
+  for (int round = 0; !pause_or_end(watch); round++) {
+    if ((round + 1) % SAMPLES_A_FRAME == 0) tell(watch);
     sample(watch);
-    nanosleep(&pause, NULL);
   }
   return NULL;
 }
 
 bool watch_begin(Watch *watch, const Run *run, Failure *failure) {
   *watch = (Watch){.run = run};
+  pthread_mutex_init(&watch->lock, NULL);
+  pthread_cond_init(&watch->changed, NULL);
+  tell(watch);
   sample(watch);
   return pthread_create(&watch->thread, NULL, watch_on, watch)
              ? fail(failure, FILES, "no thread to watch the run")
@@ -60,9 +76,14 @@ bool watch_begin(Watch *watch, const Run *run, Failure *failure) {
 }
 
 void watch_end(Watch *watch) {
+  pthread_mutex_lock(&watch->lock);
   watch->over = true;
+  pthread_cond_signal(&watch->changed);
+  pthread_mutex_unlock(&watch->lock);
   pthread_join(watch->thread, NULL);
   sample(watch);
 }
 
-void watch_release(Watch *watch) { free(watch->samples); }
+void watch_release(Watch *watch) {
+  free(watch->samples);
+}

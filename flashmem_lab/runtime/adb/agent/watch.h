@@ -11,7 +11,9 @@ typedef struct Residency {
 typedef struct Watch {
   const Run *run;
   pthread_t thread;
-  _Atomic bool over;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  bool over; /* under the lock */
   Residency *samples;
   size_t count, room;
 } Watch;

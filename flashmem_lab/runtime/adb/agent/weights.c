@@ -85,7 +85,8 @@ static bool fill(const Weights *weights, const Span *span, uint64_t offset, uint
     ssize_t got = preadv(file, parts, count, (off_t)offset);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
-      return fail(failure, FILES, "%s while reading packed weights of '%s'", strerror(errno), span->name);
+      return fail(failure, FILES, "%s while reading packed weights of '%s'", strerror(errno),
+                  span->name);
     if (got == 0) return fail(failure, CORRUPT, "%s", span->name);
     done += (uint64_t)got;
     offset += (uint64_t)got;
@@ -107,12 +108,13 @@ static bool check_block(const Span *span, uint64_t first_row, uint64_t rows, con
     sum = xxh3(tight, bytes);
     free(tight);
   }
-  return sum == span->checksums[first_row / span->block_rows] ? true
-                                                              : fail(failure, CORRUPT, "%s", span->name);
+  return sum == span->checksums[first_row / span->block_rows]
+             ? true
+             : fail(failure, CORRUPT, "%s", span->name);
 }
 
-bool weights_read(const Weights *weights, int index, uint64_t first_row, uint64_t rows, uint8_t *into,
-                  size_t pitch, Failure *failure) {
+bool weights_read(const Weights *weights, int index, uint64_t first_row, uint64_t rows,
+                  uint8_t *into, size_t pitch, Failure *failure) {
   const Span *span = &weights->program->spans[index];
   uint64_t offset = span->offset + first_row * span->row_bytes;
   if (!fill(weights, span, offset, into, rows, pitch, failure)) return false;
@@ -138,8 +140,8 @@ static bool take_first(Weights *weights, int index, uint64_t row, uint8_t *into,
   return sound;
 }
 
-bool weights_take(Weights *weights, int index, const int64_t *numbers, uint64_t count, uint8_t *into,
-                  Failure *failure) {
+bool weights_take(Weights *weights, int index, const int64_t *numbers, uint64_t count,
+                  uint8_t *into, Failure *failure) {
   const Span *span = &weights->program->spans[index];
   uint64_t blocks = (span->rows + span->block_rows - 1) / span->block_rows;
   if (!weights->checked[index]) weights->checked[index] = allocate(blocks, sizeof(bool));
@@ -150,7 +152,8 @@ bool weights_take(Weights *weights, int index, const int64_t *numbers, uint64_t 
                   (long long)numbers[at], span->name, (unsigned long long)span->rows);
     uint64_t row = (uint64_t)number;
     bool seen = weights->checked[index][row / span->block_rows];
-    if (seen ? !fill(weights, span, span->offset + row * span->row_bytes, into, 1, span->row_bytes, failure)
+    if (seen ? !fill(weights, span, span->offset + row * span->row_bytes, into, 1, span->row_bytes,
+                     failure)
              : !take_first(weights, index, row, into, failure))
       return false;
   }

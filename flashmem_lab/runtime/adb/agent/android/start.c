@@ -15,9 +15,11 @@ __attribute__((used, noreturn)) void start_main(void *stack) {
 }
 
 #if defined(__aarch64__)
-__asm__(".text\n.globl _start\n.type _start,%function\n"
-        "_start:\n mov x29,#0\n mov x30,#0\n mov x0,sp\n b start_main\n");
+__asm__(
+    ".text\n.globl _start\n.type _start,%function\n"
+    "_start:\n mov x29,#0\n mov x30,#0\n mov x0,sp\n b start_main\n");
 #elif defined(__x86_64__)
-__asm__(".text\n.globl _start\n.type _start,@function\n"
-        "_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\n call start_main\n");
+__asm__(
+    ".text\n.globl _start\n.type _start,@function\n"
+    "_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\n call start_main\n");
 #endif
