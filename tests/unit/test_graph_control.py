@@ -37,27 +37,34 @@ def test_known_branch_is_inlined(tmp_path: Path) -> None:
 
 
 def _unrolled(
-    tmp_path: Path, body: str, *, last: str = "total, steps = Loop (many, yes, x)"
+    tmp_path: Path,
+    body: str,
+    *,
+    last: str = "total, steps = Loop (many, yes, x)",
+    opset: int = 17,
 ) -> Graph:
     return open_graph(
         save(
             tmp_path,
-            model(f"""g (float[2] x) => (float[2] total, float[K, 2] steps) {{
-                many = Constant <value_int = 3> ()
+            model(
+                f"""g (float[2] x) => (float[2] total, float[K, 2] steps) {{
+                many = Constant <value = int64 {{3}}> ()
                 yes = Constant <value = bool {{1}}> ()
                 {last} <
                     body = b (int64 i, bool on, float[2] v) => (bool more, float[2] w, float[2] s)
                     {{ {body} }}
                 >
-            }}"""),
+            }}""",
+                opset,
+            ),
         )
     )
 
 
-def test_a_loop_of_known_length_is_unrolled(tmp_path: Path) -> None:
-    graph = _unrolled(
-        tmp_path, "more = Identity (on) f = Cast <to = 1> (i) w = Add (v, f) s = Neg (w)"
-    )
+@pytest.mark.parametrize("opset", [9, 11, 12, 13, 17])
+def test_a_loop_of_known_length_is_unrolled(tmp_path: Path, opset: int) -> None:
+    body = "more = Identity (on) f = Cast <to = 1> (i) w = Add (v, f) s = Neg (w)"
+    graph = _unrolled(tmp_path, body, opset=opset)
     assert ops(graph) == {"Add": 3, "Neg": 3, "Unsqueeze": 3, "Concat": 1}
     assert graph.types["steps"].shape == (3, 2)
 
