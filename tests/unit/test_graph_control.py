@@ -190,3 +190,22 @@ def test_functions_are_inlined_and_recursion_refused(tmp_path: Path) -> None:
     assert [n.op_type for n in graph.nodes] == ["Neg", "Abs"]
     with pytest.raises(ModelError, match="calls itself"):
         open_graph(save(tmp_path, text.format(inner="outer")))
+
+
+def test_functions_of_another_opset_are_converted_or_named(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : {outer}, "local" : 1]>
+        g (float[2, 3] x) => (float[2, 3] y) {{ y = local.f (x, w) }}
+        <opset_import: ["" : {inner}], domain: "local"> f (a, k) => (b)
+        {{ h = Relu (a) b = MatMul (h, k) }}
+    """
+
+    def path(outer: int, inner: int) -> Path:
+        proto = parser.parse_model(text.format(outer=outer, inner=inner))
+        weight = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
+        proto.graph.initializer.append(weight)
+        (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+        return tmp_path / "m.onnx"
+
+    assert [node.op_type for node in open_graph(path(21, 18)).nodes] == ["Relu", "MatMul"]
+    with pytest.raises(ModelError, match=r"function 'f' of .*m\.onnx is of another opset"):
+        open_graph(path(13, 18))
