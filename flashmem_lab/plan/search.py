@@ -141,7 +141,7 @@ def _solve_and_improve(state: Incumbent) -> None:
     for start in reversed(starts):
         state.settle(start)
         walk.improve(start)
-    if state.optimize is Objective.WARM and not state.near(GOOD):
+    if not state.near(GOOD):
         walk.improve_on(lambda: state.near(GOOD))
 
 

@@ -150,7 +150,7 @@ class Slices:
         if some is None or some.bound >= state.objective:
             return
         some.searched = True
-        ways = Ways(self._lead.beside(some.most, some.giants))
+        ways = Ways(self._lead.beside(some.most, some.giants), stop=lambda: state.stopped)
         for share in CEILINGS:
             before = state.objective
             ceiling = some.bound + share * (before - some.bound)
@@ -181,9 +181,8 @@ class Slices:
 
     def _raise(self, some: _Slice) -> None:
         lead = self._lead
-        found = Ways(lead.beside(some.least, some.giants)).bound(
-            some.most, some.price / lead.rate, self._state.objective
-        )
+        ways = Ways(lead.beside(some.least, some.giants), stop=lambda: self._state.stopped)
+        found = ways.bound(some.most, some.price / lead.rate, self._state.objective)
         some.bound = max(some.bound, found.bound)
         if found.read is not None:
             some.learn(found.read, lead.total - some.most)
