@@ -138,17 +138,17 @@ class Slices:
             self._raise(weakest)
         else:
             heapq.heappush(self._slices, weakest)
-            return False
+            return self._search()
         for piece in pieces:
             heapq.heappush(self._slices, piece)
         return True
 
-    def _search(self) -> None:
-        """Looks for plans in the weakest slice that was not searched yet."""
+    def _search(self) -> bool:
+        """Looks for plans in the weakest slice that was not searched yet; False if all were."""
         state, rate = self._state, self._lead.rate
         some = min((one for one in self._slices if not one.searched), default=None)
         if some is None or some.bound >= state.objective:
-            return
+            return False
         some.searched = True
         ways = Ways(self._lead.beside(some.most, some.giants), stop=lambda: state.stopped)
         for share in CEILINGS:
@@ -158,6 +158,7 @@ class Slices:
                 state.try_pins(pinned)
             if state.objective < before:
                 break
+        return True
 
     def _halves(self, some: _Slice) -> list[_Slice]:
         middle = (some.least + some.most) / 2
