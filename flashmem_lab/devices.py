@@ -1,7 +1,9 @@
-"""Devices by id: OpenCL ones of this machine, and simulated ones."""
+"""Devices by id: OpenCL ones of this machine, phones behind adb, and simulated ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 SIMULATED = "sim:"
 """How the ids of simulated devices begin."""
 
+ADB = "adb:"
+"""How the ids of phones begin; the rest is what the adb server calls them."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
@@ -27,18 +32,42 @@ class DeviceState:
 
 
 def devices() -> list[DeviceState]:
-    """OpenCL devices, each tried with a kernel, then the simulated ones."""
+    """OpenCL devices, each tried with a kernel, phones, each asked, then the simulated ones."""
     from flashmem_lab.device import simulated_devices
+    from flashmem_lab.runtime.adb import list_phones
     from flashmem_lab.runtime.opencl import list_devices, working
 
-    found = [DeviceState(spec, working(spec.id)) for spec in list_devices()]
-    return [*found, *(DeviceState(spec, "") for spec in simulated_devices().values())]
+    with ThreadPoolExecutor(1) as pool:  # phones answer while kernels are built here
+        asking = pool.submit(list_phones, cache_directory())
+        found = [DeviceState(spec, working(spec.id)) for spec in list_devices()]
+        phones = [DeviceState(one.spec, one.problem) for one in asking.result()]
+    simulated = [DeviceState(spec, "") for spec in simulated_devices().values()]
+    return [*found, *phones, *simulated]
+
+
+def watch_phones(changed: Callable[[list[DeviceState]], None]) -> Callable[[], None]:
+    """Tells of phones as they come and go; no driver is loaded for that.
+
+    Args:
+        changed: given every phone there is, at first and after each change, in another thread;
+            must return at once.
+
+    Returns:
+        What ends it when called.
+    """
+    from flashmem_lab.runtime.adb import Watch
+
+    return Watch(
+        lambda phones: changed([DeviceState(one.spec, one.problem) for one in phones]),
+        cache_directory(),
+    ).close
 
 
 def open_device(device_id: str = "auto") -> DeviceSpec:
-    """The device of an id such as "ocl:0" or "sim:adreno750", or of a profile ("device.json").
+    """The device of an id, or of a profile ("device.json").
 
-    "auto" is the first that works. A device that was profiled here has its measured rates; a
+    Ids are such as "ocl:0", "adb:SERIAL" and "sim:adreno750". "auto" is the first OpenCL device of
+    this machine that works. A device that was profiled here has its measured rates; a
     profile that is named by its file is simulated.
 
     Raises:
@@ -51,6 +80,10 @@ def open_device(device_id: str = "auto") -> DeviceSpec:
     simulated = simulated_devices()
     if device_id in simulated:
         return simulated[device_id]
+    if device_id.startswith(ADB):
+        from flashmem_lab.runtime.adb import open_phone
+
+        return as_measured(open_phone(device_id.removeprefix(ADB), cache_directory()))
     if device_id.endswith(".json"):
         path = Path(device_id)
         return replace(load_profile(path), id=f"{SIMULATED}{path.stem}")
@@ -86,6 +119,10 @@ def open_runtime(device: DeviceSpec, pages: PageCache | None = None) -> Runtime:
         from flashmem_lab.runtime.simulated import SimulatedRuntime
 
         return SimulatedRuntime(device)
+    if device.id.startswith(ADB):
+        from flashmem_lab.runtime.adb import open_phone_runtime
+
+        return open_phone_runtime(device, cache_directory())
     from flashmem_lab.runtime.opencl import open_runtime as open_opencl
     from flashmem_lab.runtime.pagecache import PageCache
 

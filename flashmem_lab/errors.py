@@ -69,7 +69,7 @@ def _hint(operators: list[str]) -> str:
             "If, Loop and Scan run only where their conditions and lengths are known when the "
             "model is opened: give input shapes, or export by tracing instead of scripting"
         )
-    return "export the model with standard ONNX operators (opset 11 to 28)"
+    return "export the model with standard ONNX operators (opset 7 to 28)"
 
 
 _CONTROL = {"ai.onnx::If", "ai.onnx::Loop", "ai.onnx::Scan"}
@@ -185,6 +185,6 @@ def from_os_error(error: OSError, doing: str) -> FlashMemError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
             f"the disk is full while {doing}{where}",
-            hint="free some space, or point FLASHMEM_LAB_CACHE at another disk",
+            hint="free some space, or use another disk (FLASHMEM_LAB_CACHE, for packed weights)",
         )
     return FlashMemError(f"{error.strerror or error} while {doing}{where}")

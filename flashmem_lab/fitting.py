@@ -25,6 +25,7 @@ def make_plan(
     optimize: Objective | None = None,
     constraints: Constraints | None = None,
     transport: Transport | None = None,
+    chunk_bytes: int | None = None,
     prices: Prices | None = None,
     effort: Effort | None = None,
     split_fused: bool = False,
@@ -40,6 +41,7 @@ def make_plan(
         UsageError: a constraint names an unknown weight, or contradicts another.
     """
     from flashmem_lab import plan as planning
+    from flashmem_lab.plan.chunks import CHUNK_BYTES
 
     prices = prices or planning.Prices()
 
@@ -52,6 +54,7 @@ def make_plan(
             optimize=optimize or planning.Objective.COLD,
             constraints=constraints or planning.Constraints(),
             transport=transport,
+            chunk_bytes=CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
             prices=prices,
             effort=effort,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from flashmem_lab.errors import PlanError, UsageError
+from flashmem_lab.errors import ModelError, PlanError, UsageError
 
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
@@ -62,16 +62,32 @@ def load(
 
     Raises:
         ModelError, InputError: see `open_graph`.
+        UsageError: it is a bundle.
     """
     began = perf_counter()
     from flashmem_lab.graph import open_graph
     from flashmem_lab.lower import Precision, lower
 
     rss_bytes = resident_bytes()
-    graph = open_graph(path, dims=dims or {}, shapes=shapes or {})
+    try:
+        graph = open_graph(path, dims=dims or {}, shapes=shapes or {})
+    except ModelError:
+        _refuse_bundle(Path(path))
+        raise
     model = lower(graph, device, precision=precision or Precision.FP32, storage=storage)
     load_ms = (perf_counter() - began) * 1e3
     return Prepared(graph, model, device, rss_bytes, load_ms, storage)
+
+
+def _refuse_bundle(path: Path) -> None:
+    """What is no model may be a bundle, which only runs."""
+    from flashmem_lab.program import is_bundle
+
+    if path.is_file() and is_bundle(path):
+        raise UsageError(
+            f"{path} is a bundle, planned already; this takes an .onnx file",
+            hint=f"flashmem-lab run {path}",
+        ) from None
 
 
 def fitted(prepared: Prepared, plan: Plan) -> Prepared:

@@ -18,12 +18,11 @@ from flashmem_lab.trace.write import write_file
 SCHEMA = "flashmem-lab/device/1"
 
 
-def save_profile(device: DeviceSpec, path: Path) -> None:
-    """Writes a measured device; an older profile at `path` is replaced.
+def refuse_others_file(path: Path) -> None:
+    """Looks whether a profile may be written to `path`; measuring takes minutes.
 
     Raises:
         UsageError: something else is at `path`.
-        DiskFull: no room.
     """
     if path.exists():
         try:
@@ -33,6 +32,16 @@ def save_profile(device: DeviceSpec, path: Path) -> None:
                 f"{path} exists and is not a device profile; it is left alone",
                 hint="choose another name",
             ) from None
+
+
+def save_profile(device: DeviceSpec, path: Path) -> None:
+    """Writes a measured device; an older profile at `path` is replaced.
+
+    Raises:
+        UsageError: something else is at `path`.
+        DiskFull: no room.
+    """
+    refuse_others_file(path)
     data = {"schema": SCHEMA, **to_plain(device)}
     write_file(path, json.dumps(data, indent=1) + "\n", "writing the profile")
 

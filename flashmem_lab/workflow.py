@@ -122,6 +122,7 @@ def run(
     plan: Plan,
     inputs: Mapping[str, np.ndarray] | None = None,
     *,
+    plan_ms: float | None = None,
     repeat: int = 1,
     check: bool = False,
     seed: int = 0,
@@ -137,6 +138,7 @@ def run(
         prepared: from `load`.
         plan: from `make_plan` or `load_plan`.
         inputs: arrays by name; those not given are drawn from `seed`.
+        plan_ms: what having the plan took; by default what making it took (`plan.solve_ms`).
         repeat: how many runs; the first is cold.
         check: compare the outputs with onnxruntime's, after everything was measured.
         seed: of inputs that are not given.
@@ -187,7 +189,7 @@ def run(
             prepared.device,
             result,
             load=prepared.load_ms,
-            plan=plan.solve_ms,
+            plan=plan.solve_ms if plan_ms is None else plan_ms,
             pack=compiled.compile_ms,
             open=open_ms,
         ),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a fresh machine ready, one part at a time:
-# setup.sh venv EXTRAS | opencl | chromium | devices | frontend
+# setup.sh venv EXTRAS | opencl | chromium | adb | devices | frontend
 # Every part is quick and silent when its work is already done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +58,7 @@ venv() {
 
 # opencl : a device that really compiles and runs a kernel; being listed is not enough.
 opencl() {
+  export FLASHMEM_LAB_ADB=none  # set-up has no business with phones
   $PY -m flashmem_lab doctor --quick >/dev/null 2>&1 && return
   apt_install "no OpenCL device works here" pocl-opencl-icd
   $PY -m flashmem_lab doctor --quick >&2 || fail "still no OpenCL device works; see above"
@@ -70,6 +71,13 @@ chromium() {
     if type -P "$name" >/dev/null; then return; fi  # a file: this function has the name too
   done
   apt_install "no Chromium for the browser tests" chromium
+}
+
+# adb : for the tests of phones, which need none: theirs are on loopback. And a C compiler, for the
+# agent that runs on them.
+adb() {
+  type -P adb >/dev/null || apt_install "no adb for the tests of phones" adb
+  type -P cc >/dev/null || apt_install "no C compiler for the agent of phones" gcc libc6-dev
 }
 
 # frontend : the browser's part, from widgets/; an installed package brings it along.
@@ -99,6 +107,6 @@ devices() {
 
 case "${1:-}" in
   venv) venv "$2" ;;
-  opencl | chromium | devices | frontend) "$1" ;;
-  *) fail "usage: setup.sh venv EXTRAS | opencl | chromium | devices | frontend" ;;
+  opencl | chromium | adb | devices | frontend) "$1" ;;
+  *) fail "usage: setup.sh venv EXTRAS | opencl | chromium | adb | devices | frontend" ;;
 esac

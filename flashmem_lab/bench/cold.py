@@ -23,8 +23,9 @@ from time import perf_counter_ns
 import numpy as np
 
 from flashmem_lab.bench.machine import machine, sentence
-from flashmem_lab.bench.options import add_models, add_precision, bench_parser
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser, budget
 from flashmem_lab.bench.runs import run_json, zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.program import read_bundle
@@ -82,9 +83,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = bench_parser("cold", __doc__)
     add_models(parser, MODELS)
     add_precision(parser, "fp32")
-    parser.add_argument("--budget", default="30%", help="of the bundle; 30%%")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each that count; 3")
-    parser.add_argument("--threads", type=int, default=2, help="of onnxruntime; 2")
+    parser.add_argument("--budget", type=budget, default="30%", help="of the bundle; 30%%")
+    parser.add_argument(
+        "--rounds", type=values.count, default=3, help="turns of each that count; 3"
+    )
+    parser.add_argument("--threads", type=values.count, default=2, help="of onnxruntime; 2")
     options = parser.parse_args(arguments)
     facts = machine(("pyopencl", "numpy", "onnxruntime"))
     facts |= {"threads": str(options.threads), "load": f"{os.getloadavg()[0]:.1f}"}

@@ -23,6 +23,7 @@ from flashmem_lab import workflow
 from flashmem_lab.bench.cuda import cuda_products, cuda_works
 from flashmem_lab.bench.machine import machine, sentence
 from flashmem_lab.bench.options import add_precision, bench_parser
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.device import DeviceSpec
 from flashmem_lab.devices import open_device
@@ -77,7 +78,9 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the bench; prints a table, or JSON."""
     parser = bench_parser("kernels", __doc__)
     add_precision(parser, "fp32")
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each contestant; 4")
+    parser.add_argument(
+        "--rounds", type=values.count, default=4, help="turns of each contestant; 4"
+    )
     options = parser.parse_args(arguments)
     spec = open_device(options.device)
     cublas = spec.kind != "cpu" and cuda_works()

@@ -15,8 +15,7 @@ from flashmem_lab.lower.layer import (
     Weight,
 )
 
-HALF = 2  # bytes of a weight; activations are float32
-FLOAT = 4
+FLOAT = 4  # bytes of an activation, whatever the weights
 TILES = 8  # of the LM head, as lowering splits a layer whose weight dominates
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from flashmem_lab.bench.machine import machine, sentence
-from flashmem_lab.bench.options import add_models, add_precision, bench_parser
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser, budget
 from flashmem_lab.bench.paper import MEASURED
 from flashmem_lab.bench.runs import run_json, zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
+from flashmem_lab.trace.write import write_file
 
 BUDGETS = ("10%", "30%", "60%")
 
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         rows.append(row)
         print(f"{name}: done", file=sys.stderr, flush=True)
     if options.markdown is not None:
-        options.markdown.write_text(_markdown(rows, facts, options), "utf-8")
+        write_file(options.markdown, _markdown(rows, facts, options), "writing the table")
     if options.json:
         data: dict[str, Any] = {"schema": "flashmem-lab/bench-memory/1", "machine": facts}
         data |= {"precision": options.precision, "models": [asdict(row) for row in rows]}
@@ -92,8 +94,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = bench_parser("memory", __doc__)
     add_models(parser, tuple(MEASURED))
     add_precision(parser, "fp16")
-    parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
-    parser.add_argument("--passes", type=int, default=2, help="of all runs; the quickest counts; 2")
+    parser.add_argument("--budgets", type=budget, nargs="+", default=BUDGETS, metavar="BUDGET")
+    parser.add_argument(
+        "--passes", type=values.count, default=2, help="of all runs; the quickest counts; 2"
+    )
     parser.add_argument("--check", action="store_true", help="compare every run with onnxruntime")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     return parser.parse_args(arguments)

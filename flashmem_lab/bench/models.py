@@ -21,6 +21,7 @@ from flashmem_lab.bench.eager import Eager
 from flashmem_lab.bench.machine import machine, sentence
 from flashmem_lab.bench.options import add_models, add_precision, bench_parser
 from flashmem_lab.bench.runs import zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.cli.parser import STORAGES
 from flashmem_lab.device import DeviceSpec
@@ -31,7 +32,7 @@ from flashmem_lab.samples import sample_inputs
 from flashmem_lab.trace import Trace
 from flashmem_lab.units import Budget
 
-MODELS = ("resnet50", "vit", "gptneo-small", "depth-anything-small", "whisper-medium")
+MODELS = ("resnet50", "vit", "gptneo-small", "depth-anything-small", "whisper-medium-encoder")
 PASSES = 4  # warm runs of each contestant in its turn
 
 
@@ -70,9 +71,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--storage", choices=STORAGES, default="auto", help="of the weights; as `run`"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant; 3")
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of onnxruntime; all cores"
+        "--rounds", type=values.count, default=3, help="turns of each contestant; 3"
+    )
+    parser.add_argument(
+        "--threads", type=values.count, default=os.cpu_count(), help="of onnxruntime; all cores"
     )
     options = parser.parse_args(arguments)
     spec = open_device(options.device)

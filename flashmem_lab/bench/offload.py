@@ -24,6 +24,7 @@ from flashmem_lab.bench.eager import Eager, missing
 from flashmem_lab.bench.machine import machine, sentence
 from flashmem_lab.bench.options import add_models, add_precision, bench_parser
 from flashmem_lab.bench.runs import zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.devices import open_device
 from flashmem_lab.errors import UsageError
@@ -65,9 +66,9 @@ def main(arguments: Sequence[str]) -> int:
     add_models(parser, MODELS)
     add_precision(parser, "fp32")
     parser.add_argument(
-        "--budget", type=Budget.parse, default="10%", help="of the streamed runs; 10%%"
+        "--budget", type=values.budget, default="10%", help="of the streamed runs; 10%%"
     )
-    parser.add_argument("--repeat", type=int, default=8, help="warm runs of each; 8")
+    parser.add_argument("--repeat", type=values.count, default=8, help="warm runs of each; 8")
     options = parser.parse_args(arguments)
     lacking = missing("torch", "accelerate")
     if lacking:

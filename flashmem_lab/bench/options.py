@@ -7,22 +7,43 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flashmem_lab import zoo
+from flashmem_lab.cli import values
+from flashmem_lab.devices import SIMULATED
 
 
-def bench_parser(name: str, text: str, *, device: str = "auto") -> argparse.ArgumentParser:
+def bench_parser(
+    name: str, text: str, *, device: str = "auto", measures: bool = True
+) -> argparse.ArgumentParser:
     """The parser of one bench, with `--json` and `--device`.
 
     Args:
         name: of the bench.
         text: what it does; its module's docstring.
         device: the default.
+        measures: whether it refuses devices that are simulated.
     """
     parser = argparse.ArgumentParser(f"flashmem-lab bench {name}", description=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--device", default=device, help=f"id from `flashmem-lab devices`; {device}"
+        "--device",
+        type=real_device if measures else str,
+        default=device,
+        help=f"id from `flashmem-lab devices`; {device}",
     )
     return parser
+
+
+def real_device(text: str) -> str:
+    """The id of a device that can be measured."""
+    if text.startswith(SIMULATED) or text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"{text} is simulated: there is nothing to measure")
+    return text
+
+
+def budget(text: str) -> str:
+    """A budget that `run` takes, as it was typed."""
+    values.budget(text)
+    return text
 
 
 def add_models(

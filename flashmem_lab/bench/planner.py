@@ -21,12 +21,14 @@ from flashmem_lab.bench.machine import machine, sentence
 from flashmem_lab.bench.options import add_models, bench_parser
 from flashmem_lab.bench.paper import MEASURED, SOLVED
 from flashmem_lab.bench.planner_markdown import markdown
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.device import DeviceSpec, Transport
 from flashmem_lab.lower import LoweredModel, Precision
 from flashmem_lab.plan import Effort, Objective, Plan, Strategy, check_plan, make_plan
 from flashmem_lab.plan.planner import Request, plan_problem
 from flashmem_lab.plan.problem import build_problem
+from flashmem_lab.trace.write import write_file
 from flashmem_lab.units import Budget, format_bytes, format_ms
 
 SHARES = (0.1, 0.3, 0.6)
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         made["replan"] = [_replan(model, device) for model in models.values()]
     where = f"{device.id}, fp16; {sentence(facts)}"
     if options.markdown is not None:
-        options.markdown.write_text(markdown(made, where), "utf-8")
+        write_file(options.markdown, markdown(made, where), "writing the tables")
     if options.json:
         data = {"schema": "flashmem-lab/bench-planner/1", "machine": facts}
         print_json({**data, "device": device.id, "precision": "fp16", **made})
@@ -70,14 +72,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     names = (*MEASURED, *SHAPES)
-    parser = bench_parser("planner", __doc__, device="sim:adreno750")
+    parser = bench_parser("planner", __doc__, device="sim:adreno750", measures=False)
     add_models(parser, names, names=names)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument("--transport", choices=tuple(Transport), help="the device's by default")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--optimize", nargs="+", choices=tuple(Objective), default=tuple(Objective))
-    parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for each lc-opg")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--time-limit", type=values.seconds, default=10.0, help="seconds for each lc-opg"
+    )
+    parser.add_argument("--workers", type=values.count, default=2)
     return parser.parse_args(arguments)
 
 

@@ -1,9 +1,10 @@
 """How well plans are predicted: the device is profiled, then models run and are compared.
 
-The profile knows sample kernels, none of these models, and is made anew before each of them, so
-that a machine that others use too is the same machine for both. A model is run at several budgets,
-some times over; the first run is compared with the predicted cold one, the median of the others
-with the predicted warm one, and the peak with the peak.
+The profile knows sample kernels, none of these models. Machines that others use too are fast at one
+minute and slow at the next, so each session makes a profile anew and runs the model at all budgets
+right after it, each in a process of its own; the median session counts. The first run is compared
+with the predicted cold one, the median of the others with the predicted warm one, and the peak with
+the peak.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 from statistics import median
 
 from flashmem_lab.bench.machine import machine, sentence
-from flashmem_lab.bench.options import add_models, bench_parser
+from flashmem_lab.bench.options import add_models, bench_parser, budget
 from flashmem_lab.bench.runs import run_json, zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 
 MODELS = (
@@ -48,11 +50,15 @@ def main(arguments: Sequence[str]) -> int:
     rows = []
     with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch:
         for name in options.models:
-            profile = _profile(Path(scratch), options.device)
             with zoo_model(name, options.folder) as (path, cache):
                 cache.mkdir()
-                shutil.copy(profile, cache)
-                rows += [_compare(name, path, cache, at, options) for at in options.budgets]
+                sessions = []
+                for _ in range(options.sessions):
+                    shutil.copy(_profile(Path(scratch), options.device), cache)
+                    sessions.append(
+                        [_compare(name, path, cache, at, options) for at in options.budgets]
+                    )
+            rows += [_middle(alike) for alike in zip(*sessions, strict=True)]
             print(f"{name}: done", file=sys.stderr, flush=True)
     spread = {
         name: _spread([getattr(row, name) for row in rows]) for name in ("peak", "cold", "warm")
@@ -88,9 +94,23 @@ def main(arguments: Sequence[str]) -> int:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = bench_parser("prediction", __doc__)
     add_models(parser, MODELS)
-    parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
-    parser.add_argument("--repeat", type=int, default=6, help="runs of each, the first one cold; 6")
+    parser.add_argument("--budgets", type=budget, nargs="+", default=BUDGETS, metavar="BUDGET")
+    parser.add_argument(
+        "--sessions", type=values.count, default=3, help="profiles for each model; 3"
+    )
+    parser.add_argument(
+        "--repeat", type=_repeat, default=6, help="runs of each, the first one cold; 6"
+    )
     return parser.parse_args(arguments)
+
+
+def _repeat(text: str) -> int:
+    runs = values.count(text)
+    if runs < 2:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: the first run is cold, and later ones count too"
+        )
+    return runs
 
 
 def _profile(scratch: Path, device: str) -> Path:
@@ -113,6 +133,19 @@ def _compare(
         warm=told["warm_ms"] / warm,
         measured_cold_ms=ran["first_run_ms"],
         measured_warm_ms=warm,
+    )
+
+
+def _middle(sessions: Sequence[Compared]) -> Compared:
+    """The median of each figure; of the peaks the one that is furthest off."""
+    return Compared(
+        model=sessions[0].model,
+        budget=sessions[0].budget,
+        peak=max((one.peak for one in sessions), key=lambda peak: abs(peak - 1)),
+        cold=median(one.cold for one in sessions),
+        warm=median(one.warm for one in sessions),
+        measured_cold_ms=median(one.measured_cold_ms for one in sessions),
+        measured_warm_ms=median(one.measured_warm_ms for one in sessions),
     )
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from flashmem_lab.bench.machine import machine, sentence
-from flashmem_lab.bench.options import add_models, add_precision, bench_parser
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser, budget
 from flashmem_lab.bench.runs import run_json, zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.units import format_bytes, format_ms
 
@@ -62,9 +63,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = bench_parser("queue", __doc__)
     add_models(parser, MODELS)
     add_precision(parser, "fp32")
-    parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="BUDGET")
-    parser.add_argument("--rounds", type=int, default=10, help="the whole queue; 10")
-    parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
+    parser.add_argument("--budgets", type=budget, nargs="+", default=BUDGETS, metavar="BUDGET")
+    parser.add_argument("--rounds", type=values.count, default=10, help="the whole queue; 10")
+    parser.add_argument("--seed", type=values.seed, default=0, help="of the order in each round")
     return parser.parse_args(arguments)
 
 

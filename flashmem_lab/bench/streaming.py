@@ -20,8 +20,9 @@ import numpy as np
 
 from flashmem_lab import workflow
 from flashmem_lab.bench.machine import machine, sentence
-from flashmem_lab.bench.options import add_models, add_precision, bench_parser
+from flashmem_lab.bench.options import add_models, add_precision, bench_parser, budget
 from flashmem_lab.bench.runs import zoo_model
+from flashmem_lab.cli import values
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.cli.parser import STORAGES
 from flashmem_lab.device import DeviceSpec
@@ -87,11 +88,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = bench_parser("streaming", __doc__)
     add_models(parser, MODELS)
     add_precision(parser, "fp32")
-    parser.add_argument("--budget", default="30%", help="of the streamed runs; 30%%")
+    parser.add_argument("--budget", type=budget, default="30%", help="of the streamed runs; 30%%")
     parser.add_argument(
         "--storage", choices=STORAGES, default="auto", help="of the weights; as `run`"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant; 3")
+    parser.add_argument(
+        "--rounds", type=values.count, default=3, help="turns of each contestant; 3"
+    )
     options = parser.parse_args(arguments)
     if not hasattr(os, "posix_fadvise"):
         raise FlashMemError("this system cannot drop pages", hint="run the bench on Linux")

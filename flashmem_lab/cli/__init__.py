@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
 
 from flashmem_lab.cli.parser import build_parser
 from flashmem_lab.errors import FlashMemError, from_os_error
@@ -22,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Results go to stdout; progress, notes and errors to stderr.
     """
+    _mend_streams()
     parser = build_parser()
     options = parser.parse_args(argv)
     try:
@@ -52,3 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     return code
+
+
+def _mend_streams() -> None:
+    """Streams that take whatever is printed: none is closed, and none lacks a letter of a name."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # `>&-`; print would send errors to stdout
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (as long as we run)
+        elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")

@@ -12,14 +12,15 @@ from flashmem_lab.cli.common import make_plan, prepare
 from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
-from flashmem_lab.errors import DeviceError
+from flashmem_lab.errors import DeviceError, UnsupportedOperators
 from flashmem_lab.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
-    from flashmem_lab.device import DeviceSpec
+    from flashmem_lab.device import DeviceSpec, Limits
     from flashmem_lab.lower.layer import Layout
     from flashmem_lab.plan import Plan
 
+_INSPECT = "flashmem-lab/inspect/1"
 _LOOKING = "sim:pocl"  # for `inspect`, which needs no device that works
 
 
@@ -48,8 +49,7 @@ def devices(options: Options) -> int:
                 state.spec.id,
                 state.spec.name,
                 state.spec.driver,
-                format_bytes(state.spec.limits.global_memory),
-                f"{state.spec.limits.image_width} x {state.spec.limits.image_height}",
+                *_limits(state.spec.limits),
                 state.problem or ("simulated" if state.spec.driver == "simulated" else "works"),
             )
             for state in found
@@ -59,19 +59,32 @@ def devices(options: Options) -> int:
     return 0
 
 
+def _limits(limits: Limits) -> tuple[str, str]:
+    """Memory and largest image, of a device that could be asked."""
+    if not limits.global_memory:
+        return "?", "?"
+    return format_bytes(limits.global_memory), f"{limits.image_width} x {limits.image_height}"
+
+
 def inspect(options: Options) -> int:
     """What a model is made of."""
     from flashmem_lab.trace import summarize
 
     device = _some_device(options.device)
-    prepared, _ = prepare(options, device)
+    try:
+        prepared, _ = prepare(options, device)
+    except UnsupportedOperators as error:
+        if options.json:
+            found = {"name": options.model.stem, "unsupported": error.operators}
+            print_json({"schema": _INSPECT, **found})
+        raise
     graph, model = prepared.graph, prepared.model
     summary = summarize(model)
     params = sum(prod(ref.shape) for ref in graph.weights.values())
     macs = sum(layer.flops for layer in model.layers if layer.op_class.value == "reusable") // 2
     if options.json:
         data: dict[str, Any] = {
-            "schema": "flashmem-lab/inspect/1",
+            "schema": _INSPECT,
             **asdict(summary),
             "opset": graph.opset,
             "nodes": len(graph.nodes),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from flashmem_lab import workflow
@@ -95,6 +96,7 @@ class Asked(NamedTuple):
     optimize: Objective
     constraints: Constraints
     transport: Transport | None
+    chunk_bytes: int
     prices: Prices
     effort: Effort
 
@@ -103,6 +105,7 @@ def asked(options: Options) -> Asked:
     """What the options say of how to plan; what they do not say is the planner's default."""
     from flashmem_lab.device import Transport
     from flashmem_lab.plan import Constraints, Effort, Objective, Prices, Strategy, Window
+    from flashmem_lab.plan.chunks import CHUNK_BYTES
 
     tried = {"time_s": options.time_limit, "workers": options.workers}
     return Asked(
@@ -114,14 +117,39 @@ def asked(options: Options) -> Asked:
             windows=tuple(Window(*window) for window in options.window),
         ),
         transport=Transport(options.transport) if options.transport else None,
+        chunk_bytes=CHUNK_BYTES if options.chunk is None else options.chunk,
         prices=Prices() if options.lambda_ is None else Prices(lambda_=options.lambda_),
         effort=Effort(**{name: value for name, value in tried.items() if value is not None}),
     )
 
 
-def planned(
-    options: Options,
-) -> tuple[workflow.Prepared, dict[str, np.ndarray], Plan]:
+OF_MAKING = ("stream", "window", "chunk", "lambda_", "mu", "time_limit", "workers", "split_fused")
+"""Options that only say how to make a plan, as the parser names them."""
+
+
+def given(options: Options, names: Iterable[str]) -> list[str]:
+    """Those of the named options that were given, as people write them."""
+    values = {name: getattr(options, name) for name in names}
+    return [
+        name.strip("_").replace("_", "-")
+        for name, value in values.items()
+        if not (value is None or value is False or value == [])  # 0 was given
+    ]
+
+
+class Planned(NamedTuple):
+    """What a run or a bundle is made from; `plan_ms` is what making the plan, or reading it, took.
+
+    A plan's own `solve_ms` is of the process that made it, perhaps on another day.
+    """
+
+    prepared: workflow.Prepared
+    inputs: dict[str, np.ndarray]
+    plan: Plan
+    plan_ms: float
+
+
+def planned(options: Options) -> Planned:
     """Model, inputs and plan, the plan from its file or made for the budget.
 
     Raises:
@@ -130,9 +158,13 @@ def planned(
     if options.plan is None:
         device = workflow.open_device(options.device or "auto")
         prepared, inputs = prepare(options, device)
+        began = perf_counter()
         made = make_plan(options, prepared)
-        return workflow.fitted(prepared, made), inputs, made
+        plan_ms = (perf_counter() - began) * 1e3
+        return Planned(workflow.fitted(prepared, made), inputs, made, plan_ms)
+    began = perf_counter()
     plan = workflow.load_plan(options.plan)
+    plan_ms = (perf_counter() - began) * 1e3
     for name in ("strategy", "optimize", "transport"):
         wanted, made = getattr(options, name), getattr(plan, name)
         if wanted is not None and wanted != made:
@@ -145,16 +177,14 @@ def planned(
             f"--preload {missing[0]} contradicts {options.plan}, which streams it",
             hint="leave --preload out, or give --budget instead of --plan",
         )
-    for option in ("stream", "window", "lambda_", "mu", "time_limit", "workers", "split_fused"):
-        if getattr(options, option) not in (None, [], False):
-            shown = option.strip("_").replace("_", "-")
-            raise UsageError(
-                f"--{shown} is for making a plan; {options.plan} is made already",
-                hint=f"leave --{shown} out, or give --budget instead of --plan",
-            )
+    for option in given(options, OF_MAKING):
+        raise UsageError(
+            f"--{option} is for making a plan; {options.plan} is made already",
+            hint=f"leave --{option} out, or give --budget instead of --plan",
+        )
     device = workflow.open_device(options.device or plan.device)
     prepared, inputs = prepare(options, device, precision=plan.precision)
-    return workflow.fitted(prepared, plan), inputs, plan
+    return Planned(workflow.fitted(prepared, plan), inputs, plan, plan_ms)
 
 
 def save_trace(trace: Trace, path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ctypes import CDLL
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
@@ -15,6 +15,7 @@ from pathlib import Path
 from flashmem_lab import workflow
 from flashmem_lab.cli.console import print_json, print_table
 from flashmem_lab.cli.parser import Options
+from flashmem_lab.devices import DeviceState
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.units import format_bytes
 
@@ -42,11 +43,14 @@ class Finding:
 
 def doctor(options: Options) -> int:
     """Looks at everything; exit code 1 if no model can run here."""
-    findings = list(_devices())
+    states, failed = _states()
+    findings = list(_devices(states, failed))
     works = any(found.state == "ok" for found in findings)
     findings += _drivers()
     if not options.quick:
         findings = [_python(), *_packages(), *findings, _kernels(), _cache(), *_optional()]
+        findings += _adb()
+        findings += _phones(states)
     if options.json:
         listed = [asdict(found) for found in findings]
         print_json({"schema": "flashmem-lab/doctor/1", "works": works, "findings": listed})
@@ -55,12 +59,13 @@ def doctor(options: Options) -> int:
             ((found.state, found.what, found.detail, found.mend) for found in findings),
             columns=("", "what", "found", "to mend it"),
         )
-    broken = any(found.state == "broken" for found in findings if not _is_device(found))
+    broken = any(found.state == "broken" for found in findings if not _is_one_of_many(found))
     return 0 if works and not broken else 1
 
 
-def _is_device(found: Finding) -> bool:
-    return found.what.startswith("OpenCL")
+def _is_one_of_many(found: Finding) -> bool:
+    """Whether everything else works without it."""
+    return found.what.startswith(("OpenCL", "adb"))
 
 
 def _python() -> Finding:
@@ -76,12 +81,19 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, "broken", "not installed", f"pip install {name}")
 
 
-def _devices() -> Iterator[Finding]:
+def _states() -> tuple[list[DeviceState], str]:
+    """Every device, or why they cannot be listed."""
     try:
-        found = [state for state in workflow.devices() if state.spec.id.startswith("ocl:")]
+        return workflow.devices(), ""
     except (FlashMemError, ImportError) as error:
-        yield Finding("OpenCL", "broken", str(error), _POCL)
+        return [], str(error)
+
+
+def _devices(states: Sequence[DeviceState], failed: str) -> Iterator[Finding]:
+    if failed:
+        yield Finding("OpenCL", "broken", failed, _POCL)
         return
+    found = [state for state in states if state.spec.id.startswith("ocl:")]
     if not found:
         yield Finding("OpenCL", "broken", "no device", _POCL)
     for state in found:
@@ -154,10 +166,41 @@ def _optional() -> Iterator[Finding]:
         yield Finding(
             "Chromium", "missing", "the browser tests need it", "apt-get install chromium"
         )
-    if adb := _program("adb"):
-        yield Finding("adb", "ok", adb)
+
+
+def _adb() -> Iterator[Finding]:
+    """The adb program, and whether its server runs or can be started."""
+    from flashmem_lab.runtime.adb.server import INSTALL, NONE, find_adb, is_wanted
+
+    if not is_wanted(os.environ):
+        said = f"left alone, as FLASHMEM_LAB_ADB={NONE} says"
+        yield Finding("adb", "missing", said, "unset it")
+        return
+    adb = find_adb(os.environ)
+    if not adb:
+        yield Finding("adb", "missing", "phones are reached through it", INSTALL)
+        return
+    from flashmem_lab.runtime.adb.client import Client
+    from flashmem_lab.runtime.adb.loop import shared_loop
+
+    try:
+        shared_loop().call(Client().devices())
+    except FlashMemError as error:
+        yield Finding("adb", "broken", f"{adb}: {error.message}", error.hint)
     else:
-        yield Finding("adb", "missing", "phones are reached through it", "apt-get install adb")
+        yield Finding("adb", "ok", f"{adb}, its server answers")
+
+
+def _phones(states: Sequence[DeviceState]) -> Iterator[Finding]:
+    """Each phone, and what keeps it from being used."""
+    for state in states:
+        if state.spec.id.startswith("adb:"):
+            said, _, mend = state.problem.partition("; ")
+            if state.problem:
+                yield Finding(state.spec.id, "broken", said, mend or "see docs/phones.md")
+            else:
+                title = f"{state.spec.name} ({state.spec.driver})"
+                yield Finding(state.spec.id, "ok", f"{title}: it answers")
 
 
 def _program(*names: str) -> str:

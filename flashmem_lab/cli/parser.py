@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from flashmem_lab import __version__
-from flashmem_lab.cli import bench
-from flashmem_lab.units import Budget
+from flashmem_lab.cli import bench, values
 
 # Spelled out rather than taken from the enums, whose modules import NumPy; a test compares them.
 STRATEGIES = ("lc-opg", "greedy", "preload", "always-next", "same-op")
@@ -17,7 +16,6 @@ PRECISIONS = ("fp32", "fp16")
 TRANSPORTS = ("copy", "map", "inline")
 STORAGES = ("image2d", "buffer", "auto")
 PAGE_CACHES = ("auto", "keep", "drop")
-TRACE_SUFFIXES = (".pftrace", ".json", ".csv")
 
 Options = argparse.Namespace
 
@@ -79,7 +77,7 @@ def _add_inspect(commands: Commands) -> None:
 def _add_plan(commands: Commands) -> None:
     parser = _command(commands, "plan", "which weight moves when, within a budget")
     _add_model(parser)
-    parser.add_argument("--budget", type=_budget, required=True, help=_BUDGET_HELP)
+    parser.add_argument("--budget", type=values.budget, required=True, help=_BUDGET_HELP)
     _add_planning(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="PLAN.json", help="save the plan")
 
@@ -89,12 +87,14 @@ def _add_run(commands: Commands) -> None:
     _add_model(parser, "MODEL", "an .onnx file, or a bundle (.fmb)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--plan", type=Path, metavar="PLAN.json", help="a plan made before")
-    which.add_argument("--budget", type=_budget, help=_BUDGET_HELP)
+    which.add_argument("--budget", type=values.budget, help=_BUDGET_HELP)
     _add_planning(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="save the outputs as .npy files")
     parser.add_argument("--check", action="store_true", help="compare with onnxruntime")
-    parser.add_argument("--repeat", type=_count, default=1, metavar="N", help="runs; 1st is cold")
-    parser.add_argument("--seed", type=_seed, default=0, help="of inputs that are not given")
+    parser.add_argument(
+        "--repeat", type=values.count, default=1, metavar="N", help="runs; 1st is cold"
+    )
+    parser.add_argument("--seed", type=values.seed, default=0, help="of inputs that are not given")
     parser.add_argument(
         "--page-cache",
         choices=PAGE_CACHES,
@@ -102,7 +102,7 @@ def _add_run(commands: Commands) -> None:
         help="pages of weight files that were read; auto keeps them where they fit twice",
     )
     parser.add_argument(
-        "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
+        "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")
 
@@ -111,18 +111,20 @@ def _add_queue(commands: Commands) -> None:
     text = "run several models in turn under one cap, each loaded while others still run"
     parser = _command(commands, "queue", text, module="queueing")
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="an .onnx file")
-    parser.add_argument("--budget", type=_budget, required=True, help=_BUDGET_HELP)
+    parser.add_argument("--budget", type=values.budget, required=True, help=_BUDGET_HELP)
     _add_lowering(parser)
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
-    parser.add_argument("--rounds", type=_count, default=1, metavar="N", help="the whole queue")
+    parser.add_argument(
+        "--rounds", type=values.count, default=1, metavar="N", help="the whole queue"
+    )
     parser.add_argument("--shuffle", action="store_true", help="each round in an order of its own")
-    parser.add_argument("--seed", type=_seed, default=0, help="of inputs and orders")
+    parser.add_argument("--seed", type=values.seed, default=0, help="of inputs and orders")
     parser.add_argument("--check", action="store_true", help="compare with onnxruntime")
     parser.add_argument(
         "--compare", action="store_true", help="then run them one after another, same cap"
     )
     parser.add_argument(
-        "--trace", type=_trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
+        "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")
 
@@ -133,7 +135,12 @@ def _add_sweep(commands: Commands) -> None:
     parser.allow_abbrev = False  # --device is another command's
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="an .onnx file")
     parser.add_argument(
-        "--budgets", type=_budget, nargs="+", required=True, metavar="BUDGET", help=_BUDGET_HELP
+        "--budgets",
+        type=values.budget,
+        nargs="+",
+        required=True,
+        metavar="BUDGET",
+        help=_BUDGET_HELP,
     )
     parser.add_argument(
         "--devices", nargs="+", required=True, metavar="ID", help="ids from `flashmem-lab devices`"
@@ -160,7 +167,7 @@ def _add_bundle(commands: Commands) -> None:
     _add_model(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--plan", type=Path, metavar="PLAN.json", help="a plan made before")
-    which.add_argument("--budget", type=_budget, help=_BUDGET_HELP)
+    which.add_argument("--budget", type=values.budget, help=_BUDGET_HELP)
     _add_planning(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.fmb")
 
@@ -172,7 +179,7 @@ def _add_zoo(commands: Commands) -> None:
     make = _command(actions, "make", "write a model's .onnx and its data", function="zoo_make")
     make.add_argument("name", metavar="NAME")
     make.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    make.add_argument("--seed", type=_seed, default=0)
+    make.add_argument("--seed", type=values.seed, default=0)
     make.add_argument("--force", action="store_true", help="replace other files of these names")
 
 
@@ -194,7 +201,7 @@ def _add_model(
     _add_lowering(parser)
     parser.add_argument(
         "--input",
-        type=_file,
+        type=values.file,
         action="append",
         default=[],
         metavar="NAME=FILE.npy",
@@ -214,7 +221,7 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", choices=STORAGES, default="auto", help="of the weights")
     parser.add_argument(
         "--dim",
-        type=_dim,
+        type=values.dim,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -222,7 +229,7 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shape",
-        type=_shape,
+        type=values.shape,
         action="append",
         default=[],
         metavar="NAME=1x3x48x320",
@@ -239,7 +246,7 @@ def _add_planning(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mu",
-        type=_share,
+        type=values.share,
         metavar="SHARE",
         help="price of earlier loads in ranking fused layers to split; 0.1",
     )
@@ -249,10 +256,16 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, help="who decides; greedy")
     parser.add_argument("--optimize", choices=OBJECTIVES, help="what is made least; cold")
     parser.add_argument(
-        "--time-limit", type=_seconds, metavar="SECONDS", help="for lc-opg to improve a plan; 10"
+        "--time-limit",
+        type=values.seconds,
+        metavar="SECONDS",
+        help="for lc-opg to improve a plan; 10",
     )
     parser.add_argument(
-        "--workers", type=_count, metavar="N", help="2: lc-opg solves and searches side by side"
+        "--workers",
+        type=values.count,
+        metavar="N",
+        help="2: lc-opg solves and searches side by side",
     )
     parser.add_argument(
         "--preload", action="append", default=[], metavar="NAME", help="a weight that stays"
@@ -262,7 +275,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=_window,
+        type=values.window,
         action="append",
         default=[],
         metavar="NAME=10:14",
@@ -270,96 +283,12 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lambda",
-        type=_share,
+        type=values.share,
         dest="lambda_",
         metavar="SHARE",
         help="price of pinned bytes against prefetched ones in --optimize memory; 0.9",
     )
+    parser.add_argument(
+        "--chunk", type=values.size, metavar="SIZE", help="how much of a weight moves at once; 1MiB"
+    )
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")
-
-
-# --- values --------------------------------------------------------------------------------
-
-
-def _budget(text: str) -> Budget:
-    try:
-        return Budget.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count of at least 1")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time above 0 seconds")
-    return value
-
-
-def _window(text: str) -> tuple[str, int, int]:
-    name, value = _named(text)
-    first, colon, last = value.partition(":")
-    if not (colon and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is not a range of layers like 10:14")
-    return name, int(first), int(last)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: 0 or more")
-    return int(text)
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, equals, value = text.rpartition("=")
-    if not equals or not name or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def _dim(text: str) -> tuple[str, int]:
-    name, value = _named(text)
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is not an extent of at least 1")
-    return name, int(value)
-
-
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, value = _named(text)
-    extents = value.replace(",", "x").split("x")
-    if not all(extent.isdecimal() and int(extent) for extent in extents):
-        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is not a shape such as 1x3x48x320")
-    return name, tuple(map(int, extents))
-
-
-def _file(text: str) -> tuple[str, Path]:
-    name, _, value = text.rpartition("=")
-    if not name or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE.npy")
-    return name, Path(value)
-
-
-def _trace(text: str) -> Path:
-    if Path(text).suffix not in TRACE_SUFFIXES:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: a trace ends in {', '.join(TRACE_SUFFIXES)} (Perfetto, Chrome, table)"
-        )
-    return Path(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flashmem_lab import workflow
 from flashmem_lab.cli.console import print_json, print_table, progress_bars
 from flashmem_lab.cli.parser import Options
+from flashmem_lab.cli.targets import refuse_targets
 
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec, Reading
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 def profile(options: Options) -> int:
     """Measures a device; later plans and predictions for it use what was measured."""
     from flashmem_lab.device import Transport
-    from flashmem_lab.profiles import SCHEMA, save_profile, stored_profile
+    from flashmem_lab.profiles import SCHEMA, refuse_others_file, save_profile, stored_profile
     from flashmem_lab.profiling import profile_device
     from flashmem_lab.serial import to_plain
 
+    refuse_targets(options)
+    if options.output is not None:
+        refuse_others_file(options.output)
     device = workflow.open_device(options.device or "auto")
     with progress_bars() as tell:
         measured = profile_device(device, progress=tell)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab import workflow
-from flashmem_lab.cli.common import planned, save_trace
+from flashmem_lab.cli.common import OF_MAKING, given, planned, save_trace
 from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.trace import GraphSummary, Profile
 
-_OF_MODELS = ("plan", "budget", "strategy", "optimize", "transport", "precision")
+_OF_MODELS = (
+    "plan", "budget", "strategy", "optimize", "transport", "precision", "preload", "dim", "shape",
+    *OF_MAKING,
+)  # fmt: skip
 _COSTLIEST = 10  # layers that are printed; --json has them all
 
 
@@ -59,7 +62,7 @@ def run(options: Options) -> int:
 def bundle(options: Options) -> int:
     """Writes a bundle."""
     refuse_targets(options)
-    prepared, _, plan = planned(options)
+    prepared, _, plan, _ = planned(options)
     with progress_bars() as tell:
         compiled = workflow.save_bundle(prepared, plan, options.output, progress=tell, say=say)
     size = options.output.stat().st_size
@@ -97,13 +100,14 @@ def _run_model(options: Options) -> tuple[Outcome, GraphSummary]:
 
     if options.plan is None and options.budget is None:
         options.parser.error("a model needs --budget or --plan")
-    prepared, inputs, plan = planned(options)
+    prepared, inputs, plan, plan_ms = planned(options)
     _refuse_existing(options.output, prepared.model.outputs)
     with progress_bars() as tell:
         outcome = workflow.run(
             prepared,
             plan,
             inputs,
+            plan_ms=plan_ms,
             repeat=options.repeat,
             check=options.check,
             seed=options.seed,
@@ -117,9 +121,9 @@ def _run_model(options: Options) -> tuple[Outcome, GraphSummary]:
 def _run_bundle(options: Options) -> Outcome:
     from flashmem_lab.arrays import read_inputs
 
-    fixed = [name for name in _OF_MODELS if getattr(options, name)]
-    if fixed or options.dim or options.shape or options.preload or options.storage != "auto":
-        options.parser.error("a bundle is planned already: give no options of planning or shapes")
+    fixed = given(options, _OF_MODELS) + (["storage"] if options.storage != "auto" else [])
+    if fixed:
+        options.parser.error(f"a bundle is planned already, shapes and all: leave --{fixed[0]} out")
     if options.check:
         options.parser.error("--check compares with the model, which a bundle does not hold")
     bundle = workflow.open_bundle(options.model)

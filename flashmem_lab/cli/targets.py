@@ -15,7 +15,7 @@ _OURS = {
     ".json": re.compile(rb'\{\s*("traceEvents"|"schema":\s*"flashmem-lab/trace/)'),
     ".csv": re.compile(rb"record,run,track,kind,"),
     # The first packet, and in it the name that write_perfetto gives the process.
-    ".pftrace": re.compile(rb"\n.*\((measured|simulated)\)", re.DOTALL),
+    ".pftrace": re.compile(rb"\n.*\((measured|simulated|adb)\)", re.DOTALL),
 }
 """How files that `run` wrote before begin, by what they are."""
 
@@ -28,8 +28,8 @@ def refuse_targets(options: Options, weights: Iterable[Path] = ()) -> None:
         weights: files that hold weights of the model, once it is known.
 
     Raises:
-        UsageError: a target is a folder, another target, something that the command reads, or for
-            --html and --trace something that `run` has not written.
+        UsageError: a target is a folder, a device, another target, something that the command
+            reads, or for --html and --trace something that `run` has not written.
     """
     output, trace, html = (getattr(options, name, None) for name in ("output", "trace", "html"))
     targets: list[Path] = [target for target in (output, trace, html) if target is not None]
@@ -38,7 +38,7 @@ def refuse_targets(options: Options, weights: Iterable[Path] = ()) -> None:
             raise UsageError(
                 f"{target} is to be written twice", hint="give each option a file of its own"
             )
-    models = [options.model] if hasattr(options, "model") else options.models
+    models = [options.model] if hasattr(options, "model") else getattr(options, "models", [])
     inputs = dict(getattr(options, "input", ())).values()
     read = [*models, getattr(options, "plan", None), *inputs, *weights]
     files = [target for target in targets if not (target is output and _is_folder_of(options))]
@@ -47,6 +47,8 @@ def refuse_targets(options: Options, weights: Iterable[Path] = ()) -> None:
             continue
         if target.is_dir():
             raise UsageError(f"{target} is a folder", hint="name a file in it")
+        if not target.is_file():  # /dev/full never ends when one looks what it is
+            raise UsageError(f"{target} is no file", hint="name a file")
         if any(_same(target, source) for source in read if source is not None):
             raise UsageError(f"{target} is read by this command", hint="name another file")
     if html is not None:

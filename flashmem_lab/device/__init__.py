@@ -1,6 +1,6 @@
 """What is known of devices: DeviceSpec, and the catalogue of those with measured numbers."""
 
-from flashmem_lab.device.catalogue import Rates, default_rates, simulated_devices
+from flashmem_lab.device.catalogue import Rates, default_rates, known_rates, simulated_devices
 from flashmem_lab.device.spec import DeviceSpec, KindCost, Limits, Quantity, Reading, Transport
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "Reading",
     "Transport",
     "default_rates",
+    "known_rates",
     "simulated_devices",
 ]

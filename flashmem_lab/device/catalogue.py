@@ -7,8 +7,9 @@ milliseconds are worth as much as the estimate. `flashmem-lab profile` replaces 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flashmem_lab.device.spec import DeviceSpec, Limits, Quantity, Reading, Transport
 
@@ -201,6 +202,52 @@ def default_rates(kind: str) -> Rates:
     device itself replaces them.
     """
     return _CPU if kind == "cpu" else _GPU
+
+
+_GPUS = (  # as drivers name themselves, "QUALCOMM Adreno(TM)" with the number in the version
+    (re.compile(r"Adreno\D*750\b"), _ADRENO_750),
+    (re.compile(r"Adreno\D*740\b"), _ADRENO_740),
+    (re.compile(r"Adreno\D*540\b"), _ADRENO_540),
+    (re.compile(r"Mali-G715\b"), _MALI_G715),
+    (re.compile(r"VideoCore VII\b|V3D 7\b"), _VIDEOCORE_VII),
+)
+
+
+def known_rates(name: str, kind: str) -> Rates:
+    """Rates to start from for a device behind adb.
+
+    Those of the catalogue's device of that name. For another GPU those of the slowest phone in it,
+    and every source says that they are another device's.
+
+    Args:
+        name: device and driver as they name themselves.
+        kind: "cpu", "gpu" or "accelerator".
+    """
+    if kind == "cpu":
+        return _borrowed(_CPU, name, "a PoCL on two server cores")
+    for pattern, rates in _GPUS:
+        if pattern.search(name):
+            return rates
+    return _borrowed(_ADRENO_540, name, "an Adreno 540, the slowest phone of the catalogue")
+
+
+def _borrowed(rates: Rates, name: str, owner: str) -> Rates:
+    """The same rates with sources that say whose they are."""
+
+    def said(one: Quantity) -> Quantity:
+        return Quantity(one.value, f"nobody measured {name}: of {owner}, {one.source}")
+
+    return replace(
+        rates,
+        disk=said(rates.disk),
+        upload=said(rates.upload),
+        memory=said(rates.memory),
+        compute={op_class: said(one) for op_class, one in rates.compute.items()},
+        launch_ns=said(rates.launch_ns),
+        contention=said(rates.contention),
+        first_run=rates.first_run
+        and Reading(said(rates.first_run.disk), said(rates.first_run.contention)),
+    )
 
 
 def _phone(image: int, memory: int) -> Limits:

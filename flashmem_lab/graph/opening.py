@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from onnx import inliner
 
 from flashmem_lab.errors import ModelError
+from flashmem_lab.graph.convert import converted
 from flashmem_lab.graph.dimensions import bind_inputs
 from flashmem_lab.graph.fold import Folder
 from flashmem_lab.graph.inference import declared_types
@@ -23,8 +24,11 @@ from flashmem_lab.graph.order import check_functions
 from flashmem_lab.graph.scan import skeleton
 from flashmem_lab.graph.tensors import TensorReader
 
-OPSETS = range(11, 29)
+OPSETS = range(7, 29)
 """Versions of the default domain that can be opened: to the newest that onnx 1.23 knows."""
+
+LOWERED_FROM = 11
+"""The oldest that kernels and views know; older models are brought to it when they are opened."""
 
 _NOTHING: Mapping[str, int] = {}
 _NO_SHAPES: Mapping[str, tuple[int, ...]] = {}
@@ -41,7 +45,7 @@ def open_graph(
     Every shape is static afterwards, so symbolic dimensions need values.
 
     Args:
-        path: the .onnx file, opset 11 to 28, weights inline or in external files beside it.
+        path: the .onnx file, opset 7 to 28, weights inline or in external files beside it.
         dims: value of each symbolic dimension, by name.
         shapes: shape of inputs whose dimensions have no name, by input name.
 
@@ -57,6 +61,8 @@ def open_graph(
     path = Path(path).absolute()
     model = _parse(path)
     opset = _opset(model, path)
+    if opset < LOWERED_FROM:
+        model, opset = converted(model, opset, LOWERED_FROM, path), LOWERED_FROM
     if model.functions:
         check_functions(model)
         model = inliner.inline_local_functions(model)
@@ -74,7 +80,7 @@ def open_graph(
     used.update(name for node in nodes for name in (*node.inputs, *node.outputs) if name)
     graph = Graph(
         path=path,
-        name=path.stem,
+        name=path.stem.encode(errors="backslashreplace").decode(),  # of any bytes; not all are text
         opset=opset,
         nodes=nodes,
         types={name: value for name, value in folder.types.items() if name in used},
@@ -133,7 +139,7 @@ def _opset(model: onnx.ModelProto, path: Path) -> int:
     if versions[0] not in OPSETS:
         raise ModelError(
             f"{path} uses opset {versions[0]}; opsets {OPSETS[0]} to {OPSETS[-1]} are supported",
-            hint="export it again, or convert it with onnx.version_converter",
+            hint="export it again, with another opset",
         )
     return versions[0]
 

@@ -81,7 +81,8 @@ class TensorReader:
     """Turns TensorProtos into arrays (small) or references (large).
 
     Args:
-        path: the .onnx file; external data may lie only in its folder or below.
+        path: the .onnx file; external data may lie only in its folder or below, or where this is a
+            link, in that of the file itself.
     """
 
     def __init__(self, path: Path) -> None:
@@ -164,7 +165,9 @@ class TensorReader:
                 f"{what} is stored in {location!r}, which is missing from {self._folder}",
                 hint="copy the model together with its external data files",
             ) from error
-        if not resolved.is_relative_to(self._folder.resolve()):
+        # A hub's cache holds the model and its data as links, all into one folder elsewhere.
+        homes = (self._folder.resolve(), self._path.resolve().parent)
+        if not any(resolved.is_relative_to(home) for home in homes):
             raise ModelError(
                 f"{what}: {location!r} is a link that leaves the model's folder", hint=hint
             )

@@ -47,6 +47,7 @@ def make_plan(
     optimize: Objective = Objective.COLD,
     constraints: Constraints = NO_CONSTRAINTS,
     transport: Transport | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
     prices: Prices = PAPERS_PRICES,
     effort: Effort | None = None,
 ) -> Plan:
@@ -61,6 +62,7 @@ def make_plan(
         optimize: what greedy and lc-opg make least; the other strategies are only measured by it.
         constraints: weights to pin, to stream, or to load at certain layers.
         transport: how bytes move; the device's preference by default.
+        chunk_bytes: how much of a weight moves at once, about: whole rows of texels.
         prices: of the memory objective and of undoing fusions.
         effort: how hard lc-opg tries.
 
@@ -70,7 +72,7 @@ def make_plan(
             or the transport is not available.
     """
     transport = transport or device.transport
-    problem = build_problem(model, device, transport)
+    problem = build_problem(model, device, transport, chunk_bytes=chunk_bytes)
     return plan_problem(
         problem,
         Request(
@@ -83,6 +85,7 @@ def make_plan(
             strategy=strategy,
             optimize=optimize,
             constraints=constraints,
+            chunk_bytes=chunk_bytes,
             prices=prices,
             undone_fusions=model.unfused,
         ),
@@ -103,6 +106,7 @@ class Request:
     strategy: Strategy = Strategy.GREEDY
     optimize: Objective = Objective.COLD
     constraints: Constraints = NO_CONSTRAINTS
+    chunk_bytes: int = CHUNK_BYTES
     prices: Prices = PAPERS_PRICES
     undone_fusions: tuple[str, ...] = ()
 
@@ -179,7 +183,7 @@ def plan_problem(
         preload_peak_bytes=full,
         transport=request.transport,
         staging_bytes=problem.staging.bytes,
-        chunk_bytes=CHUNK_BYTES,
+        chunk_bytes=request.chunk_bytes,
         preloaded=tuple(problem.weights[at] for at in np.flatnonzero(schedule.pinned)),
         barrier=schedule.barrier,
         streamed=_streamed(problem, schedule, moves),

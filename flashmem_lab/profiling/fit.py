@@ -1,15 +1,17 @@
-"""From launches to the cost of a kind of kernel: least squares of the relative error."""
+"""From launches to the cost of a kind of kernel, by least squares, and to rates of the device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flashmem_lab.device.spec import KindCost
+from flashmem_lab.device.spec import KindCost, Quantity
+from flashmem_lab.lower.layer import OperatorClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,20 @@ def fit_kind(launches: Sequence[Launched], source: str) -> KindCost:
         error=float(np.mean(np.abs(work @ best / took - 1))),
         source=source,
     )
+
+
+def memory_rate(launches: Iterable[Launched]) -> float:
+    """Bytes/s of the best launch that does little but read and write."""
+    streams = [one for one in launches if one.op_class == OperatorClass.ELEMENTAL.value]
+    return max(one.bytes / one.took_ns for one in streams) * 1e9
+
+
+def compute_rates(launches: Iterable[Launched], source: str) -> dict[str, Quantity]:
+    """FLOP/s of the best launch of each operator class."""
+    rates: dict[str, float] = defaultdict(float)
+    for one in launches:
+        rates[one.op_class] = max(rates[one.op_class], one.flops / one.took_ns * 1e9)
+    return {name: Quantity(rate, source) for name, rate in rates.items() if rate}
 
 
 def _fit(

@@ -18,7 +18,7 @@ from flashmem_lab.lower import LoweredModel, lower
 from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.contention import measure_reading, usual_launches
-from flashmem_lab.profiling.fit import Launched, fit_kind
+from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.profiling.tune import tune
 from flashmem_lab.program import build_program, pack_weights
@@ -64,9 +64,11 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
     usual_ns = usual_launches(later)
     copies = plan.transport is Transport.COPY
     source = f"measured {datetime.now(UTC).date()} by `flashmem-lab profile`, {device.driver}"
+    launches = _launches(model, usual_ns)
     by_kind: dict[str, list[Launched]] = defaultdict(list)
-    for launch in _launches(model, usual_ns):
+    for launch in launches:
         by_kind[launch.kind].append(launch)
+    best = f"{source}: the best of all sample kernels"
     uploaded = [event for event in events if event.lane is Lane.TRANSFER]
     first, reading = measure_reading(device, source, progress=progress)
     return replace(
@@ -74,6 +76,8 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         disk=reading.disk,
         # Where reads land in the mapped image there is nothing to upload.
         upload=Quantity(_rate(uploaded), source) if copies else device.upload,
+        memory=Quantity(memory_rate(launches), best),
+        compute={**device.compute, **compute_rates(launches, best)},
         launch_ns=Quantity(_between_launches(later), f"{source}: between two launches"),
         kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
         contention=reading.contention,

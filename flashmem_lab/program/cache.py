@@ -158,14 +158,6 @@ def _write_index(path: Path, index: dict[str, list[object]]) -> None:
         file.write(json.dumps(youngest, indent=0).encode())
 
 
-def remove_stale(directory: Path, older_than_s: float = 86_400.0) -> None:
-    """Deletes temporary files that a killed process left more than a day ago."""
-    for leftover in directory.glob(".*.tmp"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > older_than_s:
-                leftover.unlink()
-
-
 def touch(path: Path) -> None:
     """Remembers that a packed file was used now; what is not the user's own stays as it is."""
     with suppress(OSError):

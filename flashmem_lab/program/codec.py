@@ -27,6 +27,7 @@ from flashmem_lab.program.program import PackedSpan, Program
 from flashmem_lab.serial import from_plain, to_plain
 
 MAGIC = b"FMLBUN\r\n"
+PROGRAM_MAGIC = b"FMLPRG\r\n"
 VERSION = 2
 _DOING = "writing the bundle"
 
@@ -77,6 +78,33 @@ def write_bundle(program: Program, packed: Packed, path: Path) -> None:
             file.truncate(data_offset + data_bytes)
     except OSError as error:
         raise from_os_error(error, _DOING) from error
+
+
+def write_program(program: Program, path: Path) -> None:
+    """Writes `program` alone, for a device that has its weights in files of their own.
+
+    Args:
+        program: offsets of its spans count from the start of those files.
+        path: the file to write, or to replace.
+
+    Raises:
+        DiskFull: no room; nothing is left behind.
+    """
+    header, plain_bytes = encode_header(to_plain(program))
+    end = align(PREAMBLE_BYTES + len(header))
+    preamble = encode_preamble(
+        PROGRAM_MAGIC,
+        VERSION,
+        header,
+        plain_bytes,
+        header_offset=PREAMBLE_BYTES,
+        data_offset=end,
+        data_bytes=0,
+        file_bytes=end,
+    )
+    with replacing(path, "writing the program") as file:
+        file.write(preamble + header)
+        file.truncate(end)
 
 
 def read_bundle(path: Path) -> tuple[Program, Path]:

@@ -7,17 +7,19 @@ offset is held against the file's real size, and the header is expanded only up 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import struct
+import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 import xxhash
 
@@ -30,6 +32,8 @@ ALIGNMENT = 4096
 PREAMBLE_BYTES = 4096
 _FIELDS = struct.Struct("<8sIIQQQQQQQ")
 _CHECKSUM = struct.Struct("<Q")
+_YOUNG_S = 10.0  # a file younger than this may not be locked yet
+_FORGOTTEN_S = 86_400.0  # since the last write to a file that cannot be locked
 _CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _HEADER_LIMIT = 64 * 2**20  # stored bytes
 _PLAIN_LIMIT = 128 * 2**20  # after expansion; the models of the zoo need less than 8 MiB
@@ -154,32 +158,65 @@ def _read_header(file: BinaryIO, offset: int, stored: int, plain_bytes: int, dig
 
 
 @contextmanager
-def replacing(path: Path, doing: str) -> Iterator[BinaryIO]:
+def replacing(path: Path, doing: str, *, lasting: bool = True) -> Iterator[BinaryIO]:
     """A new file that takes `path`'s place when the block ends well, and vanishes otherwise.
 
-    The file has a unique name in the same folder, is flushed to the disk and then renamed, so
-    others see the old file or the whole new one, and two writers do not meet.
+    The file has a unique name in the same folder and is then renamed, so others see the old file or
+    the whole new one, and two writers do not meet. It is locked for as long as its writer lives,
+    which tells `remove_stale` what a killed process left.
+
+    Args:
+        path: the file.
+        doing: the work, for the error message.
+        lasting: flush it to the disk first, so that a power cut leaves the one or the other too;
+            that takes milliseconds.
 
     Raises:
         DiskFull: the disk has no room.
-        FlashMemError: another operating system error, translated; `doing` names the work.
+        FlashMemError: another operating system error, translated.
     """
+    # Nothing of the name of `path`, which may be as long as names can be.
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
-        descriptor, name = mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w+b") as file:
+            with temporary.open("x+b") as file:
+                with suppress(OSError):  # some network file systems have no locks
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)  # mkstemp makes it private; a bundle is there to be given away
+                if lasting:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        if lasting:
+            _sync_folder(path.parent)
     except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
         raise from_os_error(error, doing) from error
+
+
+def remove_stale(directory: Path) -> None:
+    """Deletes temporary files whose writer was killed; they may be as large as the model.
+
+    A living writer has locked its file, but for the moment after it made it. Where files cannot
+    be locked, what nobody wrote to for a day is nobody's.
+    """
+    for leftover in directory.glob(".*.tmp"):
+        with suppress(OSError), leftover.open("rb") as file:
+            age_s = time.time() - os.fstat(file.fileno()).st_mtime
+            if age_s < _YOUNG_S:
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except OSError:
+                if age_s < _FORGOTTEN_S:
+                    continue
+            leftover.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

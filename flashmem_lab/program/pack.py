@@ -23,7 +23,6 @@ from flashmem_lab.program.cache import (
     Progress,
     content_key,
     make_room,
-    remove_stale,
     source_digests,
     source_files,
     stamp,
@@ -37,6 +36,7 @@ from flashmem_lab.program.container import (
     encode_header,
     encode_preamble,
     read_frame,
+    remove_stale,
     replacing,
     reserve,
 )

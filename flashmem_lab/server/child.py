@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import FlashMemError
+from flashmem_lab.server.phones import listed
 
 if TYPE_CHECKING:
     from flashmem_lab.graph import Graph
@@ -26,16 +27,7 @@ def devices() -> bytes:
     """Every device, with what is wrong with it, as JSON."""
     from flashmem_lab.devices import devices as found
 
-    listed = [
-        {
-            "id": state.spec.id,
-            "name": state.spec.name,
-            "problem": state.problem,
-            "transport": state.spec.transport.value,
-        }
-        for state in found()
-    ]
-    return json.dumps(listed).encode()
+    return json.dumps(listed(found())).encode()
 
 
 def graph(path: str) -> bytes:

@@ -16,6 +16,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from flashmem_lab.errors import UsageError
+from flashmem_lab.server.phones import Phones
 from flashmem_lab.worker.board import ask_to_stop, notices
 
 SECONDS = 120
@@ -31,6 +32,7 @@ def add_handlers(app: web.Application) -> None:
         ".*$",
         [
             (url_path_join(base, "flashmem-lab", "devices"), Devices, {"worker": worker}),
+            (url_path_join(base, "flashmem-lab", "phones"), PhonesNow, {"phones": Phones()}),
             (
                 url_path_join(base, "flashmem-lab", "(graph|node|timeline)"),
                 File,
@@ -123,12 +125,25 @@ class _Handler(APIHandler):
 
 
 class Devices(_Handler):
-    """GET: OpenCL devices, each tried with a kernel, and the simulated ones."""
+    """GET: OpenCL devices, each tried with a kernel, phones, and the simulated ones."""
 
     @web.authenticated
     async def get(self) -> None:
         """A JSON list of {id, name, problem, transport}."""
         self.send(await self.worker.run("devices"))
+
+
+class PhonesNow(APIHandler):
+    """GET: the phones that there are now; cheap enough to be asked every few seconds."""
+
+    def initialize(self, phones: Phones) -> None:
+        """Takes what the handlers share."""
+        self.phones = phones
+
+    @web.authenticated
+    async def get(self) -> None:
+        """A JSON list of {id, name, problem, transport}."""
+        self.finish(json.dumps(await asyncio.to_thread(self.phones.now)))
 
 
 class Jobs(APIHandler):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,58 +38,31 @@ class Run:
 
 
 def split_runs(timeline: Timeline) -> tuple[Run, ...]:
-    """The runs of a timeline, in order.
-
-    A recorder may let the clock go on from run to run or start it anew for each: a run whose
-    times begin before the run before it ended has a clock of its own.
-    """
+    """The runs of a timeline, in order; on the clock of the whole trace they follow each other."""
+    events: dict[int, list[Event]] = defaultdict(list)
+    samples: dict[int, list[MemorySample]] = defaultdict(list)
+    for event in timeline.events:
+        events[event.run].append(event)
+    for sample in timeline.samples:
+        samples[sample.run].append(sample)
     runs: list[Run] = []
     held: dict[Pool, int] = {}
-    clock_end = trace_end = 0
-    indices = {event.run for event in timeline.events} | {s.run for s in timeline.samples}
-    for index in sorted(indices):
-        events = [event for event in timeline.events if event.run == index]
-        samples = [sample for sample in timeline.samples if sample.run == index]
-        starts = [event.start_ns for event in events] + [sample.time_ns for sample in samples]
-        ends = [event.end_ns for event in events] + [sample.time_ns for sample in samples]
-        first = min(starts)
-        origin = first if runs and first >= clock_end else 0
-        begin_ns = trace_end + (first - clock_end if origin else 0)
-        clock_end, length_ns = max(ends), max(ends) - origin
-        trace_end = begin_ns + length_ns
-        runs.append(
-            Run(
-                index=index,
-                begin_ns=begin_ns,
-                length_ns=length_ns,
-                events=_events_since(origin, sorted(events, key=lambda e: e.start_ns)),
-                samples=_samples_since(origin, sorted(samples, key=lambda s: s.time_ns)),
-                held=dict(held),
-            )
+    begin_ns = 0
+    for index in sorted(events.keys() | samples.keys()):
+        run = Run(
+            index=index,
+            begin_ns=begin_ns,
+            length_ns=max(
+                [event.end_ns for event in events[index]] + [s.time_ns for s in samples[index]]
+            ),
+            events=tuple(sorted(events[index], key=lambda event: event.start_ns)),
+            samples=tuple(sorted(samples[index], key=lambda sample: sample.time_ns)),
+            held=dict(held),
         )
-        held.update({sample.pool: sample.bytes for sample in runs[-1].samples})
+        runs.append(run)
+        begin_ns += run.length_ns
+        held.update({sample.pool: sample.bytes for sample in run.samples})
     return tuple(runs)
-
-
-def _events_since(origin: int, events: list[Event]) -> tuple[Event, ...]:
-    """Events on a clock that starts at `origin`; copied only where that changes them."""
-    if origin == 0:
-        return tuple(events)
-    return tuple(
-        replace(
-            e,
-            start_ns=e.start_ns - origin,
-            end_ns=e.end_ns - origin,
-            queued_ns=max(-1, e.queued_ns - origin),
-        )
-        for e in events
-    )
-
-
-def _samples_since(origin: int, samples: list[MemorySample]) -> tuple[MemorySample, ...]:
-    if origin == 0:
-        return tuple(samples)
-    return tuple(replace(s, time_ns=s.time_ns - origin) for s in samples)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import uuid4
 
 from flashmem_lab.errors import from_os_error
+from flashmem_lab.program.container import replacing
 
 
 def write_file(path: Path, content: bytes | str, doing: str) -> None:
@@ -21,13 +21,9 @@ def write_file(path: Path, content: bytes | str, doing: str) -> None:
         FlashMemError: the file cannot be written.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_bytes(data)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
     except OSError as error:
         raise from_os_error(error, doing) from error
+    with replacing(path, doing, lasting=False) as file:
+        file.write(data)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
+from importlib import import_module
+from threading import Thread
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
-import plotly.graph_objects as go
 
-from flashmem_lab.trace import RunRow, Trace
-from flashmem_lab.trace.runs import memory_curve, split_runs
 from flashmem_lab.trace.style import PREDICTED_COLOUR, TOTAL_COLOUR, axis, base_layout
 from flashmem_lab.units import format_bytes, format_ms
 from flashmem_lab.views import markup
 from flashmem_lab.views.fit import fit
+from flashmem_lab.views.past import Past
 
 _FIGURES: Sequence[tuple[str, str, Callable[[Any], str]]] = (
     ("budget", "budget_bytes", format_bytes),
@@ -36,8 +36,7 @@ class CompareView:
     """
 
     def __init__(self) -> None:
-        self._rows: list[RunRow] = []
-        self._traces: list[Trace] = []
+        self._runs: Sequence[Past] = ()
         self._hint = widgets.HTML(
             markup.note(
                 "Run at least twice, with another budget, schedule or device in between; "
@@ -50,31 +49,21 @@ class CompareView:
             for name in ("Run", "against")
         ]
         self._table = widgets.HTML(layout=widgets.Layout(width="100%"))
-        lines = [
-            go.Scatter(x=[], y=[], mode="lines", line={"shape": "hv", "color": colour})
-            for colour in (TOTAL_COLOUR, PREDICTED_COLOUR)
-        ]
-        picture = {
-            **base_layout(height=300),
-            "xaxis": axis("time of the first run (ms)"),
-            "yaxis": {**axis("held on the device (MB)"), "rangemode": "tozero"},
-            "showlegend": True,
-        }
-        self._figure = go.FigureWidget(data=lines, layout=picture)
-        self._figure.set_trait("_config", {"responsive": True, "displaylogo": False})
+        self._figure: Any = None  # until there are two runs
         self._chooser = widgets.HBox(self._choices)
         self._fit = fit()
         self.box = widgets.VBox([self._hint], layout=widgets.Layout(width="100%"))
         for choice in self._choices:
             choice.observe(self._changed, names="value")
 
-    def add(self, row: RunRow, trace: Trace) -> None:
-        """Adds a run, and compares it with the one before."""
-        self._rows.append(row)
-        self._traces.append(trace)
-        if len(self._rows) < 2:
+    def show(self, runs: Sequence[Past]) -> None:
+        """Offers runs, and compares the last one with the one before."""
+        self._runs = runs
+        if len(runs) < 2:
             return
-        options = [(f"{at}: {one.label}", at - 1) for at, one in enumerate(self._rows, 1)]
+        if self._figure is None:
+            self._figure = _figure()
+        options = [(f"{one.number}: {one.row.label}", at) for at, one in enumerate(runs)]
         for choice, value in zip(self._choices, (len(options) - 1, len(options) - 2), strict=True):
             choice.options = options
             choice.value = value
@@ -87,29 +76,29 @@ class CompareView:
             choice.unobserve(self._changed, names="value")
         shown = (self._chooser, self._hint, self._table, self._figure, self._fit)
         for widget in (*self._choices, *shown):
-            widget.close()
+            if widget is not None:
+                widget.close()
         self.box.close()
 
     def _changed(self, change: Any) -> None:
         chosen = [choice.value for choice in self._choices]
         if None in chosen:
             return
-        one, other = (self._rows[at] for at in chosen)
+        one, other = both = [self._runs[at] for at in chosen]
         self._table.value = markup.comparison(
-            [f"run {at + 1}" for at in chosen],
+            [f"run {run.number}" for run in both],
             [
                 (name, show(a), show(b), _relation(a, b))
                 for name, field, show in _FIGURES
-                if (a := getattr(one, field)) is not None
-                and (b := getattr(other, field)) is not None
+                if (a := getattr(one.row, field)) is not None
+                and (b := getattr(other.row, field)) is not None
             ],
         )
-        curves = [_total(self._traces[at]) for at in chosen]
         self._figure.plotly_update(
             restyle_data={
-                "x": [x for x, _ in curves],
-                "y": [y for _, y in curves],
-                "name": [f"run {at + 1}: {escape(self._rows[at].label)}" for at in chosen],
+                "x": [list(run.time_ms) for run in both],
+                "y": [[held / 1e6 for held in run.held] for run in both],
+                "name": [f"run {run.number}: {escape(run.row.label)}" for run in both],
             },
             trace_indexes=[0, 1],
         )
@@ -120,11 +109,26 @@ def _relation(value: float, reference: float) -> str:
     return f"{100 * (value / reference - 1):+.1f} %" if reference else ""
 
 
-def _total(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """Time (ms) and bytes held (decimal MB) of the first run; a step curve."""
-    runs = split_runs(trace.timeline)
-    if not runs:
-        return np.zeros(0), np.zeros(0)
-    curve = memory_curve(runs[0])
-    times = np.append(curve.time_ns, curve.end_ns) / 1e6
-    return times, np.append(curve.total, curve.total[-1:]) / 1e6
+def _figure() -> Any:
+    """Two step curves, bytes held over the time of the first run."""
+    import plotly.graph_objects as go  # takes a second, which opening a model need not wait for
+
+    lines = [
+        go.Scatter(x=[], y=[], mode="lines", line={"shape": "hv", "color": colour})
+        for colour in (TOTAL_COLOUR, PREDICTED_COLOUR)
+    ]
+    picture = {
+        **base_layout(height=300),
+        "xaxis": axis("time of the first run (ms)"),
+        "yaxis": {**axis("held on the device (MB)"), "rangemode": "tozero"},
+        "showlegend": True,
+    }
+    figure = go.FigureWidget(data=lines, layout=picture)
+    figure.set_trait("_config", {"responsive": True, "displaylogo": False})
+    return figure
+
+
+def prepare() -> None:
+    """Loads what draws the picture, in a thread: a second, else spent when a second run ends."""
+    module = partial(import_module, "plotly.basewidget")
+    Thread(target=module, name="flashmem-lab plotly", daemon=True).start()

@@ -7,20 +7,29 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from flashmem_lab.device import Transport
 from flashmem_lab.lower.layer import Precision
+from flashmem_lab.plan.chunks import CHUNK_BYTES
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.views import markup
 from flashmem_lab.views.budget import BudgetSlider
+from flashmem_lab.views.planning import PRICE, Choice
 
 _LABEL = {"description_width": "64px"}
+_MODES = (
+    ("time to first result", Objective.COLD.value),
+    ("time of later runs", Objective.WARM.value),
+    ("memory", Objective.MEMORY.value),
+)
+_TRANSPORTS = (("the device's own", ""), *((one.value, one.value) for one in Transport))
+_CHUNKS = tuple((f"{1 << (at - 10)} KiB", 1 << at) for at in range(18, 24))
 
 
 class Controls:
     """Every widget of a workbench; it knows nothing of models and plans.
 
     Args:
-        devices: id and name of each device to choose from.
-        device: the id to start with.
+        device: the id to start with, until `set_device` says which there are.
         precision: the precision to start with.
         repeat: runs that a press of Run makes.
         can_check: whether outputs can be compared with onnxruntime's.
@@ -34,7 +43,6 @@ class Controls:
 
     def __init__(
         self,
-        devices: Sequence[tuple[str, str]],
         device: str,
         precision: Precision,
         *,
@@ -46,7 +54,7 @@ class Controls:
     ) -> None:
         self._summary = widgets.HTML(layout=_wide())
         self._device = widgets.Dropdown(
-            options=_labelled(devices),
+            options=[device],
             value=device,
             description="Device",
             style=_LABEL,
@@ -57,6 +65,7 @@ class Controls:
             tooltip="look for devices again",
             layout=widgets.Layout(width="34px"),
         )
+        self._phones = widgets.HTML()  # why a phone that is there cannot be chosen
         self._precision = widgets.ToggleButtons(
             options=[one.value for one in Precision],
             value=precision.value,
@@ -64,8 +73,21 @@ class Controls:
             style={"button_width": "52px"},
         )
         self._strategy = _choice("Strategy", [one.value for one in Strategy])
-        self._optimize = _choice("Optimize", [one.value for one in Objective])
+        self._optimize = _choice("Optimize", _MODES, "238px")
         self._optimize.value = Objective.COLD.value
+        self._price = widgets.BoundedFloatText(
+            value=PRICE,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            description="λ",
+            tooltip="price of preloaded bytes against streamed ones, where memory is made least",
+            style={"description_width": "18px"},
+            layout=widgets.Layout(width="98px"),
+        )
+        self._transport = _choice("Transport", _TRANSPORTS, "226px")
+        self._chunk = _choice("Chunks", _CHUNKS)
+        self._chunk.value = CHUNK_BYTES
         self._slider = BudgetSlider(layout=widgets.Layout(width="54%"))
         self._budget = widgets.HTML()
         self._prediction = widgets.HTML()
@@ -104,11 +126,14 @@ class Controls:
         self._error = widgets.HTML(layout=_wide())
         self._result = widgets.HTML(layout=_wide())
         self._history = widgets.HTML(layout=_wide())
+        self._pages = pages
         self.box = widgets.VBox(
             [
                 widgets.HTML(markup.STYLE, layout=widgets.Layout(display="none")),
                 self._summary,
-                _row(self._device, self._again, self._precision, self._strategy, self._optimize),
+                _row(self._device, self._again, self._precision, self._strategy),
+                self._phones,
+                _row(self._optimize, self._price, self._transport, self._chunk),
                 _row(self._slider, self._budget),
                 self._prediction,
                 _row(
@@ -127,6 +152,7 @@ class Controls:
         self._changed: Callable[[], None] | None = None
         self._how: Callable[[], None] | None = None
         self._clicked: Mapping[Any, Callable[[], None]] = {}
+        self._price_matters()
         self.busy = False
 
     # --- what was chosen -------------------------------------------------------------------
@@ -142,22 +168,28 @@ class Controls:
         return Precision(self._precision.value)
 
     @property
-    def strategy(self) -> Strategy:
-        """Who makes the plan."""
-        return Strategy(self._strategy.value)
+    def choice(self) -> Choice:
+        """All of it that a plan follows from."""
+        return Choice(
+            device=self.device,
+            precision=self.precision,
+            strategy=Strategy(self._strategy.value),
+            optimize=Objective(self._optimize.value),
+            percent=self.percent,
+            lambda_=float(self._price.value),
+            transport=str(self._transport.value),
+            chunk_bytes=int(self._chunk.value),
+        )
 
-    @strategy.setter
-    def strategy(self, value: Strategy) -> None:
-        self._strategy.value = value.value
-
-    @property
-    def optimize(self) -> Objective:
-        """What is made least within the budget."""
-        return Objective(self._optimize.value)
-
-    @optimize.setter
-    def optimize(self, value: Objective) -> None:
-        self._optimize.value = value.value
+    def take(self, choice: Choice) -> None:
+        """Says how to plan as another workbench did; device, precision and budget stay."""
+        self._strategy.value = choice.strategy.value
+        self._optimize.value = choice.optimize.value
+        self._price.value = choice.lambda_
+        self._transport.value = choice.transport
+        if choice.chunk_bytes in dict(_CHUNKS).values():
+            self._chunk.value = choice.chunk_bytes
+        self._price_matters()
 
     @property
     def percent(self) -> float:
@@ -224,9 +256,15 @@ class Controls:
         self.box.close()
 
     def _choices(self) -> list[Any]:
-        return [self._device, self._precision, self._strategy, self._optimize, self._slider]
+        asked = [self._strategy, self._optimize, self._price, self._transport, self._chunk]
+        return [self._device, self._precision, self._slider, *asked]
+
+    def _price_matters(self) -> None:
+        """Only to those who make memory least."""
+        self._price.disabled = self._optimize.value != Objective.MEMORY.value
 
     def _on_change(self, change: Any) -> None:
+        self._price_matters()
         if self._changed is not None:
             self._changed()
 
@@ -238,8 +276,19 @@ class Controls:
         if button in self._clicked:
             self._clicked[button]()
 
-    def set_devices(self, devices: Sequence[tuple[str, str]]) -> None:
-        """Offers other devices; the chosen one stays chosen, marked where it is gone."""
+    def set_device(self, device: str, devices: Sequence[tuple[str, str]]) -> None:
+        """Offers devices for the first time; `device` is the one that was opened."""
+        self._device.options = _labelled(devices)
+        self._device.value = device
+
+    def set_devices(self, devices: Sequence[tuple[str, str]], problems: str = "") -> None:
+        """Offers other devices; the chosen one stays chosen, marked where it is gone.
+
+        Args:
+            devices: id and name of each that works.
+            problems: HTML on those that people may expect there.
+        """
+        self._phones.value = problems
         chosen = self.device
         if chosen not in dict(devices):
             devices = [*devices, (chosen, "not there now")]
@@ -256,11 +305,11 @@ class Controls:
     @property
     def busy(self) -> bool:
         """Whether a run is under way: it can be stopped, and the progress bar is seen."""
-        return bool(self._button.disabled)
+        return self._busy
 
     @busy.setter
     def busy(self, value: bool) -> None:
-        self._button.disabled = value
+        self._busy = self._button.disabled = value
         self._stop.layout.display = None if value else "none"
         self._progress.layout.display = None if value else "none"
         self._progress.value = 0
@@ -296,13 +345,24 @@ class Controls:
             (self._error, ""),
         ):
             widget.value = text
-        if not self.busy:
-            self._status.value = ""
-            self._button.disabled = False
+        self._rest()
 
     def fail(self, error: BaseException) -> None:
         """Shows an error in place."""
         self._error.value = markup.failure(error)
+        self._rest()
+
+    def wait(self, text: str) -> None:
+        """What is shown is not what the controls say, and why; until `show` or `fail`."""
+        self._button.disabled = True
+        self._error.value = ""
+        self._pages.add_class("fml-stale")
+        self.say(text)
+
+    def _rest(self) -> None:
+        """Nothing but a run is waited for."""
+        self._pages.remove_class("fml-stale")
+        self._button.disabled = self.busy
         if not self.busy:
             self._status.value = ""
 
@@ -320,12 +380,12 @@ def _wide() -> Any:
     return widgets.Layout(width="100%")
 
 
-def _choice(title: str, options: list[str]) -> Any:
+def _choice(title: str, options: Sequence[str | tuple[str, object]], width: str = "190px") -> Any:
     return widgets.Dropdown(
         options=options,
         description=title,
         style=_LABEL,
-        layout=widgets.Layout(width="190px"),
+        layout=widgets.Layout(width=width),
     )
 
 

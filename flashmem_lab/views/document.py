@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from flashmem_lab.errors import DeviceError, FlashMemError, InputError
+from flashmem_lab.device import simulated_devices
+from flashmem_lab.errors import FlashMemError, InputError
+from flashmem_lab.lower.layer import Precision
 from flashmem_lab.views import markup
 from flashmem_lab.views.engine import Engine
-from flashmem_lab.views.kept import Keeper, Kept
+from flashmem_lab.views.kept import FIRST_PERCENT, Keeper, Kept
 from flashmem_lab.views.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PAIR = re.compile(r"([\w.\-/:]+)\s*=\s*(\d+)")
+_SIMULATED = next(iter(simulated_devices()))
 _open: dict[str, Document] = {}
 
 
@@ -95,46 +97,40 @@ class Document:
 
     def _make(self, dims: Mapping[str, int], kept: Kept | None) -> None:
         """Opens the file; what fails is said in place of the workbench."""
+        devices = ["auto", _SIMULATED]  # without OpenCL there is everything but outputs
+        budget, precision = FIRST_PERCENT, Precision.FP32
+        if kept is not None:
+            devices.insert(0, kept.choice.device)  # it may be gone
+            budget, precision = kept.choice.percent, kept.choice.precision
         try:
-            self.bench = self._bench(dims, kept)
-        except FlashMemError as error:
-            self._error.value = f"{markup.STYLE}{markup.failure(error)}"
-            self._again.description = "Open" if isinstance(error, InputError) else "Try again"
-            self._dims.layout.display = None if isinstance(error, InputError) else "none"
-            self.box.children = (self._error, self._form)
+            self.bench = Workbench(
+                self._path,
+                device=devices,
+                budget=f"{budget}%",
+                precision=precision,
+                dims=dims,
+                kept=kept,
+                keeper=self._keeper,
+                failed=self._failed,
+                engine=self._engine,
+            )
+        except FlashMemError:  # where no event loop runs; it was told by then
             return
         self.box.children = (self.bench.widget,)
         if kept is not None and not kept.is_first:
             self._words.value = markup.note(_in_words(kept))
             self.box.children = (self._restored, self.bench.widget)
 
-    def _bench(self, dims: Mapping[str, int], kept: Kept | None) -> Workbench:
-        if kept is not None:
-            with suppress(DeviceError):  # its device may be gone: then on another one
-                return self._on(kept.choice.device, dims, kept)
-        try:
-            return self._on("auto", dims, kept)
-        except DeviceError:
-            # No OpenCL here; on a simulated device there is everything but outputs.
-            states = self._engine.devices()
-            simulated = next(s.spec.id for s in states if s.spec.id.startswith("sim:"))
-            return self._on(simulated, dims, kept)
-
-    def _on(self, device: str, dims: Mapping[str, int], kept: Kept | None) -> Workbench:
-        if kept is None:
-            return Workbench(
-                self._path, dims=dims, device=device, keep=self._keeper.save, engine=self._engine
-            )
-        return Workbench(
-            self._path,
-            dims=dims,
-            device=device,
-            budget=f"{kept.choice.percent}%",
-            precision=kept.choice.precision,
-            kept=kept,
-            keep=self._keeper.save,
-            engine=self._engine,
-        )
+    def _failed(self, error: BaseException) -> None:
+        """The file cannot be opened, with these dimensions or at all."""
+        if self.bench is not None:
+            self.bench.close()
+            self.bench = None
+        wanted = isinstance(error, InputError)
+        self._error.value = f"{markup.STYLE}{markup.failure(error)}"
+        self._again.description = "Open" if wanted else "Try again"
+        self._dims.layout.display = None if wanted else "none"
+        self.box.children = (self._error, self._form)
 
 
 def _in_words(kept: Kept) -> str:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-
-from flashmem_lab.plan.simulate import simulate
-from flashmem_lab.trace import Trace
 
 if TYPE_CHECKING:
     from flashmem_lab.device.spec import DeviceSpec
     from flashmem_lab.lower.layer import Precision
     from flashmem_lab.outcome import Outcome
-    from flashmem_lab.plan import Constraints, Objective, Plan, Strategy
+    from flashmem_lab.plan import Plan
     from flashmem_lab.plan.incumbent import Effort
+    from flashmem_lab.plan.queue import QueuePlan
     from flashmem_lab.queues import Queue, QueueOutcome
     from flashmem_lab.units import Budget
+    from flashmem_lab.worker.jobs import Planned
+    from flashmem_lab.worker.planning import Ask
     from flashmem_lab.worker.process import Hear, Stop
     from flashmem_lab.workflow import DeviceState, Prepared
 
 
 class Engine(Protocol):
-    """Opens, plans and runs; as `flashmem_lab.worker.Isolated` does."""
+    """Opens, plans and runs; as `flashmem_lab.worker.Isolated` does.
+
+    Everything but quick plans is called in a thread: it takes long.
+    """
 
     def devices(self) -> Sequence[DeviceState]:
         """Every device and what is wrong with it."""
@@ -44,17 +47,26 @@ class Engine(Protocol):
         """Opens a model and lowers it for a device."""
         ...
 
-    def make_plan(
+    def make_plan(self, prepared: Prepared, ask: Ask, effort: Effort | None = None) -> Plan:
+        """A plan: within milliseconds, or with an effort until that is spent."""
+        ...
+
+    def plan_each(
         self,
         prepared: Prepared,
-        *,
-        budget: Budget,
-        strategy: Strategy | None = None,
-        optimize: Objective | None = None,
-        constraints: Constraints | None = None,
-        effort: Effort | None = None,
-    ) -> Plan:
-        """A plan within a budget."""
+        asks: Sequence[Ask],
+        hear: Callable[[Planned], None],
+        stop: Stop,
+    ) -> None:
+        """Several plans, each told as soon as it is there."""
+        ...
+
+    def plan_queue(self, queue: Queue, *, budget: Budget) -> QueuePlan:
+        """A joint plan of several models."""
+        ...
+
+    def save_bundle(self, prepared: Prepared, plan: Plan, path: Path) -> None:
+        """Writes a bundle, its kernels built."""
         ...
 
     def run(
@@ -67,7 +79,7 @@ class Engine(Protocol):
         hear: Hear | None = None,
         stop: Stop | None = None,
     ) -> Outcome:
-        """Runs a plan; called in a thread."""
+        """Runs a plan."""
         ...
 
     def run_queue(
@@ -80,23 +92,5 @@ class Engine(Protocol):
         hear: Hear | None = None,
         stop: Stop | None = None,
     ) -> QueueOutcome:
-        """Runs several models in turn; called in a thread."""
+        """Runs several models in turn."""
         ...
-
-
-def preview(prepared: Prepared, plan: Plan) -> Trace:
-    """The predicted trace of `plan`, without packing a weight: milliseconds, not seconds.
-
-    Weights move whole in it, not chunk by chunk: nobody sees the difference in a picture.
-    """
-    return Trace(
-        origin="simulated",
-        model=prepared.model.name,
-        device=prepared.device.id,
-        strategy=plan.strategy.value,
-        precision=plan.precision,
-        budget_bytes=plan.budget_bytes,
-        timeline=simulate(plan, prepared.model, prepared.device, runs=1, by_weight=True),
-        layers=tuple(layer.name for layer in prepared.model.layers),
-        notes={},
-    )

@@ -18,10 +18,11 @@ from flashmem_lab.plan import plan_to_json
 from flashmem_lab.trace import summarize, trace_to_json, write_html, write_perfetto
 from flashmem_lab.units import format_bytes
 from flashmem_lab.views import markup
-from flashmem_lab.views.engine import preview
+from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.running import Runner
 from flashmem_lab.views.static import static
+from flashmem_lab.worker.sketch import preview
 
 if TYPE_CHECKING:
     from flashmem_lab.outcome import Outcome
@@ -73,7 +74,7 @@ class File:
     words: str
 
 
-def export(what: What, subject: Subject) -> File:
+def export(what: What, subject: Subject, engine: Engine) -> File:
     """Makes a file.
 
     A bundle is as large as the model, so it is written beside it instead of being downloaded.
@@ -89,7 +90,7 @@ def export(what: What, subject: Subject) -> File:
         text = json.dumps(trace_to_json(subject.trace), separators=(",", ":"))
         return _download(f"{stem}.trace.json", text.encode())
     if what is What.BUNDLE:
-        return _bundle(subject)
+        return _bundle(subject, engine)
     with TemporaryDirectory() as folder:
         if what is What.PERFETTO:
             path = Path(folder) / f"{stem}.pftrace"
@@ -113,11 +114,9 @@ def _write_report(subject: Subject, path: Path) -> None:
     write_html(path, [section], title=f"{outcome.program.model} on {outcome.device.name}")
 
 
-def _bundle(subject: Subject) -> File:
-    from flashmem_lab.workflow import save_bundle
-
+def _bundle(subject: Subject, engine: Engine) -> File:
     path = subject.model.with_suffix(".fmb")
-    save_bundle(subject.prepared, subject.plan, path)
+    engine.save_bundle(subject.prepared, subject.plan, path)
     return File("", b"", f"wrote {path.name} beside the model: {format_bytes(path.stat().st_size)}")
 
 
@@ -125,6 +124,7 @@ class ExportsView(anywidget.AnyWidget):
     """Buttons that download or copy what is on the screen.
 
     Args:
+        engine: writes bundles.
         subject: called when a button is pressed; None where there is no plan.
 
     Attributes:
@@ -136,8 +136,8 @@ class ExportsView(anywidget.AnyWidget):
     python = traitlets.Unicode().tag(sync=True)
     measured = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, subject: Callable[[], Subject | None]) -> None:
-        self._subject = subject
+    def __init__(self, engine: Engine, subject: Callable[[], Subject | None]) -> None:
+        self._engine, self._subject = engine, subject
         self._maker: Runner[File] = Runner(lambda message: None, self._made)
         self._esm, self._css = static("exports.js"), static("base.css")
         super().__init__()
@@ -159,7 +159,7 @@ class ExportsView(anywidget.AnyWidget):
         match content:
             case {"kind": "export", "what": str(what)} if subject and self._maker.job is None:
                 wanted = What(what)
-                self._maker.start(lambda hear, stop: export(wanted, subject))
+                self._maker.start(lambda hear, stop: export(wanted, subject, self._engine))
 
     def _made(self, job: Future[File]) -> None:
         error = job.exception()

@@ -23,7 +23,7 @@ class GraphView(Brushed):
 
     Args:
         model: path of an .onnx file, an opened Graph, or what `load` gave. Only the last one knows
-            operator classes, kernels and texture layouts.
+            operator classes, kernels and texture layouts. None until `show` is called.
         height: px.
 
     Attributes:
@@ -38,12 +38,15 @@ class GraphView(Brushed):
     selected = traitlets.Int(-1).tag(sync=True)
     height = traitlets.Int(560).tag(sync=True)
 
-    def __init__(self, model: Prepared | Graph | Path | str, *, height: int = 560) -> None:
-        self._source: Graph
-        self._lowered: LoweredModel | None
+    def __init__(
+        self, model: Prepared | Graph | Path | str | None = None, *, height: int = 560
+    ) -> None:
+        self._source: Graph | None = None
+        self._lowered: LoweredModel | None = None
         self._esm, self._css = static("graph.js"), static("base.css")  # anywidget makes them traits
         super().__init__(height=height)
-        self.show(model)
+        if model is not None:
+            self.show(model)
         self.on_msg(self._answer)
 
     def show(self, model: Prepared | Graph | Path | str, plan: bytes = b"") -> None:
@@ -60,7 +63,7 @@ class GraphView(Brushed):
     def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
         """Sends words on the node that the browser asks about."""
         index = content.get("node")
-        if content.get("kind") != "details" or not isinstance(index, int):
+        if content.get("kind") != "details" or not isinstance(index, int) or not self._source:
             return
         if 0 <= index < len(self._source.nodes):
             sections = node_details(self._source, self._lowered, index)

@@ -15,6 +15,7 @@ from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.units import Budget
 from flashmem_lab.views.workbench import Workbench
+from flashmem_lab.worker.planning import Ask
 
 if TYPE_CHECKING:
     from flashmem_lab.outcome import Outcome
@@ -65,7 +66,7 @@ class FlashMemMagics(Magics):
         prepared = engine.load(
             chosen.model, device=device, precision=Precision(chosen.precision), dims=dims
         )
-        plan = engine.make_plan(prepared, budget=Budget.parse(chosen.budget))
+        plan = engine.make_plan(prepared, Ask(Budget.parse(chosen.budget)))
         given = {
             name: np.asarray(shell.user_ns[name])
             for name in prepared.graph.inputs

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flashmem_lab.plan import Plan
     from flashmem_lab.plan.queue import QueuePlan
     from flashmem_lab.queues import QueueOutcome
+    from flashmem_lab.views.past import Past
 
 STYLE = """<style>
 .fml { line-height: 1.45; font-variant-numeric: tabular-nums; }
@@ -39,6 +40,7 @@ STYLE = """<style>
 .fml .live { display: flex; gap: 12px; align-items: center; }
 .fml svg { border-bottom: 1px solid var(--jp-border-color2, #ccc); }
 .fml polyline { fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }
+.fml-stale { opacity: .45; }
 .fml .cap { stroke: #e5484d; stroke-dasharray: 4 3; }
 </style>"""
 
@@ -110,27 +112,25 @@ def result(row: RunRow) -> str:
     return _block(" · ".join(pieces))
 
 
-def history(rows: Sequence[RunRow]) -> str:
+def history(runs: Sequence[Past]) -> str:
     """The runs so far, the latest first."""
-    if not rows:
-        return ""
     titles = ("#", "run", "budget", "peak", "predicted", "first run", "later", "stalled", "check")
     head = "".join(f"<th>{title}</th>" for title in titles)
     lines = [
-        f"<tr><td>{number}</td><td>{escape(row.label)}</td>"
+        f"<tr><td>{run.number}</td><td>{escape(run.row.label)}</td>"
         + "".join(
             f"<td>{'' if value is None else show(value)}</td>"
             for value, show in (
-                (row.budget_bytes, format_bytes),
-                (row.peak_bytes, format_bytes),
-                (row.predicted_peak_bytes, format_bytes),
-                (row.first_run_ms, format_ms),
-                (row.warm_ms, format_ms),
-                (row.stall_ms, format_ms),
+                (run.row.budget_bytes, format_bytes),
+                (run.row.peak_bytes, format_bytes),
+                (run.row.predicted_peak_bytes, format_bytes),
+                (run.row.first_run_ms, format_ms),
+                (run.row.warm_ms, format_ms),
+                (run.row.stall_ms, format_ms),
             )
         )
-        + f"<td>{_check(row)}</td></tr>"
-        for number, row in reversed(list(enumerate(rows, 1)))
+        + f"<td>{_check(run.row)}</td></tr>"
+        for run in reversed(runs)
     ]
     table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return _block(f"<table class='history'>{table}</table>")
@@ -138,7 +138,7 @@ def history(rows: Sequence[RunRow]) -> str:
 
 def comparison(names: Sequence[str], rows: Sequence[tuple[str, str, str, str]]) -> str:
     """Two runs: a figure, what it is in one, in the other, and their relation."""
-    return _block(_table(("", *names, "difference"), rows))
+    return _block(_table(("figure", *names, "difference"), rows))
 
 
 def place(number: int, name: str) -> str:
@@ -229,6 +229,14 @@ def _hint(error: FlashMemError) -> str:
 def live(words: str, curve: str) -> str:
     """What a run holds now; `words` and `curve` are HTML already."""
     return _block(f"<div class='live'>{curve}<span>{words}</span></div>")
+
+
+def opening(name: str) -> str:
+    """A model is opened in the background."""
+    return _block(
+        f"<div class='soft' role='status'>Opening <b>{escape(name)}</b>: reading the graph, "
+        "choosing kernels and looking for devices. Other cells run meanwhile.</div>"
+    )
 
 
 def note(text: str) -> str:

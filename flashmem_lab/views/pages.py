@@ -42,7 +42,6 @@ class Pages:
     What is pointed at in one picture is shown in the others.
 
     Args:
-        prepared: the model to begin with.
         edited, moved: see `ScheduleView`.
         queue: the tab of several models.
 
@@ -56,14 +55,13 @@ class Pages:
 
     def __init__(
         self,
-        prepared: Prepared,
         edited: Callable[[Edit], None],
         moved: Callable[[int], None],
         queue: QueueView,
     ) -> None:
         self._queue = queue
         self.memory = MemoryView(self._draw_addresses)
-        self.graph = GraphView(prepared)
+        self.graph = GraphView()
         self.schedule = ScheduleView(edited, moved)
         self.compare = CompareView()
         self._links = link(self.memory, self.graph, self.schedule)
@@ -79,7 +77,7 @@ class Pages:
         self._scene: Scene | None = None
         self._slider: BudgetSlider | None = None
         self._plan = b""  # of the scene, as the browser reads it
-        self._in_graph: Prepared | None = prepared
+        self._in_graph: Prepared | None = None
 
     def show(self, scene: Scene | None) -> None:
         """Draws a scene; None where there is no plan: graph and schedule stay, to be mended."""

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from flashmem_lab.errors import Cancelled
-from flashmem_lab.plan.queue import QueuePlan, plan_queue
+from flashmem_lab.plan.queue import QueuePlan
 from flashmem_lab.queues import Queue, QueueOutcome
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.address_data import address_data
-from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.memory import MemoryView
 from flashmem_lab.views.memory_data import memory_data
 from flashmem_lab.views.plan_data import plan_data
 from flashmem_lab.views.planning import Choice
-from flashmem_lab.views.running import Heard, Runner
-from flashmem_lab.worker.jobs import Step
+from flashmem_lab.views.running import Runner
+from flashmem_lab.worker.jobs import Held, Message, Step
+from flashmem_lab.worker.sketch import preview
 
 if TYPE_CHECKING:
     from flashmem_lab.prepared import Prepared
@@ -50,10 +51,13 @@ class QueueView:
         model: the workbench's own; the queue begins with it.
         dims: values of its symbolic dimensions, taken for the others too.
         choice: says device and precision when it is called.
+        places: of an earlier queue; by default the model alone.
+        changed: called when another model was put in, or one taken out.
 
     Attributes:
         box: the widget to show.
         memory: the joint timeline.
+        places: the models, in their order.
     """
 
     def __init__(
@@ -62,10 +66,14 @@ class QueueView:
         model: Path,
         dims: Mapping[str, int],
         choice: Callable[[], Choice],
+        *,
+        places: Sequence[Path] = (),
+        changed: Callable[[], None] | None = None,
     ) -> None:
         self._engine, self._dims, self._choice = engine, dims, choice
         self._folder = model.parent
-        self._places = [model]
+        self.places = [path for path in places if path.is_file()] or [model]
+        self._changed = changed or (lambda: None)
         self._opened: dict[tuple[Path, str, str], Prepared] = {}
         self._joint: _Joint | None = None
         self._runner: Runner[_Joint] = Runner(self._heard, self._ended)
@@ -80,15 +88,15 @@ class QueueView:
             layout=widgets.Layout(width="420px"),
         )
         self._list = widgets.VBox()
-        self._budget = widgets.FloatSlider(
+        self._budget = widgets.BoundedFloatText(
             value=30,
             min=0,
             max=100,
-            step=1,
+            step=5,
             description="Budget %",
-            tooltip="from the least feasible cap to every model resident",
+            tooltip="from the least feasible cap (0) to every model resident (100)",
             style={"description_width": "64px"},
-            layout=widgets.Layout(width="340px"),
+            layout=widgets.Layout(width="150px"),
         )
         self._rounds = widgets.BoundedIntText(
             value=1,
@@ -155,19 +163,21 @@ class QueueView:
             self._error.value = markup.warning(f"there is no file {name} in {self._folder}")
             return
         self._error.value, self._name.value = "", ""
-        self._places.append(path)
+        self.places.append(path)
         self._show_places()
+        self._changed()
 
     def _dropped(self, at: int, button: Any) -> None:
-        del self._places[at]
+        del self.places[at]
         self._show_places()
+        self._changed()
 
     def _show_places(self) -> None:
         """A row for each place; what was there before is closed."""
         rows = []
-        for at, path in enumerate(self._places):
+        for at, path in enumerate(self.places):
             drop = _button("", "times", f"take {path.name} out", width="34px")
-            drop.disabled = len(self._places) == 1
+            drop.disabled = len(self.places) == 1
             drop.on_click(partial(self._dropped, at))
             rows.append(_row(widgets.HTML(markup.place(at + 1, path.name)), drop))
         before, self._list.children = self._list.children, rows
@@ -181,7 +191,7 @@ class QueueView:
         """Plans, and runs, in a thread; what is chosen is read now, in the kernel's own."""
         if self._runner.job is not None:
             return
-        choice, paths = self._choice(), list(self._places)
+        choice, paths = self._choice(), list(self.places)
         order = tuple(dict.fromkeys(paths))
         places = tuple(order.index(path) for path in paths) * int(self._rounds.value)
         budget = Budget(share=float(self._budget.value) / 100)
@@ -190,12 +200,10 @@ class QueueView:
         self._error.value = ""
         self._busy(True)
 
-        def work(hear: Callable[[Heard], None], stop: Callable[[], bool]) -> _Joint:
+        def work(hear: Callable[[Message], None], stop: Callable[[], bool]) -> _Joint:
             queue = Queue(tuple(self._load(path, choice) for path in order), places)
-            models = [prepared.model for prepared in queue.places]
-            first = queue.models[0]
-            planned = plan_queue(models, first.device, budget=budget)
-            joined = replace(first, model=planned.joined.model)
+            planned = self._engine.plan_queue(queue, budget=budget)
+            joined = replace(queue.models[0], model=planned.joined.model)
             if not run:
                 return _Joint(joined, planned, None)
             outcome = self._engine.run_queue(
@@ -217,10 +225,10 @@ class QueueView:
             )
         return self._opened[key]
 
-    def _heard(self, message: Heard) -> None:
+    def _heard(self, message: Message) -> None:
         if isinstance(message, Step):
             self._words.value = markup.note(f"{message.what}: {message.done} of {message.total}")
-        else:
+        elif isinstance(message, Held):
             self._live.hear(message)
 
     def _ended(self, job: Future[_Joint]) -> None:

@@ -9,6 +9,7 @@ from threading import Event, Thread
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.plan import Plan
 from flashmem_lab.plan.incumbent import Effort
+from flashmem_lab.views.running import teller
 
 _SECONDS = 5.0  # an answer that people still wait for
 _QUIET = (
@@ -30,26 +31,22 @@ class Refiner:
         self.cancel()
         self._stop = stop = Event()
         effort = Effort(time_s=_SECONDS, workers=1, should_stop=stop.is_set)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        tell = teller()
+        if tell is None:
             done(solve(effort))
             return
-
-        def tell(plan: Plan) -> None:
-            if not stop.is_set():
-                done(plan)
 
         def work() -> None:
             try:
                 plan = solve(effort)
             except FlashMemError:
                 return  # the quick plan stays; it fails in the same way when it is asked for
-            if not stop.is_set() and not loop.is_closed():
-                loop.call_soon_threadsafe(tell, plan)
+            tell(lambda: None if stop.is_set() else done(plan))
 
         thread = Thread(target=work, name="flashmem-lab solver", daemon=True)
-        loop.call_later(_QUIET, lambda: None if stop.is_set() else thread.start())
+        asyncio.get_running_loop().call_later(
+            _QUIET, lambda: None if stop.is_set() else thread.start()
+        )
 
     def cancel(self) -> None:
         """Ends the search under way; its plan is not told."""

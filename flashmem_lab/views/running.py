@@ -5,13 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
-from flashmem_lab.worker.jobs import Held, Step
+from flashmem_lab.worker.jobs import Message
 
 T = TypeVar("T")
-Heard = Step | Held
+
+
+def teller() -> Callable[[Callable[[], None]], None] | None:
+    """What calls a function in this thread's event loop, for other threads; None without a loop.
+
+    The call has the context that holds now. Without it a kernel takes what a widget sends for an
+    answer to whatever came in last, and ipykernel 7.4 then drops what the browser replies where
+    the subshell of that is gone.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    context = copy_context()
+
+    def tell(call: Callable[[], None]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(call, context=context)
+
+    return tell
 
 
 class Runner(Generic[T]):
@@ -25,12 +45,12 @@ class Runner(Generic[T]):
         job: what is under way; None where nothing is.
     """
 
-    def __init__(self, hear: Callable[[Heard], None], ended: Callable[[Future[T]], None]) -> None:
+    def __init__(self, hear: Callable[[Message], None], ended: Callable[[Future[T]], None]) -> None:
         self.job: Future[T] | None = None
         self._hear, self._ended = hear, ended
         self._stop = Event()
 
-    def start(self, work: Callable[[Callable[[Heard], None], Callable[[], bool]], T]) -> bool:
+    def start(self, work: Callable[[Callable[[Message], None], Callable[[], bool]], T]) -> bool:
         """Calls `work(hear, stop)` in a thread; `stop()` says whether it was cancelled.
 
         Returns:
@@ -40,27 +60,22 @@ class Runner(Generic[T]):
         job: Future[T] = Future()
         stop = Event()
         self.job, self._stop = job, stop
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
+        tell = teller()
 
-        def tell(call: Callable[[], None]) -> None:
-            if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(call)
-
-        def heard(message: Heard) -> None:
-            tell(lambda: self._hear(message) if self.job is job else None)
+        def heard(message: Message) -> None:
+            if tell is not None:
+                tell(lambda: self._hear(message) if self.job is job else None)
 
         def do() -> None:
             try:
                 job.set_result(work(heard, stop.is_set))
             except BaseException as error:  # handed to whoever waits or looks
                 job.set_exception(error)
-            tell(lambda: self._finish(job))
+            if tell is not None:
+                tell(lambda: self._finish(job))
 
         Thread(target=do, name="flashmem-lab run", daemon=True).start()
-        return loop is not None
+        return tell is not None
 
     def wait(self) -> T | None:
         """Waits for what is under way, and tells of its end; None where nothing is.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from flashmem_lab.errors import Cancelled, FlashMemError
 from flashmem_lab.trace import RunRow
 from flashmem_lab.views import markup
-from flashmem_lab.views.compare import CompareView
+from flashmem_lab.views.compare import CompareView, prepare
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.live import Live
-from flashmem_lab.views.running import Heard, Runner
-from flashmem_lab.worker.jobs import Step
+from flashmem_lab.views.past import MOST_RUNS, Past, past
+from flashmem_lab.views.running import Runner
+from flashmem_lab.worker.jobs import Held, Message, Step
 
 if TYPE_CHECKING:
     from flashmem_lab.devices import DeviceState
@@ -31,13 +32,15 @@ class Runs:
         engine: runs, and knows the devices.
         controls: say how to run, and show how far it is.
         live: shows what a run holds.
-        compare: is given every run.
+        compare: shows any two of them.
+        before: runs of an earlier workbench.
         done: called with what a run gave, after it was shown.
+        found: called with the devices that there are, after a look for them.
 
     Attributes:
         runner: what is under way.
         looker: the same of a look for devices.
-        last: the latest run; None before any.
+        past: every run that is remembered, the latest last.
     """
 
     def __init__(
@@ -46,14 +49,18 @@ class Runs:
         controls: Controls,
         live: Live,
         compare: CompareView,
+        before: Sequence[Past],
         done: Callable[[Outcome], None],
+        found: Callable[[Sequence[DeviceState]], None],
     ) -> None:
         self._engine, self._controls, self._live = engine, controls, live
-        self._compare, self._done = compare, done
-        self._rows: list[RunRow] = []
+        self._compare, self._done, self._found = compare, done, found
+        self.past = tuple(before)
         self.runner: Runner[Outcome] = Runner(self._heard, self._ended)
         self.looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
-        self.last: Outcome | None = None
+        if self.past:
+            compare.show(self.past)
+            controls.report("", markup.history(self.past))
 
     def start(self, prepared: Prepared, plan: Plan) -> None:
         """Runs a plan, as often and with the comparison that the controls say."""
@@ -61,6 +68,7 @@ class Runs:
         check = self._controls.check and not plan.device.startswith("sim:")
         self._controls.busy = True
         self._live.begin(plan.budget_bytes)
+        prepare()
         self.runner.start(
             lambda hear, stop: self._engine.run(
                 prepared, plan, repeat=repeat, check=check, hear=hear, stop=stop
@@ -81,11 +89,11 @@ class Runs:
         self.runner.close()
         self.looker.close()
 
-    def _heard(self, message: Heard) -> None:
+    def _heard(self, message: Message) -> None:
         """Shows how far a run is, or what it holds."""
         if isinstance(message, Step):
             self._controls.progress_to(message.what, message.done, message.total)
-        else:
+        elif isinstance(message, Held):
             self._live.hear(message)
 
     def _ended(self, job: Future[Outcome]) -> None:
@@ -102,20 +110,15 @@ class Runs:
             self._show(job.result())
 
     def _show(self, outcome: Outcome) -> None:
-        self.last = outcome
         label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
         row = RunRow.of(label, outcome.to_json())
-        self._rows.append(row)
-        self._compare.add(row, outcome.result.trace)
-        self._controls.report(markup.result(row), markup.history(self._rows))
+        number = self.past[-1].number + 1 if self.past else 1
+        self.past = (*self.past, past(number, row, outcome.result.trace))[-MOST_RUNS:]
+        self._compare.show(self.past)
+        self._controls.report(markup.result(row), markup.history(self.past))
         self._done(outcome)
 
     def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
         self._controls.looking = False
         if job.exception() is None:  # else the devices are as they were, and a run says why
-            self._controls.set_devices(working(job.result()))
-
-
-def working(states: Sequence[DeviceState]) -> list[tuple[str, str]]:
-    """Id and name of each device that works."""
-    return [(state.spec.id, state.spec.name) for state in states if not state.problem]
+            self._found(job.result())

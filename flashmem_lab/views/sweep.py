@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flashmem_lab.device import simulated_devices
-from flashmem_lab.errors import FlashMemError
-from flashmem_lab.plan import Objective, Plan
-from flashmem_lab.trace import Trace
-from flashmem_lab.trace.runs import memory_curve, split_runs
-from flashmem_lab.views.engine import preview
+from flashmem_lab.plan import Constraints, Objective, Plan
 from flashmem_lab.views.planning import Choice, Planner, Scale
+from flashmem_lab.views.running import Runner
 from flashmem_lab.views.wire import encode
+from flashmem_lab.worker.jobs import Message, Planned
+from flashmem_lab.worker.sketch import Sketch
 
 SCHEMA = "flashmem-lab/sweep-view/1"
 
@@ -29,51 +26,17 @@ _PLACES = tuple(
     for at in ats
 ) + tuple(100 * at / 16 for at in range(1, 16, 2))
 _TELL = (3, 5, 9, len(_PLACES))
-_BINS = 192  # of a curve: about as many as a preview has pixels to say something with
-_PAUSE = 0.01  # s between two plans, in which the kernel does what else it has to
 _QUIET = 0.5  # s without a move of the slider before plans are made for elsewhere
 _FLAT = 0.02  # a time that changes by less than this share along the scale has no knee
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Place:
-    """One budget's plan, reduced to what a preview shows.
-
-    Attributes:
-        percent: of the scale.
-        plan: for that budget.
-        over_time: bytes held at `_BINS` equal steps of its first run, the most in each.
-        over_layers: the same over its layers.
-    """
+    """One budget's plan, and what it would hold."""
 
     percent: float
     plan: Plan
-    over_time: NDArray[np.float64]
-    over_layers: NDArray[np.float64]
-
-
-def place(percent: float, plan: Plan, predicted: Trace) -> Place:
-    """Reduces a plan and its predicted trace."""
-    run = split_runs(predicted.timeline)[0]
-    curve = memory_curve(run)
-    seen = curve.layer >= 0
-    last = len(predicted.layers)
-    return Place(
-        percent,
-        plan,
-        _binned(curve.time_ns, curve.total, curve.end_ns),
-        _binned(curve.layer[seen], curve.total[seen], last),
-    )
-
-
-def _binned(at: NDArray[np.int64], level: NDArray[np.int64], end: int) -> NDArray[np.float64]:
-    """The most that a step curve reaches in each of `_BINS` equal parts of 0..end."""
-    edges = np.arange(_BINS) * (max(end, 1) / _BINS)
-    before = (np.searchsorted(at, edges, side="right") - 1).clip(min=0)
-    found: NDArray[np.float64] = level[before].astype(np.float64)
-    bins = np.minimum((at * _BINS) // max(end, 1), _BINS - 1)
-    np.maximum.at(found, bins, level)
-    return found
+    sketch: Sketch
 
 
 def sweep_data(places: Sequence[Place], scale: Scale, optimize: Objective) -> bytes:
@@ -106,10 +69,14 @@ def sweep_data(places: Sequence[Place], scale: Scale, optimize: Objective) -> by
             "percent": np.array(percents, np.float64),
             "timeMs": np.array(times, np.float64),
             "coldMs": np.array([one.plan.predicted.cold_ms for one in places], np.float64),
-            "overTime": np.concatenate([one.over_time for one in places]).astype(np.float32),
-            "overLayers": np.concatenate([one.over_layers for one in places]).astype(np.float32),
+            "overTime": _joined([one.sketch.over_time for one in places]),
+            "overLayers": _joined([one.sketch.over_layers for one in places]),
         },
     )
+
+
+def _joined(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+    return np.concatenate(curves).astype(np.float32)
 
 
 def knee(percents: Sequence[float], times: Sequence[float]) -> float | None:
@@ -141,7 +108,7 @@ def _phones(scale: Scale) -> list[tuple[float, str, str]]:
 
 
 class Sweeper:
-    """Makes the plans of `_PLACES` one at a time, between the kernel's other work.
+    """Has the plans of `_PLACES` made, while nothing else is wanted of the machine.
 
     Where no event loop runs there is no pointer to preview for, and nothing is planned.
 
@@ -151,10 +118,13 @@ class Sweeper:
 
     def __init__(self, tell: Callable[[bytes], None]) -> None:
         self._tell = tell
-        self._key: object = None
-        self._planner: Planner | None = None
+        self._asked: tuple[Planner, Choice, Constraints] | None = None
+        self._planner: Planner | None = None  # whose plans are previewed with
+        self._waiting: list[float] = []
+        self._going: tuple[float, ...] = ()  # of those that wait, the ones asked for
+        self._places: list[Place] = []
+        self._runner: Runner[None] = Runner(self._heard, lambda job: None)
         self._timer: asyncio.TimerHandle | None = None
-        self._after = 0.0
 
     def start(self, planner: Planner, choice: Choice) -> None:
         """Plans along the scale, unless that was begun for the same choices and edits.
@@ -163,42 +133,53 @@ class Sweeper:
             planner: makes the plans, within the edits of its history.
             choice: what the controls say, but for the budget.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        key = (planner, replace(choice, percent=0.0), planner.history.current)
-        if key == self._key:
+        asked = (planner, replace(choice, percent=0.0), planner.history.current)
+        if asked == self._asked or not _has_loop():
             return
         self.cancel()
-        self._key = key
+        self._asked, self._waiting, self._places = asked, list(_PLACES), []
         if planner is not self._planner:  # else what is known stays until more is
             self._planner = planner
             self._tell(b"")
-        places: list[Place] = []
-        waiting = list(_PLACES)
-
-        def step() -> None:
-            if monotonic() < self._after:
-                self._timer = loop.call_later(self._after - monotonic(), step)
-                return
-            percent = waiting.pop(0)
-            with suppress(FlashMemError):  # no room for the edits: the preview spans the gap
-                plan = planner.quick(replace(choice, percent=percent))
-                places.append(place(percent, plan, preview(planner.prepared, plan)))
-            if len(_PLACES) - len(waiting) in _TELL and len(places) > 1:
-                self._tell(sweep_data(places, planner.scale, choice.optimize))
-            self._timer = loop.call_later(_PAUSE, step) if waiting else None
-
-        self._timer = loop.call_later(_PAUSE, step)
+        self._go()
 
     def hold(self) -> None:
         """The slider moves: its own plans come first."""
-        self._after = monotonic() + _QUIET
-
-    def cancel(self) -> None:
-        """Makes no further plan, and forgets for what it made them."""
-        self._key = None
+        self._runner.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._waiting and _has_loop():
+            self._timer = asyncio.get_running_loop().call_later(_QUIET, self._go)
+
+    def cancel(self) -> None:
+        """Makes no further plan, and forgets for what it made them."""
+        self._asked, self._waiting = None, []
+        self.hold()
+
+    def _go(self) -> None:
+        """Has those made that wait; each is told in the kernel's thread."""
+        assert self._asked is not None, "there are none that wait"
+        planner, choice, _ = self._asked
+        percents = self._going = tuple(self._waiting)
+        self._timer = None
+        self._runner.start(lambda hear, stop: planner.each(choice, percents, hear, stop))
+
+    def _heard(self, message: Message) -> None:
+        if self._asked is None or not isinstance(message, Planned):
+            return
+        planner, choice, _ = self._asked
+        percent = self._going[message.at]
+        self._waiting.remove(percent)
+        if message.found is not None:  # else no room for the edits: the preview spans the gap
+            self._places.append(Place(percent, *message.found))
+        if len(_PLACES) - len(self._waiting) in _TELL and len(self._places) > 1:
+            self._tell(sweep_data(self._places, planner.scale(choice), choice.optimize))
+
+
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

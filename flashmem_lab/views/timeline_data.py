@@ -84,7 +84,7 @@ def read_trace(path: Path) -> Trace:
 def _of_plan(path: Path) -> Trace:
     from flashmem_lab.device import simulated_devices
     from flashmem_lab.lower import Precision
-    from flashmem_lab.views.engine import preview
+    from flashmem_lab.worker.sketch import preview
     from flashmem_lab.workflow import load, load_plan, open_device
 
     plan = load_plan(path)

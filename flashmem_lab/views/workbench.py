@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ipywidgets as widgets
+
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
-from flashmem_lab.plan import Constraints
-from flashmem_lab.plan.plan import Objective, Strategy
+from flashmem_lab.plan.plan import Strategy
 from flashmem_lab.trace import summarize
 from flashmem_lab.units import Budget
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
-from flashmem_lab.views.diff import plan_diff
-from flashmem_lab.views.edits import Edit, History
-from flashmem_lab.views.engine import Engine, preview
+from flashmem_lab.views.editing import Editing
+from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.exports import ExportsView, Subject
-from flashmem_lab.views.kept import FIRST_PERCENT, Kept
+from flashmem_lab.views.kept import FIRST_PERCENT, Keeper, Kept
 from flashmem_lab.views.live import Live
+from flashmem_lab.views.loading import Loaded, Planners, Source
 from flashmem_lab.views.pages import Pages, Scene
+from flashmem_lab.views.picker import Picker, working
 from flashmem_lab.views.planning import Choice, Planner
 from flashmem_lab.views.queue import QueueView
 from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
-from flashmem_lab.views.runs import Runs, working
+from flashmem_lab.views.runs import Runs
 from flashmem_lab.views.sweep import Sweeper
 from flashmem_lab.views.throttle import Throttle
+from flashmem_lab.worker.sketch import preview
 
 if TYPE_CHECKING:
+    from flashmem_lab.devices import DeviceState
     from flashmem_lab.outcome import Outcome
     from flashmem_lab.plan import Plan
     from flashmem_lab.views.graph import GraphView
@@ -47,21 +53,26 @@ class Workbench:
     clicked can also be called: `set_budget`, `run`. Nothing is raised into the notebook by the
     controls: what fails is said in place.
 
+    In a notebook the model is opened in the background, and other cells run meanwhile; what needs
+    it waits for it, and raises what went wrong. Elsewhere it is open when this returns.
+
     Args:
         model: path of the .onnx file.
-        device: "auto", or an id such as "ocl:0" or "sim:adreno750".
+        device: "auto", or an id such as "ocl:0", "adb:SERIAL" or "sim:adreno750"; of several the
+            first that is there.
         budget: "30%", "200MB" or "min", to start with.
         precision: "fp32" or "fp16", of the weights on the device.
         dims: values of symbolic dimensions, by name.
         shapes: shapes of inputs, by name.
         repeat: runs a press of Run makes; the first is cold.
         kept: what was done in an earlier workbench of this model; its edits are taken over.
-        keep: called with what was done, whenever something was.
+        keeper: remembers what is done; its runs are the beginning of the history.
+        failed: called with why the model cannot be opened, if it cannot.
         engine: opens, plans and runs; by default every device is used in a child process, so
             that a driver that crashes takes nothing with it.
 
     Raises:
-        FlashMemError: the model cannot be opened, or there is no such device.
+        FlashMemError: the model cannot be opened, or there is no such device (see above).
         ValueError: `budget` or `precision` is none.
     """
 
@@ -69,14 +80,15 @@ class Workbench:
         self,
         model: Path | str,
         *,
-        device: str = "auto",
+        device: str | Sequence[str] = "auto",
         budget: str = f"{FIRST_PERCENT:g}%",
         precision: str = "fp32",
         dims: Mapping[str, int] | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         repeat: int = 2,
         kept: Kept | None = None,
-        keep: Callable[[Kept], None] | None = None,
+        keeper: Keeper | None = None,
+        failed: Callable[[BaseException], None] | None = None,
         engine: Engine | None = None,
     ) -> None:
         if engine is None:
@@ -84,61 +96,66 @@ class Workbench:
 
             engine = isolated()
         self._engine: Engine = engine
-        self._model, self._dims, self._shapes = Path(model), dims, shapes
-        self._edits = {(one.device, one.precision): one for one in (kept.edits if kept else ())}
-        self._keep = keep or (lambda kept: None)
-        self._planners: dict[tuple[str, Precision], Planner] = {}
+        self._source = Source(Path(model), dict(dims or {}), dict(shapes or {}))
+        self._planners = Planners(engine, self._source, kept.edits if kept else (), self._loaded)
+        self._keeper = keeper
+        self._tell = failed or (lambda error: None)
+        self._wanted: Budget | None = Budget.parse(budget)  # until the scale is known
+        self._failure: BaseException | None = None  # why the model cannot be opened
+        self._loading: Choice | None = None  # what a load after the first one is for
         self._refiner = Refiner()
         self._sweeper = Sweeper(lambda sweep: self._pages.preview(sweep))
         self._plan: Plan | None = None
-        self._before: Plan | None = None  # what an edit made the plan from
-        self._refused: tuple[str, str] | None = None  # a weight, and why its edit cannot be
+        self._editing = Editing(self)
         self._outcome: Outcome | None = None
         self._throttle = Throttle(self._refresh, _DRAW_SECONDS)
 
-        wanted = Budget.parse(budget)
-        states = self._engine.devices()
-        spec = self._engine.open_device(device)
-        first = Choice(spec.id, Precision(precision), Strategy.GREEDY, Objective.COLD, 0.0)
+        first, *others = [device] if isinstance(device, str) else device
         live = Live()
-        self._exports = ExportsView(self._subject)
-        queue = QueueView(self._engine, self._model, dims or {}, lambda: self.choice)
-        prepared = self._planner(first).prepared
-        self._pages = Pages(prepared, self._edited, self._moved, queue)
+        self._exports = ExportsView(engine, self._subject)
+        self._queue = QueueView(
+            engine,
+            self._source.model,
+            self._source.dims,
+            lambda: self.choice,
+            places=kept.queue if kept else (),
+            changed=self._keep,
+        )
+        self._pages = Pages(self._editing.edited, self._editing.moved, self._queue)
+        self._editing.begin(self._pages.schedule)
         self._controls = Controls(
-            devices=working(states),
-            device=spec.id,
-            precision=first.precision,
+            device=first,
+            precision=Precision(precision),
             repeat=repeat,
             can_check=find_spec("onnxruntime") is not None,
             live=live.box,
             pages=self._pages.box,
             exports=self._exports,
         )
-        compare = self._pages.compare
-        self._runs = Runs(self._engine, self._controls, live, compare, self._ran)
         if kept is not None:
-            self._controls.strategy = kept.choice.strategy
-            self._controls.optimize = kept.choice.optimize
-        self._controls.percent = self._percent(first, wanted)
-        self._pages.follow(self._controls.slider)
-        self._controls.slider.observe(self._grasped, names="moving")
-        self._pages.schedule.observe(self._compare, names="against")
-        self._refresh()
-        self._controls.listen(
-            changed=self._throttle.request,
-            how=self._show_exports,
-            run=self._pressed,
-            stop=self._runs.runner.cancel,
-            look=self._runs.look,
+            self._controls.take(kept.choice)
+        self._runs = Runs(
+            engine,
+            self._controls,
+            live,
+            self._pages.compare,
+            keeper.runs() if keeper else (),
+            self._ran,
+            self._found,
         )
+        self._picker: Picker | None = None  # until the model and the devices are there
+        self._box = widgets.VBox(layout=widgets.Layout(width="100%"))
+        self._opening = widgets.HTML(markup.opening(self._source.model.name))
+        self._opening.add_class("fml-opening")
+        self._box.children = (self._opening,)
+        self._planners.load(self.choice, others, look=True)
 
     # --- for people who would rather call than click ---------------------------------------
 
     @property
     def widget(self) -> Any:
         """The ipywidgets box that holds everything."""
-        return self._controls.box
+        return self._box
 
     @property
     def memory(self) -> MemoryView:
@@ -152,8 +169,12 @@ class Workbench:
 
     @property
     def plan(self) -> Plan | None:
-        """The plan of the controls as they are; None where there is none."""
-        self._throttle.flush()
+        """The plan of the controls as they are; None where there is none.
+
+        Raises:
+            FlashMemError: the model cannot be opened.
+        """
+        self._settle()
         return self._plan
 
     @property
@@ -164,14 +185,7 @@ class Workbench:
     @property
     def choice(self) -> Choice:
         """What the controls say."""
-        controls = self._controls
-        return Choice(
-            device=controls.device,
-            precision=controls.precision,
-            strategy=controls.strategy,
-            optimize=controls.optimize,
-            percent=controls.percent,
-        )
+        return self._controls.choice
 
     @property
     def schedule(self) -> ScheduleView:
@@ -181,19 +195,22 @@ class Workbench:
     @property
     def kept(self) -> Kept:
         """What was done here, to go on with in another workbench."""
-        made = {key: planner.edits for key, planner in self._planners.items()}
-        known = {**self._edits, **{key: one for key, one in made.items() if one is not None}}
-        return Kept(self.choice, dict(self._dims or {}), tuple(known.values()))
+        places = tuple(path.absolute() for path in self._queue.places)
+        return Kept(self.choice, self._source.dims, self._planners.edits, places)
 
     def set_budget(self, budget: str) -> None:
         """Moves the slider to "30%", "200MB" or "min".
 
         Raises:
             ValueError: not a budget.
-            FlashMemError: less than the least feasible budget.
+            FlashMemError: less than the least feasible budget, or no model.
         """
-        self._controls.percent = self._percent(self.choice, Budget.parse(budget))
-        self._throttle.flush()
+        wanted = Budget.parse(budget)
+        self._settle()
+        planner = self._planners.get(self.choice)
+        if planner is not None:  # else the controls say what is wrong
+            self._controls.percent = planner.percent(self.choice, wanted)
+            self._throttle.flush()
 
     def run(self, *, wait: bool = False) -> Outcome | None:
         """Runs the plan in a thread; with `wait`, until it is done.
@@ -204,50 +221,87 @@ class Workbench:
         Raises:
             FlashMemError: with `wait`, what failed; it is shown in place too.
         """
-        self._throttle.flush()
+        self._settle()
         self._start()
         return self._runs.runner.wait() if wait else None
 
     def close(self) -> None:
         """Detaches every listener and removes the widgets; a run under way is stopped."""
+        self._planners.close()
         self._throttle.cancel()
         self._refiner.cancel()
         self._runs.close()
+        if self._picker is not None:
+            self._picker.close()
         self._sweeper.cancel()
         self._controls.slider.unobserve(self._grasped, names="moving")
         self._exports.close()
         self._pages.close()
         self._controls.close()
+        self._opening.close()
+        self._box.close()
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
-        return self._controls.box._repr_mimebundle_(**keywords)
+        return self._box._repr_mimebundle_(**keywords)
+
+    # --- opening ---------------------------------------------------------------------------
+
+    def _loaded(self, job: Future[Loaded]) -> None:
+        """The model is there for a device and precision, or it is said why it is not."""
+        error = job.exception()
+        if self._wanted is None:
+            self._reloaded(error)
+        elif error is None:
+            self._begin(job.result(), self._wanted)
+        else:
+            self._failure = error
+            self._opening.value = markup.failure(error)
+            self._opening.remove_class("fml-opening")
+            self._tell(error)
+
+    def _begin(self, loaded: Loaded, wanted: Budget) -> None:
+        """The workbench, once its model is there."""
+        controls, pages = self._controls, self._pages
+        controls.set_device(loaded.choice.device, working(loaded.devices))
+        self._picker = Picker(controls, loaded.devices)
+        try:
+            controls.percent = loaded.planner.percent(self.choice, wanted)
+        except FlashMemError as error:  # too small a budget; the least one is shown
+            controls.fail(error)
+            controls.percent = 0.0
+        self._wanted = None
+        pages.follow(controls.slider)
+        controls.slider.observe(self._grasped, names="moving")
+        self._refresh()
+        controls.listen(
+            changed=self._throttle.request,
+            how=self._show_exports,
+            run=self._pressed,
+            stop=self._runs.runner.cancel,
+            look=self._runs.look,
+        )
+        self._box.children = (controls.box,)
+
+    def _reloaded(self, error: BaseException | None) -> None:
+        """The controls go on where they are by now."""
+        if error is None or self.choice != self._loading:
+            self._refresh()
+        else:
+            self._nothing(error)
+
+    def _settle(self) -> None:
+        """Waits until what is shown is what the controls say.
+
+        Raises:
+            FlashMemError: the model cannot be opened.
+        """
+        self._throttle.flush()
+        while self._planners.busy:
+            self._planners.wait()
+        if self._failure is not None:
+            raise self._failure
 
     # --- planning --------------------------------------------------------------------------
-
-    def _planner(self, choice: Choice) -> Planner:
-        """The model lowered for the device and precision of `choice`; once for each pair."""
-        key = (choice.device, choice.precision)
-        if key not in self._planners:
-            prepared = self._engine.load(
-                self._model,
-                device=self._engine.open_device(choice.device),
-                precision=choice.precision,
-                dims=self._dims,
-                shapes=self._shapes,
-            )
-            known = self._edits.get(key)
-            history = History(known.states, known.at) if known else History()
-            self._planners[key] = Planner(self._engine, prepared, history)
-        return self._planners[key]
-
-    def _percent(self, choice: Choice, budget: Budget) -> float:
-        """Where `budget` lies on the slider; beyond full preload is its end."""
-        if budget.share is not None:
-            return 100 * budget.share
-        planner, wanted = self._planner(choice), budget.bytes or 0
-        if wanted < planner.scale.least:
-            self._engine.make_plan(planner.prepared, budget=budget)  # says what needs more
-        return planner.scale.percent(wanted)
 
     def _grasped(self, change: Any) -> None:
         """The kernel is free for the plan of where the slider will rest."""
@@ -260,21 +314,43 @@ class Workbench:
     def _refresh(self) -> None:
         """Plans for the controls as they are and draws the prediction."""
         self._sweeper.hold()
-        self._refused = None
+        self._editing.forget()
         choice = self.choice
+        planner = self._planners.get(choice)
+        if planner is None:
+            self._load(choice)
+            return
         try:
-            planner = self._planner(choice)
             plan = planner.quick(choice)
         except FlashMemError as error:
-            self._refiner.cancel()
-            self._plan = self._outcome = None
-            self._pages.show(None)
-            self._show_exports()
-            self._controls.fail(error)
+            self._nothing(error)
         else:
             self._show(planner, plan)
             self._refine(planner, choice)
-        self._keep(self.kept)  # last: somebody waits for the picture
+        self._keep()  # last: somebody waits for the picture
+
+    def _load(self, choice: Choice) -> None:
+        """Has the model lowered for another device or precision; `_loaded` goes on."""
+        self._refiner.cancel()
+        self._sweeper.cancel()
+        self._plan = self._outcome = None
+        self._controls.wait(f"choosing kernels for {choice.device} in {choice.precision} …")
+        if not self._planners.busy:
+            self._loading = choice
+            with suppress(FlashMemError):  # where no event loop runs; it is shown in place
+                self._planners.load(choice)
+
+    def _keep(self) -> None:
+        if self._keeper is not None:
+            self._keeper.save(self.kept)
+
+    def _nothing(self, error: BaseException) -> None:
+        """There is no plan, and why."""
+        self._refiner.cancel()
+        self._plan = self._outcome = None
+        self._pages.show(None)
+        self._show_exports()
+        self._controls.fail(error)
 
     def _refine(self, planner: Planner, choice: Choice, before: Plan | None = None) -> None:
         """Lets the solver improve on the plan that is shown, in the background."""
@@ -290,67 +366,36 @@ class Workbench:
         """Shows a plan; `before` is the one that an edit made it from."""
         prepared = planner.prepared
         self._plan, self._outcome = plan, None
-        self._controls.slider.ends = [planner.scale.least, planner.scale.full]
+        scale = planner.scale(self.choice)
+        self._controls.slider.ends = [scale.least, scale.full]
         self._pages.show(Scene(prepared, plan, preview(prepared, plan)))
         self._show_exports()
         self._sweeper.start(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
             summary=markup.summary(prepared.model, summarize(prepared.model)),
-            budget=markup.budget(plan, planner.scale.percent(plan.budget_bytes)),
+            budget=markup.budget(plan, scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )
-        self._before = before
-        self._compare()
+        self._editing.compare(planner, plan, before)
 
-    def _compare(self, change: Any = None) -> None:
-        """Says in what the plan is another than that before it, the planner's own, a baseline."""
-        planner, plan = self._planner(self.choice), self._plan
-        if plan is None:
-            return
-        compared = [
-            ("Against the plan before:", self._before),
-            ("Against the planner's own:", planner.own(self.choice)),
-        ]
-        if name := self._pages.schedule.against:
-            compared.append((f"Against {name}:", planner.baseline(Strategy(name))))
-        self._say([(what, plan_diff(one, plan)) for what, one in compared if one is not None])
+    # --- for edits of the schedule ---------------------------------------------------------
 
-    def _say(self, diff: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
-        """Words on the schedule, and what can be undone."""
-        history = self._planner(self.choice).history
-        self._pages.schedule.say(
-            diff, refused=self._refused, can_undo=history.can_undo, can_redo=history.can_redo
-        )
-
-    # --- edits of the schedule -------------------------------------------------------------
-
-    def _edited(self, edit: Edit) -> None:
-        """Plans again under an edit; one that cannot be is refused where it was made."""
+    def current(self) -> tuple[Planner, Plan | None] | None:
+        """See `Host.current`."""
         self._throttle.flush()
-        choice, before = self.choice, self._plan
-        planner = self._planner(choice)
-        self._refused = None
-        try:
-            plan = planner.edit(choice, edit)
-        except FlashMemError as error:
-            self._refused = edit.weight, markup.advice(error)
-            self._say()
-            return
-        self._keep(self.kept)
-        self._show(planner, plan, before)
-        self._refine(planner, choice, before)
+        planner = self._planners.get(self.choice)
+        return None if planner is None else (planner, self._plan)
 
-    def _moved(self, by: int) -> None:
-        """Undoes (-1) or redoes (1) an edit, or drops all of them (0)."""
-        planner = self._planner(self.choice)
-        if by == 0:
-            planner.history.push(Constraints())
-        else:
-            planner.history.move(by)
+    def take(self, planner: Planner, plan: Plan, before: Plan | None) -> None:
+        """See `Host.take`."""
+        self._keep()
+        self._show(planner, plan, before)
+        self._refine(planner, self.choice, before)
+
+    def replan(self) -> None:
+        """See `Host.replan`."""
         self._refresh()
-        if self._plan is None:  # the budget was moved since: the controls say why
-            self._say()
 
     # --- running ---------------------------------------------------------------------------
 
@@ -359,40 +404,38 @@ class Workbench:
         self._start()
 
     def _start(self) -> None:
-        if self._plan is not None and self._runs.runner.job is None:
+        planner = self._planners.get(self.choice)
+        if planner is not None and self._plan is not None and self._runs.runner.job is None:
             self._refiner.cancel()  # what runs is what is on the screen, and stays there
-            self._runs.start(self._planner(self.choice).prepared, self._plan)
+            self._runs.start(planner.prepared, self._plan)
 
     def _ran(self, outcome: Outcome) -> None:
         """Draws what a run measured; where the controls were moved meanwhile it is another's."""
-        plan = outcome.plan
-        if plan is not None and plan == self._plan:
+        if self._keeper is not None:
+            self._keeper.save_runs(self._runs.past)
+        plan, planner = outcome.plan, self._planners.get(self.choice)
+        if planner is not None and plan is not None and plan == self._plan:
             self._outcome = outcome
             self._show_exports()
-            prepared = self._planner(self.choice).prepared
-            self._pages.show(Scene(prepared, plan, outcome.predicted, outcome.result.trace))
+            trace = outcome.result.trace
+            self._pages.show(Scene(planner.prepared, plan, outcome.predicted, trace))
+
+    def _found(self, devices: Sequence[DeviceState]) -> None:
+        if self._picker is not None:
+            self._picker.found(devices)
 
     # --- taking things away ----------------------------------------------------------------
 
     def _subject(self) -> Subject | None:
-        if self._plan is None:
+        planner = self._planners.get(self.choice)
+        if planner is None or self._plan is None:
             return None
-        prepared = self._planner(self.choice).prepared
-        return Subject(self._model, prepared, self._plan, self._outcome)
+        return Subject(self._source.model, planner.prepared, self._plan, self._outcome)
 
     def _show_exports(self) -> None:
         """Text to copy follows what is clicked."""
-        recipe = None if self._plan is None else self._recipe(self._plan)
+        recipe = None
+        if self._plan is not None:
+            check = self._controls.check and not self._plan.device.startswith("sim:")
+            recipe = Recipe(self._source, self.choice, self._plan, self._controls.repeat, check)
         self._exports.show(recipe, measured=self._outcome is not None)
-
-    def _recipe(self, plan: Plan) -> Recipe:
-        return Recipe(
-            model=self._model,
-            choice=self.choice,
-            budget_bytes=plan.budget_bytes,
-            constraints=plan.constraints,
-            dims=self._dims or {},
-            shapes=self._shapes or {},
-            repeat=self._controls.repeat,
-            check=self._controls.check and not plan.device.startswith("sim:"),
-        )

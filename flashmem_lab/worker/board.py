@@ -22,7 +22,7 @@ import psutil
 from flashmem_lab.errors import FlashMemError, UsageError
 from flashmem_lab.folders import board_directory
 from flashmem_lab.trace.write import write_file
-from flashmem_lab.worker.jobs import Held, Step
+from flashmem_lab.worker.jobs import Held, Message, Step
 
 _SECONDS = 0.4  # between two writes of a notice
 _ID = re.compile(r"(\d+)-\d+")
@@ -79,12 +79,12 @@ class Notice:
     ) -> None:
         _take_down(self._file)
 
-    def hear(self, message: Step | Held) -> None:
+    def hear(self, message: Message) -> None:
         """Brings the notice up to date, a few times a second at most."""
         if isinstance(message, Step):
             what, done, total = message.what, message.done, message.total
             self._state = replace(self._state, what=what, done=done, total=total)
-        else:
+        elif isinstance(message, Held):
             held, host = message.total, message.host
             self._state = replace(self._state, held_bytes=held, host_bytes=host)
         if monotonic() >= self._next:

@@ -11,13 +11,14 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import FlashMemError
-from flashmem_lab.worker.jobs import Done, Failed, Held, Job, Step
+from flashmem_lab.worker.jobs import Done, Failed, Held, Job, Quit, Step
 
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
     from flashmem_lab.runtime.base import Runtime
 
 _SECONDS = 0.1  # between two words on memory, and on progress: as often as people can read
+_ASK_SECONDS = 0.02  # between two looks for whether the job is still wanted
 
 
 def main(descriptor: int) -> None:
@@ -28,10 +29,11 @@ def main(descriptor: int) -> None:
         desk = _Desk(connection)
         while True:
             try:
-                job: Job = connection.recv()
+                job: Job | Quit = connection.recv()
             except EOFError:
                 return  # the parent is gone, or has no more work
-            desk.send(desk.done(job))
+            if not isinstance(job, Quit):  # else it is of a job that was done by then
+                desk.send(desk.done(job))
 
 
 class _Desk:
@@ -41,10 +43,12 @@ class _Desk:
         self._connection = connection
         self._sending = threading.Lock()
         self._runtimes: dict[str, Runtime] = {}
-        self._told = 0.0
+        self._told = self._asked = 0.0
+        self._stopped = False
 
     def done(self, job: Job) -> Done | Failed:
         """Does a job; what it raises is an answer too."""
+        self._stopped = False
         ended = threading.Event()
         watch = threading.Thread(target=self._watch, args=(ended,), daemon=True)
         watch.start()
@@ -82,6 +86,14 @@ class _Desk:
         if now >= self._told + _SECONDS:
             self._told = now
             self.send(Step(what, done, total))
+
+    def stopped(self) -> bool:
+        """See `Desk.stopped`; a solver asks thousands of times a second."""
+        now = monotonic()
+        if not self._stopped and now >= self._asked + _ASK_SECONDS:
+            self._asked = now
+            self._stopped = self._connection.poll()  # while a job is done nothing else is sent
+        return self._stopped
 
     def _watch(self, ended: threading.Event) -> None:
         from flashmem_lab.prepared import resident_bytes

@@ -1,19 +1,28 @@
-"""`flashmem_lab.workflow` with everything that loads a driver in a child process."""
+"""`flashmem_lab.workflow` with all that takes long, or loads a driver, in child processes."""
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmem_lab.fitting import make_plan
-from flashmem_lab.prepared import load
 from flashmem_lab.worker.board import About, Notice
-from flashmem_lab.worker.jobs import Held, Job, ListDevices, OpenDevice, RunPlan, RunQueue, Step
+from flashmem_lab.worker.jobs import (
+    Job,
+    ListDevices,
+    Message,
+    OpenDevice,
+    Planned,
+    RunPlan,
+    RunQueue,
+    SaveBundle,
+)
+from flashmem_lab.worker.planning import Ask, LoadModel, PlanEach, PlanQueue, Solve
 from flashmem_lab.worker.process import Hear, Stop, Worker
 
 if TYPE_CHECKING:
@@ -21,7 +30,8 @@ if TYPE_CHECKING:
     from flashmem_lab.devices import DeviceState
     from flashmem_lab.lower import Precision
     from flashmem_lab.outcome import Outcome
-    from flashmem_lab.plan import Constraints, Effort, Objective, Plan, Strategy
+    from flashmem_lab.plan import Effort, Plan
+    from flashmem_lab.plan.queue import QueuePlan
     from flashmem_lab.prepared import Prepared
     from flashmem_lab.queues import Queue, QueueOutcome
     from flashmem_lab.units import Budget
@@ -30,15 +40,22 @@ if TYPE_CHECKING:
 class Isolated:
     """Opens, plans and runs; no driver is ever loaded into this process.
 
-    Every function raises what that of `flashmem_lab.workflow` does, and `WorkerDied` where the
-    child process crashed; the next call starts another.
+    Every function raises what that of `flashmem_lab.workflow` does, and `WorkerDied` where a child
+    process crashed; the next call starts another. All but quick plans wait for a child: they are
+    for threads, in which they leave the interpreter to others.
 
     Args:
-        worker: the child process.
+        worker: the child process that has the drivers.
+        thinker: the one that opens, lowers and solves, while the other one may run something.
     """
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker, thinker: Worker) -> None:
+        self._worker, self._thinker = worker, thinker
+
+    def close(self) -> None:
+        """Ends both processes, with whatever they do."""
+        self._worker.close()
+        self._thinker.close()
 
     def load(
         self,
@@ -49,28 +66,50 @@ class Isolated:
         dims: Mapping[str, int] | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Prepared:
-        """Opens a model and lowers it for a device; in this process."""
-        return load(path, device=device, precision=precision, dims=dims, shapes=shapes)
+        """Opens a model and lowers it for a device, in a child."""
+        job = LoadModel(Path(path).absolute(), device, precision, dims, shapes)
+        prepared: Prepared = self._thinker.do(job)
+        return prepared
 
-    def make_plan(
+    def make_plan(self, prepared: Prepared, ask: Ask, effort: Effort | None = None) -> Plan:
+        """A plan, in this process: milliseconds; with an effort in a child, until that is spent.
+
+        Raises:
+            Cancelled: `effort.should_stop` said so; the plan so far is dropped.
+        """
+        if effort is None:
+            return ask.plan(prepared)
+        job = Solve(prepared, ask, replace(effort, should_stop=None))
+        plan: Plan = self._thinker.do(job, stop=effort.should_stop)
+        return plan
+
+    def plan_each(
         self,
         prepared: Prepared,
-        *,
-        budget: Budget,
-        strategy: Strategy | None = None,
-        optimize: Objective | None = None,
-        constraints: Constraints | None = None,
-        effort: Effort | None = None,
-    ) -> Plan:
-        """A plan within a budget; in this process."""
-        return make_plan(
-            prepared,
-            budget=budget,
-            strategy=strategy,
-            optimize=optimize,
-            constraints=constraints,
-            effort=effort,
-        )
+        asks: Sequence[Ask],
+        hear: Callable[[Planned], None],
+        stop: Stop,
+    ) -> None:
+        """Several plans of a model, in a child; `hear` is told of each as soon as it is there.
+
+        Raises:
+            Cancelled: `stop` said so.
+        """
+
+        def heard(message: Message) -> None:
+            if isinstance(message, Planned):
+                hear(message)
+
+        self._thinker.do(PlanEach(prepared, tuple(asks)), heard, stop)
+
+    def plan_queue(self, queue: Queue, *, budget: Budget) -> QueuePlan:
+        """A joint plan of several models, in a child."""
+        plan: QueuePlan = self._thinker.do(PlanQueue(queue, budget))
+        return plan
+
+    def save_bundle(self, prepared: Prepared, plan: Plan, path: Path) -> None:
+        """Writes a bundle, its kernels built by the device's driver; waits for a run under way."""
+        self._worker.do(SaveBundle(prepared, plan, path.absolute()))
 
     def devices(self) -> list[DeviceState]:
         """Every device and what is wrong with it; waits for a run under way.
@@ -131,7 +170,7 @@ class Isolated:
         """Does a job while there is a notice of it, from which it can be stopped too."""
         with Notice(about) as notice:
 
-            def heard(message: Step | Held) -> None:
+            def heard(message: Message) -> None:
                 notice.hear(message)
                 if hear is not None:
                     hear(message)
@@ -143,7 +182,7 @@ class Isolated:
 
 @cache
 def isolated() -> Isolated:
-    """The one of this process: all workbenches share its child, and run one after another."""
-    worker = Worker()
-    atexit.register(worker.close)
-    return Isolated(worker)
+    """The one of this process: all workbenches share its children, and run one after another."""
+    engine = Isolated(Worker(), Worker(lasting=True))
+    atexit.register(engine.close)
+    return engine

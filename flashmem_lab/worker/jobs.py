@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flashmem_lab.queues import Queue, QueueOutcome
     from flashmem_lab.runtime.base import Runtime
     from flashmem_lab.units import Budget
+    from flashmem_lab.worker.sketch import Sketch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,26 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """One of several plans that were asked for, the `at`th, and what it would hold.
+
+    None where there is none such.
+    """
+
+    at: int
+    found: tuple[Plan, Sketch] | None
+
+
+Message = Step | Held | Planned
+"""What a job says while it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """From the parent: what the job under way would give is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The job ended with a value."""
 
@@ -73,7 +95,15 @@ class Desk(Protocol):
         ...
 
     def tell(self, what: str, done: int, total: int) -> None:
-        """Passes progress on; from any thread."""
+        """Passes progress on, now and then; from any thread."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Passes a message on; from any thread."""
+        ...
+
+    def stopped(self) -> bool:
+        """Whether the job is not wanted any more; one that never asks is ended with the child."""
         ...
 
 
@@ -107,6 +137,21 @@ class OpenDevice:
         from flashmem_lab.devices import open_device
 
         return open_device(self.device_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveBundle:
+    """Writes a bundle; see `workflow.save_bundle`."""
+
+    prepared: Prepared
+    plan: Plan
+    path: Path
+
+    def do(self, desk: Desk) -> None:
+        """See `Job.do`."""
+        from flashmem_lab.workflow import save_bundle
+
+        save_bundle(self.prepared, self.plan, self.path, progress=desk.tell)
 
 
 @dataclass(frozen=True, slots=True)

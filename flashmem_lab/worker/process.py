@@ -12,13 +12,14 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from flashmem_lab.errors import Cancelled, WorkerDied
-from flashmem_lab.worker.jobs import Done, Failed, Held, Job, Step
+from flashmem_lab.worker.jobs import Done, Failed, Job, Message, Quit
 
-Hear = Callable[[Step | Held], None]
-"""Told how far a job is and what it holds; called in the thread that waits for the job."""
+Hear = Callable[[Message], None]
+"""Told what a job says; called in the thread that waits for it."""
 
 Stop = Callable[[], bool]
 """Asked every now and then whether the job is not wanted any more."""
@@ -35,9 +36,14 @@ class Worker:
     The child is kept from job to job, so that kernels stay built and libraries loaded. After a
     failure it is replaced: a driver that lost its device once may never find it again in the same
     process.
+
+    Args:
+        lasting: for jobs without a driver: what fails is an answer like others, and a job that is
+            not wanted any more is asked to end before the child is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lasting: bool = False) -> None:
+        self._lasting = lasting
         self._turn = Lock()
         self._child: _Child | None = None
 
@@ -59,7 +65,7 @@ class Worker:
         Args:
             job: what to do.
             hear: told how far it is.
-            stop: when it says so, the child is ended.
+            stop: when it says so, the job is ended.
             fresh: in a new child.
 
         Raises:
@@ -74,9 +80,10 @@ class Worker:
             if fresh or self._child is None or not self._child.alive:
                 self._end()
                 self._child = _Child()
-            return self._child.do(job, hear, stop)
+            return self._child.do(job, hear, stop, _GRACE_SECONDS if self._lasting else 0.0)
         except BaseException:
-            self._end()
+            if not (self._lasting and self._child is not None and self._child.idle):
+                self._end()
             raise
         finally:
             self._turn.release()
@@ -92,9 +99,14 @@ class Worker:
 
 
 class _Child:
-    """One child process and the socket to it."""
+    """One child process and the socket to it.
+
+    Attributes:
+        idle: whether it has no job that is not answered yet.
+    """
 
     def __init__(self) -> None:
+        self.idle = True
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours.detach())
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - a driver's last words; `end` closes it
@@ -120,22 +132,31 @@ class _Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def do(self, job: Job, hear: Hear | None, stop: Stop | None) -> Any:
-        """See `Worker.do`."""
+    def do(self, job: Job, hear: Hear | None, stop: Stop | None, patience: float) -> Any:
+        """See `Worker.do`; `patience` is how long a job may take to end when it is asked to, s."""
+        last: float | None = None  # moment until which a job that was asked to end may answer
+        self.idle = False
         try:
             self._connection.send(job)
             while True:
-                if stop is not None and stop():
+                if last is None and stop is not None and stop():
+                    last = monotonic() + patience
+                    if patience:
+                        self._connection.send(Quit())
+                if last is not None and monotonic() >= last:
                     raise Cancelled
                 if not self._connection.poll(_POLL_SECONDS):
                     continue
                 match self._connection.recv():
-                    case Done(value):
-                        return value
-                    case Failed(error):
-                        raise error
+                    case Done() | Failed() as answer:
+                        self.idle = True
+                        if last is not None:
+                            raise Cancelled
+                        if isinstance(answer, Failed):
+                            raise answer.error
+                        return answer.value
                     case message:
-                        if hear is not None:
+                        if hear is not None and last is None:
                             hear(message)
         except (EOFError, ConnectionError):
             raise self._died() from None

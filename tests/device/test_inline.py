@@ -31,7 +31,11 @@ _KERNEL = KernelSource(
 
 @pytest.fixture(scope="module")
 def queue(device_id: str) -> cl.CommandQueue:
-    return cl.CommandQueue(cl.Context([find(device_id)]))
+    context = cl.Context([find(device_id)])
+    queue = cl.CommandQueue(context)
+    # pyopencl keeps what it was asked for; Intel's own queues do not keep their context alive.
+    assert queue.context == context
+    return queue
 
 
 def _entry(unit: str, first: int, count: int) -> Entry:

@@ -20,10 +20,10 @@ from flashmem_lab.errors import CacheCorrupt, InputError, ModelError
 from flashmem_lab.lower.layer import Port, View
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.runtime.opencl.query import find
-from flashmem_lab.runtime.opencl.views import read_view, write_view
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
+from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
 from flashmem_lab.runtime.pagecache import PageCache, drops
 from flashmem_lab.runtime.ports import to_port
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 Make = Callable[..., Any]
 
@@ -152,7 +152,7 @@ def test_strided_views_write_and_read_back(
     buffer = cl.Buffer(queue.context, cl.mem_flags.READ_WRITE, before.nbytes)
     cl.enqueue_copy(queue, buffer, before.view(np.uint8))
     write_view(queue, buffer, view, values)
-    read, _ = read_view(queue, buffer, view, blocking=True)
+    read, _ = read_view(queue, buffer, view, landing(view), blocking=True)
     assert np.array_equal(read, values)
     after = np.empty_like(before)
     cl.enqueue_copy(queue, after.view(np.uint8), buffer)

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from flashmem_lab.views.static import static
+from tests.remote.adb_server import Adb
 
 # No GPU, no sandbox as root, and nothing that calls home.
 _FLAGS = (
@@ -36,6 +38,14 @@ _TOKEN = "first-look"
 _START_SECONDS = 60
 _PATIENCE_MS = 20_000  # for what should be seen at once, on a machine that is busy
 
+SECOND = 1000  # ms, the unit of Playwright's timeouts
+# Said by JupyterLab itself on a fresh machine, whatever runs in it; and by the browser of a kernel
+# that a test killed and of a file that it broke. On a busy machine Lab takes its splash away twice.
+_HARMLESS = (
+    *("favicon", "status of 404", "status of 422", "ResizeObserver", "WebSocket"),
+    "Failed to execute 'removeChild' on 'Node'",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Lab:
@@ -46,12 +56,14 @@ class Lab:
         folder: what it serves.
         log: what the server said.
         cache: where it and its kernels keep what they make.
+        adb: that it and its kernels find phones with.
     """
 
     url: str
     folder: Path
     log: Path
     cache: Path
+    adb: Adb
 
 
 @pytest.fixture(scope="module")  # while it is open no other test can start an event loop
@@ -92,6 +104,29 @@ def bare_page(browser: Browser) -> Iterator[Page]:
     assert faults == []
 
 
+@contextmanager
+def lab_page(browser: Browser, lab: Lab, width: int = 1280, height: int = 900) -> Iterator[Page]:
+    """A page that shows JupyterLab; a fault in its console that is not Lab's own fails the test."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    faults: list[str] = []
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(lab.url)
+    ready(page)
+    try:
+        yield page
+    finally:
+        page.close()
+    assert [fault for fault in faults if not any(word in fault for word in _HARMLESS)] == []
+
+
+def ready(page: Page) -> None:
+    """Waits until JupyterLab can be used."""
+    page.wait_for_function("() => window.jupyterapp !== undefined", timeout=90 * SECOND)
+    page.evaluate("() => window.jupyterapp.restored")
+    page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=90 * SECOND)
+
+
 @pytest.fixture
 def shots(tmp_path: Path) -> Path:
     """Where pictures go: $FLASHMEM_LAB_SHOTS, or a folder that pytest keeps for a while."""
@@ -107,9 +142,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, log = tmp_path / "notebooks", tmp_path / "lab.log"
     shutil.copytree(_ROOT / "notebooks", folder)
     port = _free_port()
+    adb = Adb.of(tmp_path / "home")
+    adb.home.mkdir()
     environment = {
         **os.environ,
-        "HOME": str(tmp_path / "home"),
+        **adb.environment,
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
         "JUPYTER_DATA_DIR": str(tmp_path / "data"),
         "JUPYTER_PREFER_ENV_PATH": "no",  # else an installed extension hides the checkout's own
@@ -138,7 +175,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     try:
         _wait(server, f"http://127.0.0.1:{port}/api?token={_TOKEN}", log)
         yield Lab(
-            f"http://127.0.0.1:{port}/lab?token={_TOKEN}&reset", folder, log, tmp_path / "cache"
+            f"http://127.0.0.1:{port}/lab?token={_TOKEN}&reset",
+            folder,
+            log,
+            tmp_path / "cache",
+            adb,
         )
     finally:
         server.terminate()
@@ -147,6 +188,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        adb("kill-server")
 
 
 def _install_extension(tmp_path: Path) -> None:

@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from flashmem_lab import workflow
 from flashmem_lab.plan import Objective
 from flashmem_lab.units import Budget
 from flashmem_lab.views.address_data import address_data
-from flashmem_lab.views.engine import preview
 from flashmem_lab.views.graph_data import graph_data
 from flashmem_lab.views.memory_data import memory_data
 from flashmem_lab.views.plan_data import plan_data
 from flashmem_lab.views.planning import Scale
-from flashmem_lab.views.sweep import place, sweep_data
+from flashmem_lab.views.sweep import Place, sweep_data
+from flashmem_lab.worker.sketch import preview, sketch
 from flashmem_lab.zoo import make
+from tests.ui.conftest import Lab, lab_page
+from tests.ui.test_lab import opened, run, theme
+from tests.unit.small_models import write_chain
 
 pytestmark = pytest.mark.ui
 
@@ -50,8 +53,8 @@ START = """async values => {
   await new Promise(done => setTimeout(done, 200));
 }"""
 
-FOUND = """async () => {
-  const { violations } = await axe.run();
+FOUND = """async where => {
+  const { violations } = await axe.run(where);
   return violations.map(({ id, nodes }) => [id, nodes.map(node => node.html).slice(0, 3)]);
 }"""
 
@@ -64,7 +67,7 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     places = []
     for share in (0.0, 0.3, 1.0):
         plan = workflow.make_plan(prepared, budget=Budget(share=share))
-        places.append(place(100 * share, plan, preview(prepared, plan)))
+        places.append(Place(100 * share, plan, sketch(preview(prepared, plan))))
     plan = places[1].plan
     predicted = preview(prepared, plan)
     scale = Scale(plan.min_budget_bytes, plan.preload_peak_bytes)
@@ -89,9 +92,36 @@ def test_axe_finds_nothing(
     )
     page.evaluate(START, values)
     page.add_script_tag(path=AXE)
-    found = page.evaluate(FOUND)
+    found = page.evaluate(FOUND, {"include": [["html"]]})
     page.screenshot(path=shots / f"access_{scheme}.png", full_page=True)
     assert found == []
+
+
+# Of JupyterLab's page what is ours: the tab's content, the side panel and the status item.
+OURS = {"include": [[".fml-document"], ["#flashmem-lab-side"], [".fml-status-item"]]}
+
+
+@pytest.mark.device
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["JupyterLab Light", "JupyterLab Dark"])
+def test_axe_finds_nothing_in_the_tab_of_a_model(
+    lab: Lab, browser: Browser, shots: Path, name: str
+) -> None:
+    model = f"seen in {name}.onnx"
+    write_chain(lab.folder / model)
+    with lab_page(browser, lab, height=1400) as page:
+        theme(page, name)
+        page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
+        tab = opened(page, model)
+        run(tab, 1)
+        run(tab, 2)
+        page.add_script_tag(path=AXE)
+        for title in ("Graph", "Schedule", "Compare", "Queue"):
+            tab.get_by_role("tab", name=title).click()
+            page.wait_for_timeout(500)
+            found = page.evaluate(FOUND, OURS)
+            page.screenshot(path=shots / f"access_lab_{title}_{name.split()[1]}.png")
+            assert found == [], title
 
 
 def test_without_a_plan_every_widget_says_what_to_do(bare_page: Page, shots: Path) -> None:

@@ -12,8 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from flashmem_lab.bench.graphs import hollow_zoo_model
-from tests.ui.conftest import Lab
-from tests.ui.test_lab import HARMLESS, SECOND, ready
+from tests.ui.conftest import SECOND, Lab, lab_page
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
 
@@ -41,15 +40,8 @@ WATCH = """() => {
 def page(lab: Lab, browser: Browser) -> Iterator[Page]:
     """JupyterLab with the model, whose weights are a hole: planning reads none."""
     hollow_zoo_model(MODEL, lab.folder)
-    found = browser.new_page(viewport={"width": 1280, "height": 1000})
-    faults: list[str] = []
-    found.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    found.on("pageerror", lambda error: faults.append(str(error)))
-    found.goto(lab.url)
-    ready(found)
-    yield found
-    found.close()
-    assert [fault for fault in faults if not any(word in fault for word in HARMLESS)] == []
+    with lab_page(browser, lab, height=1000) as found:
+        yield found
 
 
 def drag(page: Page, slider: Any, percent: float) -> None:

@@ -5,23 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.ui.conftest import Lab
+from tests.ui.conftest import SECOND, Lab, lab_page
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
 
 NOTEBOOK = "01_first_look.ipynb"
-SECOND = 1000  # ms, the unit of Playwright's timeouts
-# Said by JupyterLab itself on a fresh machine, whatever runs in it.
-HARMLESS = ("favicon", "the server responded with a status of 404", "ResizeObserver")
 
 
-def open_notebook(page: Page, lab: Lab) -> None:
-    page.goto(lab.url)
-    page.wait_for_function("() => window.jupyterapp !== undefined", timeout=90 * SECOND)
-    page.evaluate("() => window.jupyterapp.restored")
-    page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=90 * SECOND)
+def open_notebook(page: Page) -> None:
     page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', {path})", NOTEBOOK)
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60 * SECOND)
     page.wait_for_function(
@@ -69,27 +62,16 @@ def move_slider(page: Page, bench: Locator, share: float) -> None:
 
 
 def test_the_budget_is_dragged_and_the_model_runs(lab: Lab, browser: Browser, shots: Path) -> None:
-    page = browser.new_page(viewport={"width": 1500, "height": 1250})
-    faults: list[str] = []
-
-    def heard(message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(word in message.text for word in HARMLESS):
-            faults.append(message.text)
-
-    page.on("console", heard)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    try:
-        look(page, lab, shots)
-    except BaseException:
-        page.screenshot(path=shots / "failed.png")
-        raise
-    finally:
-        page.close()
-    assert faults == []
+    with lab_page(browser, lab, width=1500, height=1250) as page:
+        try:
+            look(page, shots)
+        except BaseException:
+            page.screenshot(path=shots / "failed.png")
+            raise
 
 
-def look(page: Page, lab: Lab, shots: Path) -> None:
-    open_notebook(page, lab)
+def look(page: Page, shots: Path) -> None:
+    open_notebook(page)
     run_all_cells(page)
     bench = page.locator(".widget-vbox").first
     expect(bench.locator(".fml-memory canvas")).to_be_visible(timeout=120 * SECOND)
@@ -149,7 +131,7 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
     expect(bench.locator(".fml-graph")).to_contain_text(f"{layer}: ")
     page.screenshot(path=shots / "4_moment.png")
     bench.get_by_role("tab", name="Schedule").click()
-    page.wait_for_function("() => document.querySelector('.fml-schedule')?.view.plan")
+    page.wait_for_function("() => document.querySelector('.fml-schedule')?.view?.plan")
     weight = page.evaluate(
         """() => {
           const { view } = document.querySelector(".fml-schedule");
@@ -165,8 +147,8 @@ def look(page: Page, lab: Lab, shots: Path) -> None:
 
     # Pinned by key, taken back by key; at the least budget it is refused, where it was asked.
     pinned = """([weight, pinned]) => {
-      const { plan } = document.querySelector(".fml-schedule").view;
-      return plan.pinned[plan.weights.indexOf(weight)] === pinned;
+      const plan = document.querySelector(".fml-schedule")?.view?.plan;
+      return plan?.pinned[plan.weights.indexOf(weight)] === pinned;
     }"""
     bench.get_by_role("application", name="Weights").focus()
     page.keyboard.press("p")

@@ -11,20 +11,12 @@ from playwright.sync_api import Browser, Locator, Page, Request, expect
 from flashmem_lab import workflow
 from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
-from flashmem_lab.views.engine import preview
-from tests.ui.conftest import Lab
+from flashmem_lab.worker.sketch import preview
+from tests.ui.conftest import SECOND, Lab, lab_page, ready
 from tests.ui.test_first_look import budget_line, move_slider, peak
 from tests.unit.small_models import write_chain
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
-
-SECOND = 1000  # ms, the unit of Playwright's timeouts
-# Said by JupyterLab itself on a fresh machine, whatever runs in it; and by the browser of a kernel
-# that a test killed and of a file that it broke. On a busy machine Lab takes its splash away twice.
-HARMLESS = (
-    *("favicon", "status of 404", "status of 422", "ResizeObserver", "WebSocket"),
-    "Failed to execute 'removeChild' on 'Node'",
-)
 
 
 @pytest.fixture
@@ -35,21 +27,8 @@ def page(lab: Lab, browser: Browser) -> Iterator[Page]:
     prepared = workflow.load(lab.folder / "net.onnx", device=workflow.open_device("sim:adreno750"))
     plan = workflow.make_plan(prepared, budget=Budget(share=0.3))
     save_trace(preview(prepared, plan), lab.folder / "net.trace.json")
-    found = browser.new_page(viewport={"width": 1280, "height": 900})
-    faults: list[str] = []
-    found.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    found.on("pageerror", lambda error: faults.append(str(error)))
-    found.goto(lab.url)
-    ready(found)
-    yield found
-    found.close()
-    assert [fault for fault in faults if not any(word in fault for word in HARMLESS)] == []
-
-
-def ready(page: Page) -> None:
-    page.wait_for_function("() => window.jupyterapp !== undefined", timeout=90 * SECOND)
-    page.evaluate("() => window.jupyterapp.restored")
-    page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=90 * SECOND)
+    with lab_page(browser, lab) as found:
+        yield found
 
 
 def double_click(page: Page, name: str) -> None:
@@ -290,5 +269,6 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     )
     expect(tab.get_by_text("The kernel died and was started again")).to_be_visible()
     expect_pinned(tab)
+    expect(tab.locator("table.history tbody tr")).to_have_count(2)  # the runs before it died
     page.screenshot(path=shots / "lab_12_back.png")
-    run(tab, 1)
+    run(tab, 3)

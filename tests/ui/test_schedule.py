@@ -12,8 +12,8 @@ from playwright.sync_api import Page, expect
 from flashmem_lab import workflow
 from flashmem_lab.plan import Plan
 from flashmem_lab.units import Budget
-from flashmem_lab.views.engine import preview
 from flashmem_lab.views.plan_data import plan_data
+from flashmem_lab.worker.sketch import preview
 from flashmem_lab.zoo import make
 
 pytestmark = pytest.mark.ui

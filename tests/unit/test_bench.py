@@ -82,6 +82,32 @@ def test_every_bench_explains_itself(name: str, capsys: pytest.CaptureFixture[st
     assert "{bert-base," not in text, "models are named once, not listed twice in the usage"
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("streaming", ["--budget", "much"]),
+        ("offload", ["--budget", "much"]),
+        ("cold", ["--budget", "much"]),
+        ("memory", ["--budgets", "10%", "much"]),
+        ("memory", ["--passes", "0"]),
+        ("models", ["--rounds", "0"]),
+        ("kernels", ["--rounds", "0"]),
+        ("streaming", ["--rounds", "0"]),
+        ("prediction", ["--repeat", "1"]),
+        ("planner", ["--time-limit", "0"]),
+        ("kernels", ["--device", "sim:pocl"]),
+        ("models", ["--device", "mine.json"]),
+    ],
+)
+def test_what_no_bench_can_do_is_bad_usage(
+    name: str, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", name, *option])
+    assert ended.value.code == 2
+    assert f"argument {option[0]}: " in capsys.readouterr().err
+
+
 def test_the_peer_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

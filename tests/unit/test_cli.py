@@ -1,3 +1,4 @@
+import io
 import json
 import pkgutil
 import subprocess
@@ -5,22 +6,20 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import numpy as np
+import onnx
 import pytest
 
 import flashmem_lab
 from flashmem_lab.cli import main, parser
+from flashmem_lab.cli.common import planned
 from flashmem_lab.cli.console import print_json
 from flashmem_lab.device import Transport
 from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.plan import Objective, Strategy
 from flashmem_lab.runtime.pagecache import PageCache
+from tests.unit.cli_calls import ON_PAPER, Capture, json_of
 from tests.unit.small_models import WIDTH, small_model
-
-Capture = pytest.CaptureFixture[str]
-ON_PAPER = ["--device", "sim:pocl", "--dim", "batch=2"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +31,6 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     return str(small_model(tmp_path / "models"))
-
-
-def json_of(capsys: Capture, *argv: str) -> dict[str, Any]:
-    """Runs a command with --json and checks that its stdout is one object with a schema."""
-    capsys.readouterr()
-    code = main([*argv, "--json"])
-    out, err = capsys.readouterr()
-    assert code == 0, err
-    data = json.loads(out)
-    assert data["schema"].startswith("flashmem-lab/")
-    return dict(data)
 
 
 def test_json_has_null_for_what_is_no_number(capsys: Capture) -> None:
@@ -317,32 +305,6 @@ def test_wrong_demands_are_bad_usage(wrong: list[str], capsys: Capture) -> None:
     assert wrong[0] in capsys.readouterr().err
 
 
-def test_sweep(model: str, capsys: Capture) -> None:
-    asked = ["sweep", model, "--dim", "batch=2", "--budgets", "100%", "min", "1kB"]
-    devices = ["--devices", "sim:adreno750", "sim:videocore7"]
-    points = json_of(capsys, *asked, *devices)["points"]
-    assert [point["device"] for point in points] == ["sim:adreno750"] * 3 + ["sim:videocore7"] * 3
-    small, least, full = points[:3]
-    assert small["needed_bytes"] == least["budget_bytes"] == least["predicted"]["peak_bytes"]
-    assert full["predicted"]["cold_ms"] <= least["predicted"]["cold_ms"]
-    assert least["efficient"]
-    assert main([*asked, *devices]) == 0
-    assert "needs" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main([*asked, *devices, "--device", "sim:pocl"])
-
-
-def test_a_sweep_is_of_plans_like_those_of_plan(model: str, capsys: Capture) -> None:
-    how = ["--dim", "batch=2", "--preload", "w0", "--transport", "copy", "--lambda", "0.5"]
-    how += ["--optimize", "memory"]
-    on = "sim:adreno750"
-    (point,) = json_of(capsys, "sweep", model, *how, "--budgets", "50%", "--devices", on)["points"]
-    plan = json_of(capsys, "plan", model, *how, "--budget", "50%", "--device", on)
-    for same in ("budget_bytes", "preloaded_bytes", "objective", "predicted"):
-        assert point[same] == plan[same]
-    assert plan["preloaded_bytes"]
-
-
 def test_a_report_of_a_queue(model: str, capsys: Capture) -> None:
     asked = ["queue", model, model, "--dim", "batch=2", "--budget", "50%"]
     asked += ["--device", "sim:adreno750", "--html", "queue.html"]
@@ -356,43 +318,6 @@ def test_a_report_of_a_queue(model: str, capsys: Capture) -> None:
     assert "queue.html" in capsys.readouterr().err
 
 
-def test_a_sweep_on_dask_workers_is_the_same_sweep(model: str, capsys: Capture) -> None:
-    distributed = pytest.importorskip("distributed")
-    asked = ["sweep", model, "--dim", "batch=2", "--budgets", "100%", "min", "1kB", "--devices"]
-    asked += ["sim:adreno750", "sim:videocore7"]
-    here = json_of(capsys, *asked)
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
-    ) as cluster:
-        there = json_of(capsys, *asked, "--dask", cluster.scheduler_address)
-        assert main(["sweep", "gone.onnx", *asked[2:], "--dask", cluster.scheduler_address]) == 1
-        assert "gone.onnx" in capsys.readouterr().err
-    for points in (here["points"], there["points"]):
-        for point in points:
-            point.pop("solve_ms", None)
-            point.pop("first_plan_ms", None)
-    assert there == here
-
-
-def test_a_scheduler_that_does_not_answer(
-    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("distributed")
-    monkeypatch.setattr("flashmem_lab.cli.sweeping._ANSWER_S", 1)
-    asked = ["sweep", model, "--budgets", "min", "--devices", "sim:adreno750"]
-    assert main([*asked, "--dask", "tcp://127.0.0.1:9"]) == 1
-    assert "no dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
-
-
-def test_a_sweep_on_dask_says_what_is_missing(
-    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    asked = ["sweep", model, "--budgets", "min", "--devices", "sim:adreno750"]
-    assert main([*asked, "--dask", "tcp://127.0.0.1:9"]) == 1
-    assert "pip install 'flashmem-lab[dask]'" in capsys.readouterr().err
-
-
 def test_options_that_contradict_a_plan(model: str, capsys: Capture) -> None:
     json_of(capsys, "plan", model, *ON_PAPER, "--budget", "min", "-o", "plan.json")
     again = ["run", model, *ON_PAPER, "--plan", "plan.json"]
@@ -403,12 +328,33 @@ def test_options_that_contradict_a_plan(model: str, capsys: Capture) -> None:
         ["--preload", "w0"],
         ["--precision", "fp16"],
         ["--device", "sim:adreno750"],
+        ["--lambda", "0"],
     ):
         assert main([*again, *extra]) == 1
         out, err = capsys.readouterr()
         assert not out
         assert err.startswith("error: ")
     assert main([*again, "--strategy", "greedy"]) == 0
+
+
+def test_a_plan_from_a_file_was_not_made_now(model: str, capsys: Capture) -> None:
+    json_of(capsys, "plan", model, *ON_PAPER, "--budget", "min", "-o", "plan.json")
+    plan = json.loads(Path("plan.json").read_text())
+    Path("plan.json").write_text(json.dumps({**plan, "solve_ms": 1e9}))
+    options = parser.build_parser().parse_args(["run", model, *ON_PAPER, "--plan", "plan.json"])
+    assert planned(options).plan_ms < 1e6
+
+
+def test_inspect_lists_what_nothing_can_run(tmp_path: Path, capsys: Capture) -> None:
+    node = onnx.helper.make_node("Fancy", ["x"], ["y"], domain="com.me")
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2]) for n in "xy")
+    opsets = [onnx.helper.make_opsetid(*one) for one in (("", 17), ("com.me", 1))]
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    onnx.save_model(onnx.helper.make_model(graph, opset_imports=opsets), tmp_path / "odd.onnx")
+    assert main(["inspect", "odd.onnx", "--device", "sim:pocl", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["unsupported"] == ["com.me::Fancy (y)"]
+    assert "com.me::Fancy" in err
 
 
 def test_plan_for_fp16_needs_half(model: str, capsys: Capture) -> None:
@@ -420,39 +366,6 @@ def test_plan_for_fp16_needs_half(model: str, capsys: Capture) -> None:
     assert half == pytest.approx(full / 2, rel=0.1)
 
 
-def test_traces_and_report(model: str, tmp_path: Path, capsys: Capture) -> None:
-    for name in ("t.pftrace", "t.json", "t.csv"):
-        extra = ["--trace", name] + (["--html", "r.html"] if name == "t.json" else [])
-        json_of(capsys, "run", model, *ON_PAPER, "--budget", "30%", *extra)
-        assert (tmp_path / name).stat().st_size > 100
-    assert json.loads((tmp_path / "t.json").read_text())
-    assert "<html" in (tmp_path / "r.html").read_text().lower()
-
-
-def test_a_simulated_run_has_no_outputs_to_save(
-    model: str, tmp_path: Path, capsys: Capture
-) -> None:
-    assert main(["run", model, *ON_PAPER, "--budget", "30%", "--output", "o"]) == 1
-    assert "no outputs" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
-
-
-def test_bundle(model: str, tmp_path: Path, capsys: Capture) -> None:
-    made = json_of(capsys, "bundle", model, *ON_PAPER, "--budget", "30%", "-o", "m.fmb")
-    assert made["bytes"] == (tmp_path / "m.fmb").stat().st_size
-    Path(model).unlink()
-    ran = json_of(capsys, "run", "m.fmb", "--repeat", "2")
-    assert ran["device"] == "sim:pocl"
-    assert ran["budget_bytes"] == made["budget_bytes"]
-    assert ran["check"] is None
-    for extra in (["--budget", "min"], ["--check"], ["--dim", "batch=2"], ["--precision", "fp16"]):
-        with pytest.raises(SystemExit) as caught:
-            main(["run", "m.fmb", *extra])
-        assert caught.value.code == 2
-    np.save(tmp_path / "x.npy", np.zeros((3, WIDTH), np.float32))
-    capsys.readouterr()
-
-
 def test_zoo(tmp_path: Path, capsys: Capture) -> None:
     names = [entry["name"] for entry in json_of(capsys, "zoo", "list")["models"]]
     assert {"resnet50", "vit", "gptneo-small"} <= set(names)
@@ -462,58 +375,26 @@ def test_zoo(tmp_path: Path, capsys: Capture) -> None:
     assert "no model 'nothing'" in capsys.readouterr().err
 
 
-def test_what_a_command_reads_it_does_not_replace(model: str, capsys: Capture) -> None:
-    before = Path(model).read_bytes()
-    assert main(["plan", model, *ON_PAPER, "--budget", "min", "-o", model]) == 1
-    assert main(["bundle", model, *ON_PAPER, "--budget", "min", "-o", model]) == 1
-    assert main(["run", model, *ON_PAPER, "--budget", "min", "--html", model]) == 1
-    assert "is read by this command" in capsys.readouterr().err
-    assert main(["run", model, *ON_PAPER, "--budget", "min", "--html", "models"]) == 1
-    assert "is a folder" in capsys.readouterr().err
-    assert Path(model).read_bytes() == before
-
-
-def test_files_of_weights_are_not_replaced(tmp_path: Path, capsys: Capture) -> None:
-    model = small_model(tmp_path, external=True)
-    data = tmp_path / "small.onnx.data"
-    (tmp_path / "w.json").hardlink_to(data)
-    (tmp_path / "link").symlink_to(data)
-    before = data.read_bytes()
-    for extra in (["--html", data.name], ["--html", "link"], ["--trace", "w.json"]):
-        assert main(["run", str(model), *ON_PAPER, "--budget", "min", *extra]) == 1
-        assert "left alone" in capsys.readouterr().err
-    data.write_bytes(b"<!DOCTYPE html>" + before[15:])
-    before = data.read_bytes()
-    assert main(["run", str(model), *ON_PAPER, "--budget", "min", "--html", data.name]) == 1
-    for command in ("plan", "bundle"):
-        assert main([command, str(model), *ON_PAPER, "--budget", "min", "-o", data.name]) == 1
-    assert capsys.readouterr().err.count("is read by this command") == 3
-    assert data.read_bytes() == before
-    assert not (tmp_path / "cache").exists(), "refused before any work"
-
-
-@pytest.mark.parametrize("name", ["t.json", "t.csv", "t.pftrace", "r.html"])
-def test_only_own_traces_and_reports_are_replaced(
-    name: str, model: str, tmp_path: Path, capsys: Capture
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_takes_what_is_printed(
+    closed: str, model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    option = "--html" if name == "r.html" else "--trace"
-    command = ["run", model, *ON_PAPER, "--budget", "min", option, name]
-    for content in ('{"precious": 1}', "precious,1\n", "\nprecious"):
-        (tmp_path / name).write_text(content)
-        assert main(command) == 1
-        assert "left alone" in capsys.readouterr().err
-        assert (tmp_path / name).read_text() == content
-    (tmp_path / name).unlink()
-    assert main(command) == 0
-    assert main(command) == 0, "its own file is replaced"
+    monkeypatch.setattr(sys, closed, None)
+    assert main(["plan", model, *ON_PAPER, "--budget", "1"]) == 1
+    assert main(["plan", model, *ON_PAPER, "--budget", "min"]) == 0
+    getattr(sys, closed).close()
+    out, err = capsys.readouterr()
+    assert ("too small" in err) == (closed == "stdout")
+    assert "too small" not in out, "errors are not among results"
 
 
-def test_a_target_is_written_once(model: str, tmp_path: Path, capsys: Capture) -> None:
-    command = ["run", model, *ON_PAPER, "--budget", "min", "--trace", "x.json"]
-    assert main([*command, "--html", "./x.json"]) == 1
-    assert main([*command, "--output", "x.json"]) == 1
-    assert capsys.readouterr().err.count("written twice") == 2
-    assert not (tmp_path / "x.json").exists()
+def test_names_are_printed_on_a_terminal_of_few_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", few)
+    assert main(["inspect", str(small_model(tmp_path, name="modèle")), *ON_PAPER]) == 0
+    assert rb"mod\xe8le" in few.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_interrupting_is_quiet(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,38 +14,38 @@ from flashmem_lab import workflow
 from flashmem_lab.device import DeviceSpec
 from flashmem_lab.errors import DeviceError, UsageError
 from flashmem_lab.lower.layer import Precision
-from flashmem_lab.outcome import Outcome
 from flashmem_lab.plan import Constraints, Objective, Strategy
+from flashmem_lab.plan.timeline import MemorySample, Pool, Timeline
+from flashmem_lab.trace import RunRow, Trace
 from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
 from flashmem_lab.views.document import Document, show
 from flashmem_lab.views.edits import Action, Edits
-from flashmem_lab.views.engine import preview
 from flashmem_lab.views.kept import Keeper, Kept
+from flashmem_lab.views.past import MOST_RUNS, past
 from flashmem_lab.views.planning import Choice
 from flashmem_lab.views.timeline_data import read_trace, timeline_data
+from flashmem_lab.worker.sketch import preview
 from tests.unit.test_view_data import decode
+from tests.unit.test_views import Engine
 
 DEVICE = "sim:adreno750"
 
 
-class NoDevice:
+class NoDevice(Engine):
     """The real way on a machine without OpenCL."""
 
     def __init__(self) -> None:
-        self.load = workflow.load
-        self.make_plan = workflow.make_plan
+        super().__init__()
+        self.open_device = self._simulated
 
     def devices(self) -> list[workflow.DeviceState]:
         return [one for one in workflow.devices() if one.spec.id.startswith("sim:")]
 
-    def open_device(self, device_id: str = "auto") -> DeviceSpec:
+    def _simulated(self, device_id: str = "auto") -> DeviceSpec:
         if device_id == "auto":
             raise DeviceError("no OpenCL device works here", hint="doctor")
         return workflow.open_device(device_id)
-
-    def run(self, *arguments: Any, **keywords: Any) -> Outcome:
-        raise AssertionError
 
 
 @pytest.fixture
@@ -100,8 +100,13 @@ def edit(document: Document, action: Action, weight: str) -> None:
     document.bench.schedule._handle_custom_msg(content, [])
 
 
+def controls_history(document: Document) -> str:
+    assert document.bench is not None
+    return str(document.bench._controls._history.value)
+
+
 @pytest.mark.usefixtures("front_end")
-def test_budget_and_edits_outlive_the_kernel(model: Path) -> None:
+def test_what_was_done_outlives_the_kernel(model: Path) -> None:
     first = Document(model, NoDevice())
     first._dims.value = "batch=8"
     first._again.click()
@@ -112,6 +117,14 @@ def test_budget_and_edits_outlive_the_kernel(model: Path) -> None:
     first.bench.schedule._handle_custom_msg({"kind": "move", "by": -1}, [])
     first.bench.set_budget("90%")
     first.bench._controls._optimize.value = "warm"
+    first.bench._controls._transport.value = "copy"
+    first.bench._controls._chunk.value = 1 << 22
+    for _ in range(2):
+        first.bench.run(wait=True)
+    other = model.with_name("other.onnx")
+    other.write_bytes(model.read_bytes())
+    first.bench._queue._name.value = "other.onnx"
+    first.bench._queue._add.click()
 
     # As in another kernel: nothing but the file is common to the two.
     second = Document(model, NoDevice())
@@ -122,6 +135,14 @@ def test_budget_and_edits_outlive_the_kernel(model: Path) -> None:
     assert "90.0 %, 1 edit of" in second._words.value
     second.bench.schedule._handle_custom_msg({"kind": "move", "by": 1}, [])
     assert second.bench.plan.constraints.stream == ("w",), "what was undone can be redone"
+
+    assert second.bench._runs.past == first.bench._runs.past
+    assert [one.number for one in second.bench._runs.past] == [1, 2]
+    assert controls_history(second).count("<tr>") == 3
+    assert "difference" in second.bench._pages.compare._table.value
+    assert second.bench._queue.places == [model, other]
+    second.bench.run(wait=True)
+    assert [one.number for one in Keeper(model).runs()] == [1, 2, 3]
 
     second._afresh.click()
     assert second.box.children == (second.bench.widget,)
@@ -156,6 +177,22 @@ def test_a_state_that_is_damaged_or_of_another_time_is_not_taken(model: Path) ->
         assert keeper.load() is None, damaged
     keeper._file.write_text(whole.replace('"at": 1', '"at": 2'))
     assert keeper.load() is None
+
+
+def test_a_history_is_of_a_bounded_size(model: Path) -> None:
+    samples = [MemorySample(at, Pool.TEXTURE, at % 977) for at in range(100_000)]
+    trace = Trace(
+        "measured", "m", DEVICE, "greedy", "fp32", 1000, Timeline((), tuple(samples)), (), {}
+    )
+    one = past(1, RunRow("a run"), trace)
+    assert len(one.time_ms) == len(one.held) <= 514
+    assert max(one.held) == 976, "no peak is lost"
+    keeper = Keeper(model)
+    keeper.save_runs([replace(one, number=at) for at in range(MOST_RUNS)])
+    assert keeper._runs.stat().st_size < 1_000_000
+    assert keeper.runs()[-1].held == one.held
+    keeper._runs.write_text("[")
+    assert keeper.runs() == ()
 
 
 def test_a_plan_and_a_bundle_are_drawn_as_they_are_predicted(model: Path) -> None:

@@ -82,7 +82,7 @@ def test_text_follows_what_is_clicked(bench: Workbench) -> None:
 def test_files_open_again(bench: Workbench, tmp_path: Path) -> None:
     subject = bench._subject()
     assert subject is not None
-    assert export(What.TRACE, subject).name == "my net.trace.json"
+    assert export(What.TRACE, subject, bench._engine).name == "my net.trace.json"
     assert not bench._exports.measured
     outcome = bench.run(wait=True)
     assert bench._exports.measured
@@ -95,11 +95,11 @@ def test_files_open_again(bench: Workbench, tmp_path: Path) -> None:
         (What.PERFETTO, lambda path: path.stat().st_size > 1000),
         (What.REPORT, lambda path: "my net" in path.read_text()),
     ):
-        file = export(what, subject)
+        file = export(what, subject, bench._engine)
         path = tmp_path / file.name
         path.write_bytes(file.content)
         assert check(path), what
-    assert "wrote my net.fmb beside the model" in export(What.BUNDLE, subject).words
+    assert "wrote my net.fmb beside the model" in export(What.BUNDLE, subject, bench._engine).words
     assert is_bundle(tmp_path / "my net.fmb")
 
 

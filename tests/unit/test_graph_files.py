@@ -161,6 +161,23 @@ def test_links_within_the_folder_are_followed(tmp_path: Path) -> None:
     assert "w" in open_graph(external_model(tmp_path, "w.bin")).weights
 
 
+def test_a_model_in_the_cache_of_a_hub_is_opened(tmp_path: Path) -> None:
+    """Model and data are links there, into one folder of files under other names."""
+    folder, blobs = tmp_path / "snapshot", tmp_path / "blobs"
+    folder.mkdir()
+    blobs.mkdir()
+    (blobs / "2b").write_bytes(bytes(64 * 48 * 4))
+    external_model(folder, "model.onnx_data").rename(blobs / "1a")
+    (folder / "model.onnx").symlink_to("../blobs/1a")
+    (folder / "model.onnx_data").symlink_to("../blobs/2b")
+    assert "w" in open_graph(folder / "model.onnx").weights
+    (tmp_path / "secret").write_bytes(bytes(64 * 48 * 4))
+    (folder / "model.onnx_data").unlink()
+    (folder / "model.onnx_data").symlink_to("../secret")
+    with pytest.raises(ModelError, match="link that leaves"):
+        open_graph(folder / "model.onnx")
+
+
 def test_a_missing_file_is_named_with_its_tensor(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"tensor 'w' .*'gone.bin'.* missing"):
         open_graph(external_model(tmp_path, "gone.bin"))

@@ -18,7 +18,7 @@ from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiles import load_profile, save_profile
 from flashmem_lab.profiling import profile_device
 from flashmem_lab.profiling.contention import reading_of, usual_launches
-from flashmem_lab.profiling.fit import Launched, fit_kind
+from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.units import Budget
 from tests.unit.plan_samples import PHONE, layers_model
@@ -120,3 +120,15 @@ def test_a_damaged_profile_says_where(tmp_path: Path) -> None:
 def test_a_simulated_device_cannot_be_measured() -> None:
     with pytest.raises(UsageError, match="nothing to measure"):
         profile_device(PHONE)
+
+
+def test_ceilings_are_the_best_that_any_sample_reached() -> None:
+    launches = [
+        Launched("gemm", "reusable", 2000, 9000, 10.0),
+        Launched("conv", "reusable", 5000, 100, 20.0),
+        Launched("elementwise", "elemental", 10, 400, 10.0),
+        Launched("elementwise", "elemental", 10, 900, 30.0),
+    ]
+    rates = {name: rate.value for name, rate in compute_rates(launches, "drawn").items()}
+    assert rates == {"reusable": 250e9, "elemental": 1e9}
+    assert memory_rate(launches) == 40e9

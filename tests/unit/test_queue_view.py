@@ -11,7 +11,6 @@ import pytest
 from flashmem_lab import workflow
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan.plan import Objective, Strategy
-from flashmem_lab.queues import run_queue
 from flashmem_lab.views.planning import Choice
 from flashmem_lab.views.queue import QueueView
 from tests.unit.small_models import write_chain
@@ -20,20 +19,13 @@ from tests.unit.test_views import Engine
 CHOICE = Choice("sim:adreno750", Precision.FP32, Strategy.GREEDY, Objective.COLD, 0.0)
 
 
-class Queues(Engine):
-    """Runs queues too, in this process."""
-
-    def run_queue(self, queue, *, hear, stop, **keywords):  # type: ignore[no-untyped-def]
-        return run_queue(queue, **keywords)
-
-
 @pytest.fixture
 def view(front_end: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[QueueView]:
     monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
     (tmp_path / "more").mkdir()
     write_chain(tmp_path / "first.onnx")
     write_chain(tmp_path / "more" / "second.onnx")
-    made = QueueView(Queues(), tmp_path / "first.onnx", {}, lambda: CHOICE)
+    made = QueueView(Engine(), tmp_path / "first.onnx", {}, lambda: CHOICE)
     yield made
     made.close()
 
@@ -70,7 +62,7 @@ def test_places_are_taken_out(view: QueueView) -> None:
     add(view, "first.onnx")
     assert len(view._list.children) == 3
     view._list.children[0].children[1].click()
-    assert [path.stem for path in view._places] == ["second", "first"]
+    assert [path.stem for path in view.places] == ["second", "first"]
     view._list.children[0].children[1].click()
     assert view._list.children[0].children[1].disabled, "a queue has a model"
 
@@ -89,7 +81,7 @@ def test_what_cannot_be_is_said(view: QueueView, tmp_path: Path) -> None:
 
     asyncio.run(asyncio.wait_for(press(), 20))
     assert "role='alert'" in view._error.value
-    assert len(view._places) == 2, "the queue is as it was"
+    assert len(view.places) == 2, "the queue is as it was"
     assert not view._run.disabled
 
 

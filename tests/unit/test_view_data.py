@@ -19,14 +19,14 @@ from flashmem_lab.plan.timeline import Lane, Pool
 from flashmem_lab.units import Budget
 from flashmem_lab.views.address_data import Object, address_data, first_fit
 from flashmem_lab.views.details import node_details
-from flashmem_lab.views.engine import preview
 from flashmem_lab.views.graph import GraphView
 from flashmem_lab.views.graph_data import graph_data
 from flashmem_lab.views.memory_data import memory_data
 from flashmem_lab.views.plan_data import Forced, plan_data
 from flashmem_lab.views.planning import Scale
-from flashmem_lab.views.sweep import knee, place, sweep_data
+from flashmem_lab.views.sweep import Place, knee, sweep_data
 from flashmem_lab.views.wire import encode
+from flashmem_lab.worker.sketch import preview, sketch
 from flashmem_lab.workflow import Prepared
 from flashmem_lab.zoo import make
 
@@ -210,7 +210,7 @@ def test_a_sweep_marks_devices_that_hold_a_part_of_the_model(resnet: Prepared) -
     places = []
     for percent in (0.0, 100.0):
         plan = workflow.make_plan(resnet, budget=Budget(share=percent / 100))
-        places.append(place(percent, plan, preview(resnet, plan)))
+        places.append(Place(percent, plan, sketch(preview(resnet, plan))))
     scale = Scale(2_000_000_000, 10_000_000_000)
     header, found = decode(sweep_data(places, scale, Objective.COLD))
     marks = {label: percent for percent, label, _ in header["marks"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,16 @@ from flashmem_lab import workflow
 from flashmem_lab.device import simulated_devices
 from flashmem_lab.errors import BudgetTooSmall, Cancelled, DeviceError, FlashMemError
 from flashmem_lab.outcome import Outcome
-from flashmem_lab.plan import Plan
+from flashmem_lab.plan import Effort, Plan
+from flashmem_lab.plan.queue import QueuePlan, plan_queue
+from flashmem_lab.queues import Queue, QueueOutcome, run_queue
+from flashmem_lab.units import Budget
 from flashmem_lab.views import Workbench, markup
 from flashmem_lab.views.throttle import Throttle
-from flashmem_lab.worker.jobs import Held
+from flashmem_lab.worker.jobs import Held, Planned
+from flashmem_lab.worker.planning import Ask
 from flashmem_lab.worker.process import Hear, Stop
+from flashmem_lab.worker.sketch import preview, sketch
 from flashmem_lab.workflow import DeviceState, Prepared
 from tests.unit.test_view_data import decode
 
@@ -43,9 +48,33 @@ class Engine:
         broken = DeviceState(simulated_devices()[DEVICE], "cannot compile")
         return [*(DeviceState(spec, "") for spec in simulated_devices().values()), broken]
 
-    def make_plan(self, prepared: Prepared, **keywords: Any) -> Plan:
+    def make_plan(self, prepared: Prepared, ask: Ask, effort: Effort | None = None) -> Plan:
         self.plans += 1
-        return workflow.make_plan(prepared, **keywords)
+        return ask.plan(prepared, effort)
+
+    def plan_each(
+        self,
+        prepared: Prepared,
+        asks: Sequence[Ask],
+        hear: Callable[[Planned], None],
+        stop: Stop,
+    ) -> None:
+        for at, ask in enumerate(asks):
+            if stop():
+                return
+            plan = self.make_plan(prepared, ask)
+            hear(Planned(at, (plan, sketch(preview(prepared, plan)))))
+
+    def plan_queue(self, queue: Queue, *, budget: Budget) -> QueuePlan:
+        models = [prepared.model for prepared in queue.places]
+        return plan_queue(models, queue.models[0].device, budget=budget)
+
+    def run_queue(self, queue: Queue, **keywords: Any) -> QueueOutcome:
+        keywords = {name: keywords[name] for name in ("budget", "check", "compare")}
+        return run_queue(queue, **keywords)
+
+    def save_bundle(self, prepared: Prepared, plan: Plan, path: Path) -> None:
+        workflow.save_bundle(prepared, plan, path)
 
     def run(
         self,
@@ -322,7 +351,7 @@ def test_devices_come_and_go(bench: Workbench, engine: Engine) -> None:
 
 
 def test_a_plan_that_fails_leaves_nothing_to_run(bench: Workbench, engine: Engine) -> None:
-    def refuse(prepared: Prepared, **keywords: Any) -> Plan:
+    def refuse(prepared: Prepared, ask: Ask, effort: Effort | None = None) -> Plan:
         raise FlashMemError("no plan", hint="another budget")
 
     engine.make_plan = refuse  # type: ignore[method-assign]

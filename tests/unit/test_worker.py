@@ -19,6 +19,7 @@ from flashmem_lab.units import Budget
 from flashmem_lab.worker import Isolated
 from flashmem_lab.worker.board import About, Notice, ask_to_stop, notices
 from flashmem_lab.worker.jobs import Held, Step
+from flashmem_lab.worker.planning import Ask
 from flashmem_lab.worker.process import Worker
 from tests.unit.child_jobs import Abort, Fail, Pid, Sleep
 from tests.unit.small_models import write_chain
@@ -103,13 +104,13 @@ def test_runs_as_the_workflow_does(
     worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path / "cache"))
-    engine = Isolated(worker)
+    engine = Isolated(worker, worker)
     write_chain(tmp_path / "net.onnx")
     device = engine.open_device(DEVICE)
     assert device == workflow.open_device(DEVICE)
     assert DEVICE in [state.spec.id for state in engine.devices()]
     prepared = engine.load(tmp_path / "net.onnx", device=device)
-    plan = engine.make_plan(prepared, budget=Budget(share=0.3))
+    plan = engine.make_plan(prepared, Ask(Budget(share=0.3)))
     outcome = engine.run(prepared, plan, repeat=2)
     here = workflow.run(prepared, plan, repeat=2)
     assert outcome.result.trace == here.result.trace

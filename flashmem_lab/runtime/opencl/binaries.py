@@ -11,7 +11,7 @@ import pyopencl as cl
 import xxhash
 
 from flashmem_lab.errors import FlashMemError
-from flashmem_lab.program.container import replacing
+from flashmem_lab.program.container import remove_stale, replacing
 
 _SUFFIX = ".kernels"
 _KEPT = 64  # files; some 1 MB each on PoCL
@@ -57,6 +57,7 @@ class KernelBinaries:
         path = self._path(binaries)
         with suppress(FlashMemError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(path.parent)
             with replacing(path, "keeping compiled kernels") as file:
                 file.write(b"".join(parts))
             files = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda one: one.stat().st_mtime)

@@ -24,7 +24,7 @@ from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals
-from flashmem_lab.runtime.opencl.views import read_view, write_view
+from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
 
 _WHO = "main"
 
@@ -41,6 +41,8 @@ class ComputeLane:
         objects: where arguments are found.
         host: runs host steps.
         inputs: the user's arrays, checked.
+        landings: host memory that outputs are read into, by port name; those that are missing are
+            made. Kept from run to run: to touch new memory takes longer than to fill it.
         signals: tells which allocations and uploads happened.
         before_wait: called with the id of what is waited for next.
         recorder: takes notes.
@@ -61,6 +63,7 @@ class ComputeLane:
         objects: DeviceObjects,
         host: HostSide,
         inputs: Mapping[str, np.ndarray],
+        landings: dict[str, np.ndarray],
         signals: Signals,
         before_wait: Callable[[int], None],
         recorder: Recorder,
@@ -76,6 +79,7 @@ class ComputeLane:
         self._objects = objects
         self._host = host
         self._inputs = inputs
+        self._landings = landings
         self._signals = signals
         self._before_wait = before_wait
         self._recorder = recorder
@@ -86,11 +90,13 @@ class ComputeLane:
 
     def advance(self) -> None:
         """Enqueues every command whose turn it is and whose memory and weights are on their way."""
+        begun = self._next
         while self._next < len(self._commands):
             if not self._signals.published(self._commands[self._next].after):
                 break
             self._do(self._commands[self._next])
-        self._queue.flush()
+        if self._next > begun:
+            self._queue.flush()
 
     def advance_through(self, command: int) -> None:
         """Enqueues up to and with `command`, waiting for whatever its turn needs.
@@ -151,7 +157,10 @@ class ComputeLane:
                 kind, size = "write-input", array.nbytes
             else:
                 memory = self._objects.buffer(command.view.ref)
-                array, event = read_view(self._queue, memory, command.view, blocking=False)
+                if command.name not in self._landings:
+                    self._landings[command.name] = landing(command.view)
+                flat = self._landings[command.name]
+                array, event = read_view(self._queue, memory, command.view, flat, blocking=False)
                 self.outputs[command.name] = array
                 kind, size = "read-output", array.nbytes
         self._recorder.computed(

@@ -12,11 +12,12 @@ import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.device.spec import Transport
-from flashmem_lab.plan.timeline import Event, Pool
+from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, Program
 from flashmem_lab.runtime.arena import arena_of
+from flashmem_lab.runtime.booking import Booking
 from flashmem_lab.runtime.ledger import Ledger
-from flashmem_lab.runtime.opencl.booking import Booking
+from flashmem_lab.runtime.measured import Pass
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
 from flashmem_lab.runtime.opencl.disk import Loader
@@ -28,15 +29,15 @@ from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
-from flashmem_lab.runtime.opencl.tables import Tables
 from flashmem_lab.runtime.opencl.transports import (
     CopyTransport,
     MapTransport,
     StagingRing,
     WeightTransport,
 )
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.ports import to_port
+from flashmem_lab.runtime.tables import Tables
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,6 @@ class OpenDevice:
     context: cl.Context
     compute: cl.CommandQueue
     transfer: cl.CommandQueue
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """One run: host times of its start and end, what happened, and the outputs."""
-
-    start_ns: int
-    end_ns: int
-    events: tuple[Event, ...]
-    outputs: dict[str, np.ndarray]
 
 
 class Engine:
@@ -106,6 +97,7 @@ class Engine:
         )
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
+        self._landings: dict[str, np.ndarray] = {}
         self._kept: frozenset[int] = frozenset()  # commands done once and for all
 
     def run(
@@ -115,6 +107,8 @@ class Engine:
         progress: Callable[[int, int], None] | None = None,
     ) -> Pass:
         """Runs the program once; run 0 also does what is done once.
+
+        The outputs lie where those of earlier runs lay: nobody may need them any more.
 
         Raises:
             As `Runtime.run`; whatever the run held is still there until `close`.
@@ -144,6 +138,7 @@ class Engine:
             objects=self._objects,
             host=HostSide(self._device.compute, self._objects, self._file, program.spans, inputs),
             inputs=inputs,
+            landings=self._landings,
             signals=signals,
             before_wait=making.make_for,
             recorder=recorder,
@@ -192,17 +187,13 @@ class Engine:
 
     def _walk(self, lane: ComputeLane, making: Making, signals: Signals, *, first: bool) -> None:
         """Memory commands in their order; in between, as much of the compute lane as can go."""
-        allocating = True
         for command in self._program.memory:
             signals.check()
             if isinstance(command, Alloc):
                 if first or not command.once:
                     making.add(command)
-                    allocating = True
+                    lane.advance()  # layers whose weights have come run while others are made
                 continue
-            if allocating:
-                lane.advance()
-                allocating = False
             for needed in command.after:
                 lane.advance_through(needed)
             used = [e for one in command.after if (e := lane.event(one)) is not None]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
 import numpy as np
 import pyopencl as cl
 
-from flashmem_lab.errors import ModelError
 from flashmem_lab.lower.layer import HostCall, RowFetch
 from flashmem_lab.program.program import HostStep, PackedSpan
-from flashmem_lab.program.sources import dtype_of
+from flashmem_lab.runtime.hostcalls import evaluate_call
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
-from flashmem_lab.runtime.opencl.views import read_view, write_view
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
+from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 
 class HostSide:
@@ -64,26 +62,15 @@ class HostSide:
         return rows.nbytes
 
     def _evaluate(self, work: HostCall) -> int:
-        # ONNX and its runtime take a tenth of a second and 50 MB: only for models that need them.
-        from flashmem_lab.graph.evaluate import evaluate
-
         arrays: dict[str, np.ndarray] = {}
         for name, view in work.inputs:
-            read, _ = read_view(self._queue, self._objects.buffer(view.ref), view, blocking=True)
+            memory = self._objects.buffer(view.ref)
+            read, _ = read_view(self._queue, memory, view, landing(view), blocking=True)
             arrays[name] = np.ascontiguousarray(read)
-        for name, weight, dtype, shape in work.weights:
-            raw = self._file.whole(weight)
-            arrays[name] = raw[: prod(shape) * dtype_of(dtype).itemsize].view(dtype_of(dtype))
-            arrays[name] = arrays[name].reshape(shape)
         moved = sum(array.nbytes for array in arrays.values())
-        outputs = evaluate(work.model, arrays)
+        moved += sum(self._spans[weight].bytes for _, weight, _, _ in work.weights)
+        outputs = evaluate_call(work, arrays, self._file)
         for name, view in work.outputs:
-            if outputs[name].shape != view.shape:
-                raise ModelError(
-                    f"the shape of {name!r} depends on the data: here it is "
-                    f"{outputs[name].shape}, and the model declares {view.shape}",
-                    hint="only graphs whose shapes follow from the input shapes can be run",
-                )
             write_view(self._queue, self._objects.buffer(view.ref), view, outputs[name])
             moved += outputs[name].nbytes
         return moved

@@ -15,7 +15,7 @@ from flashmem_lab.program.program import Launch, Move, Program, Read, Upload
 from flashmem_lab.runtime.opencl.mapping import Mapped, map_rows
 from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 from flashmem_lab.runtime.opencl.signals import Signals
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 Argument = DeviceMemory | np.int32
 _WHO = "disk"

@@ -10,8 +10,8 @@ from flashmem_lab.program.program import Alloc, DeviceObject
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.signals import Signals
-from flashmem_lab.runtime.opencl.tables import Tables
 from flashmem_lab.runtime.opencl.transports import WeightTransport
+from flashmem_lab.runtime.tables import Tables
 
 
 class Making:

@@ -9,24 +9,16 @@ from time import perf_counter_ns
 import pyopencl as cl
 
 from flashmem_lab.plan.timeline import Event, Lane
+from flashmem_lab.runtime.notes import Note, events_of
 from flashmem_lab.runtime.opencl.clock import DeviceClock
-from flashmem_lab.runtime.opencl.tables import Tables
+from flashmem_lab.runtime.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """A command that occupied a lane: on the host until end_ns, or on the device (`event`).
+class _Timed:
+    """A note with its times: on the host until end_ns, or on the device (`event`) since then."""
 
-    The device has had it since end_ns.
-    """
-
-    command: int
-    lane: Lane
-    kind: str
-    name: str
-    layer: int
-    weight: str
-    bytes: int
+    note: Note
     start_ns: int
     end_ns: int
     event: cl.Event | None
@@ -42,7 +34,7 @@ class Recorder:
 
     def __init__(self, tables: Tables, run: int) -> None:
         self._run = run
-        self._notes: list[Note] = []
+        self._timed: list[_Timed] = []
         self._tables = tables
 
     def moved(
@@ -58,9 +50,9 @@ class Recorder:
         """Notes a read or an upload that began at `start_ns` and ends now, or with `event`."""
         layer = self._tables.first_use.get(weight, -1)
         now = perf_counter_ns()
-        self._notes.append(
-            Note(command, lane, kind, weight, layer, weight, size, start_ns, now, event)
-        )
+        queued_ns = now if event is not None else -1
+        note = Note(command, lane, kind, weight, layer, weight, size, queued_ns)
+        self._timed.append(_Timed(note, start_ns, now, event))
 
     def computed(
         self,
@@ -75,64 +67,20 @@ class Recorder:
         """Notes work of the compute lane that began at `start_ns` and ends now, or with `event`."""
         now = perf_counter_ns()
         weight = name if kind == "upload" else ""
-        self._notes.append(
-            Note(command, Lane.COMPUTE, kind, name, layer, weight, size, start_ns, now, event)
-        )
+        queued_ns = now if event is not None else -1
+        note = Note(command, Lane.COMPUTE, kind, name, layer, weight, size, queued_ns)
+        self._timed.append(_Timed(note, start_ns, now, event))
 
     def spans(self, clock: DeviceClock, end_ns: int) -> dict[int, tuple[int, int]]:
         """Start and end of every command of the run, which is over, host ns."""
         return {
-            note.command: (note.start_ns, note.end_ns)
-            if note.event is None
-            else clock.span(note.event, note.start_ns, end_ns)
-            for note in self._notes
+            timed.note.command: (timed.start_ns, timed.end_ns)
+            if timed.event is None
+            else clock.span(timed.event, timed.start_ns, end_ns)
+            for timed in self._timed
         }
 
     def events(self, spans: Mapping[int, tuple[int, int]], origin_ns: int) -> list[Event]:
         """Every event of the finished run, by start, with the stalls of the compute lane."""
-        events = [
-            Event(
-                lane=note.lane,
-                kind=note.kind,
-                name=note.name,
-                layer=note.layer,
-                weight=note.weight,
-                start_ns=spans[note.command][0] - origin_ns,
-                end_ns=spans[note.command][1] - origin_ns,
-                bytes=note.bytes,
-                run=self._run,
-                queued_ns=note.end_ns - origin_ns if note.event is not None else -1,
-            )
-            for note in self._notes
-        ]
-        events += self._stalls(spans, origin_ns)
-        return sorted(events, key=lambda event: (event.start_ns, event.end_ns))
-
-    def _stalls(self, spans: Mapping[int, tuple[int, int]], origin_ns: int) -> list[Event]:
-        """Where a layer could have started, its weights were not there: until they were."""
-        stalls = []
-        free_ns = origin_ns
-        for note in self._notes:
-            if note.lane is not Lane.COMPUTE:
-                continue
-            start_ns, end_ns = spans[note.command]
-            after, weight_of = self._tables.after[note.command], self._tables.weight_of
-            awaited = [one for one in after if one in weight_of and one in spans]
-            last = max(awaited, key=lambda i: spans[i][1], default=None)
-            ready_ns = min(spans[last][1], start_ns) if last is not None else 0
-            if ready_ns > free_ns:
-                stalls.append(
-                    Event(
-                        lane=Lane.COMPUTE,
-                        kind="stall",
-                        name=note.name,
-                        layer=note.layer,
-                        weight=weight_of[last] if last is not None else "",
-                        start_ns=free_ns - origin_ns,
-                        end_ns=ready_ns - origin_ns,
-                        bytes=0,
-                        run=self._run,
-                    )
-                )
-            free_ns = max(free_ns, end_ns)
-        return stalls
+        notes = [timed.note for timed in self._timed]
+        return events_of(notes, spans, self._tables, origin_ns=origin_ns, run=self._run)

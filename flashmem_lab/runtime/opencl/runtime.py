@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
@@ -12,22 +11,21 @@ import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.errors import UsageError
-from flashmem_lab.plan.timeline import Event, MemorySample, Pool, Timeline
 from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.measured import Building, Pass, result_of
 from flashmem_lab.runtime.opencl.binaries import KernelBinaries
-from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice, Pass
+from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
 from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.query import find, spec_of
 from flashmem_lab.runtime.opencl.residency import ResidencySampler
 from flashmem_lab.runtime.opencl.warmup import finishes_at_launch, first_launches
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
 from flashmem_lab.runtime.pagecache import PageCache
 from flashmem_lab.runtime.ports import check_inputs
-from flashmem_lab.trace.trace import Trace
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 
 class OpenCLRuntime:
@@ -135,25 +133,19 @@ class OpenCLRuntime:
             self._ledger = None
             file.close()
         self._kernels.keep()  # after the outputs: PoCL compiles once more when it is asked
-        host = _host_samples(residency, passes)
-        notes = {
-            "driver": self.spec.driver,
-            "device": self.spec.name,
-            "compile_ms": f"{compile_ms:.1f}",
-            "held_peak_bytes": str(ledger.peak_bytes()["total"]),
-            "host_rss_start_bytes": str(residency.samples[0][1]),
-        }
-        peaks = {**booking.peak_bytes(), "host": max(held for _, held in residency.samples)}
-        return RunResult(
-            outputs=passes[-1].outputs,
-            trace=self._trace(program, passes, [*booking.samples, *host], notes),
-            first_run_ms=_ms(passes[0]),
-            warm_ms=tuple(_ms(later) for later in passes[1:]),
-            compile_ms=compile_ms,
-            kernels_compiled=self._kernels.compiled - compiled_before,
-            stall_ms=sum(map(_stall_ns, passes[0].events)) / 1e6,
-            peak_bytes=peaks,
-            average_bytes=booking.average_bytes(),
+        return result_of(
+            program,
+            passes,
+            booking,
+            residency.samples,
+            Building(compile_ms, self._kernels.compiled - compiled_before),
+            origin="measured",
+            device=self.spec.id,
+            notes={
+                "driver": self.spec.driver,
+                "device": self.spec.name,
+                "held_peak_bytes": str(ledger.peak_bytes()["total"]),
+            },
         )
 
     def prepare(self, program: Program, progress: Progress | None = None) -> None:
@@ -169,49 +161,9 @@ class OpenCLRuntime:
             first_launches(program, kernels, self._device.compute, telling)
         return kernels
 
-    def _trace(
-        self,
-        program: Program,
-        passes: list[Pass],
-        samples: list[MemorySample],
-        notes: Mapping[str, str],
-    ) -> Trace:
-        return Trace(
-            origin="measured",
-            model=program.model,
-            device=self.spec.id,
-            strategy=program.strategy,
-            precision=program.precision,
-            budget_bytes=program.budget_bytes,
-            timeline=Timeline(
-                events=tuple(chain.from_iterable(one.events for one in passes)),
-                samples=tuple(sorted(samples, key=lambda s: (s.run, s.time_ns))),
-            ),
-            layers=program.layers,
-            notes=notes,
-        )
-
-
-def _host_samples(residency: ResidencySampler, passes: list[Pass]) -> list[MemorySample]:
-    """Resident set samples on each run's own clock."""
-    return [
-        MemorySample(max(0, time_ns - one.start_ns), Pool.HOST, held, run)
-        for run, one in enumerate(passes)
-        for time_ns, held in residency.samples
-        if one.start_ns <= time_ns <= one.end_ns
-    ]
-
 
 def _telling(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
     """`progress` with its first argument filled in."""
     if progress is None:
         return None
     return lambda done, total: progress(what, done, total)
-
-
-def _ms(one: Pass) -> float:
-    return (one.end_ns - one.start_ns) / 1e6
-
-
-def _stall_ns(event: Event) -> int:
-    return event.end_ns - event.start_ns if event.kind == "stall" else 0

@@ -40,7 +40,8 @@ class Signals:
         """Says that `command` is done, or enqueued with `event`."""
         with self._changed:
             self._events[command] = event
-            self._changed.notify_all()
+            if command in self._waiting.values():  # to wake a thread costs more than all the rest
+                self._changed.notify_all()
 
     def published(self, commands: Iterable[int]) -> bool:
         """Whether all of `commands` are done or enqueued."""

@@ -14,7 +14,7 @@ from flashmem_lab.errors import PlanError
 from flashmem_lab.program.program import PackedSpan, Program, Read, Upload
 from flashmem_lab.runtime.opencl.mapping import Mapped, map_rows
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
-from flashmem_lab.runtime.opencl.weightfile import WeightFiles
+from flashmem_lab.runtime.weightfile import WeightFiles
 
 _DAMAGED = "the plan or bundle is damaged: make it anew"
 

@@ -31,15 +31,21 @@ def write_view(
     return cl.enqueue_copy(queue, memory, _bytes(flat), dst_offset=low * dtype.itemsize)
 
 
+def landing(view: View) -> np.ndarray:
+    """Host memory for `read_view`."""
+    return np.empty(_extent(view)[1], dtype_of(view.dtype))
+
+
 def read_view(
-    queue: cl.CommandQueue, memory: cl.Buffer, view: View, *, blocking: bool
+    queue: cl.CommandQueue, memory: cl.Buffer, view: View, flat: np.ndarray, *, blocking: bool
 ) -> tuple[np.ndarray, cl.Event]:
-    """The view's elements, in its dtype and shape; valid once the event is done."""
-    dtype = dtype_of(view.dtype)
-    low, count = _extent(view)
-    flat = np.empty(count, dtype)
+    """The view's elements, in its dtype and shape, in `flat` (`landing`).
+
+    They are valid once the event is done.
+    """
+    low, _ = _extent(view)
     event = cl.enqueue_copy(
-        queue, _bytes(flat), memory, src_offset=low * dtype.itemsize, is_blocking=blocking
+        queue, _bytes(flat), memory, src_offset=low * flat.itemsize, is_blocking=blocking
     )
     return _strided(flat, view, low), event
 

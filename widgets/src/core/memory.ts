@@ -179,7 +179,12 @@ export class MemoryView implements Brushable {
       .map(([name, ink]) => [ink, name, ""]);
     if (mode !== "map") {
       entries.push(["var(--fml-ink)", measured ? "total measured" : "total predicted", "fml-line"]);
-      if (measured) entries.push(["var(--fml-accent)", "total predicted", "fml-line fml-dotted"]);
+      if (measured)
+        entries.push([
+          "var(--fml-accent)",
+          "predicted, each pool and total",
+          "fml-line fml-dotted",
+        ]);
     }
     entries.push([stack.BUDGET_INK, "budget", "fml-line fml-dotted"]);
     this.legend.replaceChildren(
@@ -354,7 +359,7 @@ export class MemoryView implements Brushable {
     } else if (measured.x.length) {
       stack.drawStack(plot, measured);
       stack.drawTotal(plot, measured, theme.ink);
-      stack.drawTotal(plot, predicted, theme.accent, [2, 3]);
+      stack.drawPools(plot, predicted, theme.accent);
     } else {
       stack.drawStack(plot, predicted);
       stack.drawTotal(plot, predicted, theme.ink);

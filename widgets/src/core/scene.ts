@@ -14,7 +14,7 @@ export interface Box {
 /** An opened group: the box around its nodes. */
 export interface Frame extends Box {
   group: number;
-  /** Its label; it begins with those of frames around it that start at the same corner. */
+  /** Its label; it begins with those of frames around it whose words it would cover. */
   title: string;
 }
 
@@ -22,6 +22,7 @@ const NODE = { width: 150, height: 36 };
 const GROUP = { width: 218, height: 46 };
 const CELL = 1024; // height of a band of the index; graphs are tall, not wide
 const FRAME = { side: 11, head: 24, foot: 9 };
+const CHARACTER = 6.4; // px of a frame's title, about
 
 export class Scene {
   readonly visible: Visible;
@@ -129,10 +130,11 @@ export class Scene {
       });
     }
     frames.sort((a, b) => this.groups.all[a.group]!.depth - this.groups.all[b.group]!.depth);
-    // Where frames begin at the same corner the innermost has the words of all.
+    // Where the words of frames would meet, the innermost has those of all.
     frames.forEach((inner, i) => {
       for (const outer of frames.slice(0, i).reverse()) {
-        if (outer.y0 !== inner.y0 || Math.abs(outer.x0 - inner.x0) > 40 || !outer.title) continue;
+        const words = outer.title.length * CHARACTER + 24; // px, with its triangle
+        if (outer.y0 !== inner.y0 || inner.x0 - outer.x0 > words || !outer.title) continue;
         if (!this.isWithin(inner.group, outer.group)) continue;
         inner.title = `${outer.title} / ${inner.title}`;
         outer.title = "";

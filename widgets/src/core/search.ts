@@ -15,7 +15,7 @@ export interface SearchHost {
 export class Search {
   readonly input = h("input", {
     type: "search",
-    placeholder: "Search name, operator or scope",
+    placeholder: "Search nodes",
     "aria-label": "Search the graph",
   });
   readonly count = h("span", { class: "fml-soft", role: "status" });

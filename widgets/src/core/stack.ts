@@ -100,16 +100,46 @@ export function drawStack(plot: Plot, steps: Steps, alpha = 0.75): void {
 
 /** The total as a line. */
 export function drawTotal(plot: Plot, steps: Steps, ink: string, dash: number[] = []): void {
+  drawLine(plot, steps, POOLS.length, ink, 1.8, dash);
+}
+
+/** The total as a dotted line, and a thinner one above each pool below, where a stack is behind. */
+export function drawPools(plot: Plot, steps: Steps, ink: string): void {
+  for (let pools = 1; pools < POOLS.length; pools++) {
+    if (isEmpty(steps.pools[pools - 1]!)) continue;
+    drawLine(plot, steps, pools, ink, 1.1, [1, 2]);
+  }
+  drawTotal(plot, steps, ink, [2, 3]);
+}
+
+function isEmpty(pool: ArrayLike<number>): boolean {
+  for (let i = 0; i < pool.length; i++) if (pool[i] !== 0) return false;
+  return true;
+}
+
+/** A line along the top of the lowest `pools`. */
+function drawLine(
+  plot: Plot,
+  steps: Steps,
+  pools: number,
+  ink: string,
+  width: number,
+  dash: number[],
+): void {
   const { context, axis } = plot;
   const count = steps.x.length;
+  const stacked = steps.pools.slice(0, pools);
   context.beginPath();
   for (let i = 0; i < count; i++) {
-    const y = yAt(plot, totalAt(steps, i));
+    const y = yAt(
+      plot,
+      stacked.reduce((sum, pool) => sum + pool[i]!, 0),
+    );
     context.lineTo(axis.x(steps.x[i]!), y);
     context.lineTo(axis.x(i + 1 < count ? steps.x[i + 1]! : steps.end), y);
   }
   context.strokeStyle = ink;
-  context.lineWidth = 1.8;
+  context.lineWidth = width;
   context.setLineDash(dash);
   context.stroke();
   context.setLineDash([]);

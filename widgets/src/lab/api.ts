@@ -61,6 +61,11 @@ export async function fetchDevices(): Promise<Device[]> {
   return (await get("devices", {})).json();
 }
 
+/** Those of the devices that come and go; asks no driver. */
+export async function fetchPhones(): Promise<Device[]> {
+  return (await get("phones", {})).json();
+}
+
 export async function fetchJobs(): Promise<Job[]> {
   return (await get("jobs", {})).json();
 }

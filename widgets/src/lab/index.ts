@@ -18,6 +18,7 @@ import { ILauncher } from "@jupyterlab/launcher";
 import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
 import type { Contents } from "@jupyterlab/services";
 import { IStatusBar } from "@jupyterlab/statusbar";
+import { DeviceWatch } from "./devices";
 import { icon } from "./icon";
 import { JobWatch } from "./jobs";
 import { ModelFactory } from "./model";
@@ -126,12 +127,10 @@ function activate(
   };
   const status = new StatusItem();
   const jobs = new JobWatch();
-  const side = new SidePanel(
-    app.serviceManager.sessions,
-    jobs,
-    (devices) => status.setDevices(devices),
-    open,
-  );
+  const devices = new DeviceWatch();
+  const side = new SidePanel(app.serviceManager.sessions, jobs, devices, open);
+  devices.changed.connect((_, found) => status.setDevices(found));
+  void devices.look();
   jobs.changed.connect((_, running) => status.setJobs(running));
   app.shell.add(side, "right", { rank: 900 });
   restorer?.add(side, side.id);
@@ -155,7 +154,7 @@ function activate(
     icon,
     execute: () => {
       app.shell.activateById(side.id);
-      return side.look();
+      return devices.look();
     },
   });
   for (const command of [OPEN, DEVICES]) palette?.addItem({ command, category: CATEGORY });

@@ -112,8 +112,23 @@ export class ModelPanel extends Panel {
     this.output.future = kernel.requestExecute({ code, store_history: false }) as never;
     const reply = await this.output.future.done.catch(() => undefined);
     if (this.isDisposed) return;
-    if (reply?.content.status === "ok") this.take();
+    if (reply?.content.status === "ok") this.whenOpen();
     else if (reply?.content.status === "error") this.fail(reply.content.ename);
+  }
+
+  /** The kernel opens the model in the background; until then the server's graph is seen. */
+  private whenOpen(): void {
+    const open = (): boolean => {
+      const { node } = this.output;
+      return node.querySelector(".jupyter-widgets") !== null && !node.querySelector(".fml-opening");
+    };
+    const observer = new MutationObserver(() => {
+      if (!this.isDisposed && !open()) return;
+      observer.disconnect();
+      if (!this.isDisposed) this.take();
+    });
+    observer.observe(this.output.node, { childList: true, subtree: true, attributes: true });
+    this.disposed.connect(() => observer.disconnect());
   }
 
   /** The workbench has the graph too, coloured by its plan. */

@@ -3,22 +3,23 @@
 import type { Session } from "@jupyterlab/services";
 import { Widget } from "@lumino/widgets";
 import { button, h } from "../core/dom";
-import { type Device, fetchDevices, type Job, stopJob } from "./api";
+import { type Device, type Job, stopJob } from "./api";
+import type { DeviceWatch, Found } from "./devices";
 import { icon } from "./icon";
 import type { JobWatch } from "./jobs";
 import { held } from "./status";
 
 export class SidePanel extends Widget {
-  private readonly devices = h("ul", { class: "fml-list" });
+  private readonly list = h("ul", { class: "fml-list", "aria-live": "polite" });
   private readonly running = h("ul", { class: "fml-list" });
   private rows = new Map<string, Row>();
   private readonly open = h("ul", { class: "fml-list" });
 
-  /** `found` is called with the devices of each look; `reveal` opens a path. */
+  /** `reveal` opens a path. */
   constructor(
     private readonly sessions: Session.IManager,
     private readonly jobs: JobWatch,
-    private readonly found: (devices: Device[]) => void,
+    private readonly devices: DeviceWatch,
     private readonly reveal: (path: string) => void,
   ) {
     super();
@@ -27,46 +28,44 @@ export class SidePanel extends Widget {
     this.addClass("fml-side");
     this.title.icon = icon;
     this.title.caption = "FlashMem Lab: devices, runs and open models";
-    const again = button("Look again", "Try every device again", () => void this.look());
+    const again = button("Look again", "Try every device again", () => void this.devices.look());
     this.node.append(
       h("h3", {}, "Devices"),
-      this.devices,
+      this.list,
       again,
       h("h3", {}, "Running"),
       this.running,
       h("h3", {}, "Open models"),
       this.open,
     );
-    this.sessions.runningChanged.connect(this.list, this);
+    this.sessions.runningChanged.connect(this.showOpen, this);
     this.jobs.changed.connect(this.showJobs, this);
-    this.list();
+    this.devices.changed.connect(this.showDevices, this);
+    this.showOpen();
     this.showJobs(this.jobs, []);
-    void this.look();
+    this.showDevices(this.devices, null);
   }
 
   override dispose(): void {
     if (this.isDisposed) return;
-    this.sessions.runningChanged.disconnect(this.list, this);
+    this.sessions.runningChanged.disconnect(this.showOpen, this);
     this.jobs.changed.disconnect(this.showJobs, this);
+    this.devices.changed.disconnect(this.showDevices, this);
     super.dispose();
   }
 
-  async look(): Promise<void> {
-    this.devices.replaceChildren(h("li", { class: "fml-soft" }, "trying each device …"));
-    try {
-      const devices = await fetchDevices();
-      if (this.isDisposed) return;
-      this.devices.replaceChildren(...devices.map(entry));
-      if (devices.every((device) => device.id.startsWith("sim:"))) {
-        this.devices.prepend(
+  private showDevices(_: DeviceWatch, found: Found): void {
+    if (found === null) {
+      this.list.replaceChildren(h("li", { class: "fml-soft" }, "trying each device …"));
+    } else if ("error" in found) {
+      this.list.replaceChildren(h("li", { class: "fml-error" }, found.error));
+    } else {
+      this.list.replaceChildren(...found.devices.map(entry));
+      if (!found.devices.some((device) => device.id.startsWith("ocl:"))) {
+        this.list.prepend(
           h("li", {}, "No OpenCL device: install pocl-opencl-icd, then look again."),
         );
       }
-      this.found(devices);
-    } catch (error) {
-      if (this.isDisposed) return;
-      this.devices.replaceChildren(h("li", { class: "fml-error" }, (error as Error).message));
-      this.found([]);
     }
   }
 
@@ -86,7 +85,7 @@ export class SidePanel extends Widget {
     }
   }
 
-  private list(): void {
+  private showOpen(): void {
     const models = [...this.sessions.running()].filter((one) => one.path.endsWith(".onnx"));
     const entries = models.map((one) => {
       const link = button(one.path, `Show ${one.path}`, () => this.reveal(one.path));

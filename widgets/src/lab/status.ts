@@ -3,9 +3,10 @@
 import { Widget } from "@lumino/widgets";
 import { formatBytes } from "../core/units";
 import type { Device, Job } from "./api";
+import type { Found } from "./devices";
 
 export class StatusItem extends Widget {
-  private devices = "looking for devices …";
+  private devices = inShort(null);
   private jobs: Job[] = [];
 
   constructor() {
@@ -14,8 +15,8 @@ export class StatusItem extends Widget {
     this.draw();
   }
 
-  setDevices(devices: Device[]): void {
-    this.devices = inShort(devices);
+  setDevices(found: Found): void {
+    this.devices = inShort(found);
     this.draw();
   }
 
@@ -40,9 +41,11 @@ export function held(job: Job): string {
   return `${formatBytes(job.held_bytes)}${budget}`;
 }
 
-function inShort(devices: Device[]): string {
+function inShort(found: Found): string {
+  if (found === null) return "looking for devices …";
+  const devices: Device[] = "error" in found ? [] : found.devices;
   const real = devices.filter((device) => !device.id.startsWith("sim:"));
   const works = real.filter((device) => !device.problem);
-  if (works.length === 0) return "no OpenCL device works";
+  if (works.length === 0) return "no device works";
   return `${works[0]!.id}${works.length > 1 ? ` and ${works.length - 1} more` : ""}`;
 }

@@ -1,4 +1,4 @@
-"""Reading packed weight files: straight into given memory, every block checked.
+"""Reading packed weight files: straight into given memory, every block checked when first read.
 
 Reads go through the page cache (`preadv`), never through a mapping: mapped pages would count as
 memory of this process, which must not hold a second copy of the weights.
@@ -41,7 +41,8 @@ class WeightFiles:
     ) -> None:
         self._paths = paths
         self._spans = spans
-        self._checked: set[tuple[str, int]] = set()  # blocks of host tables seen whole
+        # File and offset of each block that was found sound: later runs only read it.
+        self._sound: set[tuple[int, int]] = set()
         self._files: list[int] = []
         try:
             for path in paths:
@@ -61,7 +62,7 @@ class WeightFiles:
             os.close(self._files.pop())
 
     def read_rows(self, weight: str, first_row: int, into: NDArray[np.uint8]) -> None:
-        """Reads rows of a weight and compares them with their checksums.
+        """Reads rows of a weight; blocks are compared with their checksums the first time.
 
         Args:
             weight: name.
@@ -76,8 +77,12 @@ class WeightFiles:
         span = self._spans[weight]
         self._fill(weight, span.offset + first_row * span.row_bytes, into)
         for at in range(0, len(into), span.block_rows):
-            block = np.ascontiguousarray(into[at : at + span.block_rows])
-            check_rows(span, first_row + at, block.data, weight=weight, file=self._paths[span.file])
+            place = self._place(span, first_row + at)
+            if place not in self._sound:
+                block = np.ascontiguousarray(into[at : at + span.block_rows])
+                path = self._paths[span.file]
+                check_rows(span, first_row + at, block.data, weight=weight, file=path)
+                self._sound.add(place)
 
     def whole(self, weight: str) -> NDArray[np.uint8]:
         """All bytes of a weight, checked; shape (bytes,)."""
@@ -87,7 +92,7 @@ class WeightFiles:
         return rows.reshape(-1)
 
     def take(self, table: str, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Rows of a host table; each block that holds one is checked when it is first met.
+        """Rows of a host table; a block that holds one is read whole and checked the first time.
 
         Args:
             table: name.
@@ -114,16 +119,19 @@ class WeightFiles:
         for block in np.unique(blocks):
             wanted = np.flatnonzero(blocks == block)
             first = int(block) * span.block_rows
-            if (table, int(block)) in self._checked:
+            if self._place(span, first) in self._sound:
                 for at in wanted:
                     offset = span.offset + int(rows[at]) * span.row_bytes
                     self._fill(table, offset, taken[at : at + 1])
             else:
                 whole = np.empty((min(span.block_rows, height - first), span.row_bytes), np.uint8)
                 self.read_rows(table, first, whole)
-                self._checked.add((table, int(block)))
                 taken[wanted] = whole[rows[wanted] - first]
         return taken
+
+    @staticmethod
+    def _place(span: PackedSpan, row: int) -> tuple[int, int]:
+        return span.file, span.offset + row * span.row_bytes
 
     def _fill(self, weight: str, offset: int, into: NDArray[np.uint8]) -> None:
         """Fills `into` from `offset` on: in one piece where it is contiguous, else row by row."""
