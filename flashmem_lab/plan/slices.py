@@ -9,13 +9,11 @@ looked into with all that the dynamic program (`ways`) can tell.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from flashmem_lab.plan.incumbent import ROUNDING, Incumbent
 from flashmem_lab.plan.lead import Lead
-from flashmem_lab.plan.problem import Mask
 from flashmem_lab.plan.ways import Ways
 
 WIDE, NARROW = 5e-3, 5e-4
@@ -34,6 +32,9 @@ PRICES = (1.0, 0.0)
 
 STRIDE = 1.15
 """From one price to the next where no price was too high, or none too low."""
+
+DEAREST = 4.0
+"""The highest price tried."""
 
 CLOSE = 0.005
 """Prices this close, relative to each other, are the same."""
@@ -65,8 +66,8 @@ class _Slice:
 
     @property
     def exhausted(self) -> bool:
-        """All prices between are the same."""
-        return self.low >= self.high * (1 - CLOSE)
+        """All prices between are the same, or nothing makes the program stream enough."""
+        return self.low >= min(DEAREST, self.high * (1 - CLOSE))
 
     def learn(self, read: float, needed: float) -> None:
         """Moves the price by what the program streamed."""
@@ -104,16 +105,6 @@ class Slices:
     def bound(self) -> float:
         """No plan costs less, ns."""
         return self._slices[0].bound * (1 - ROUNDING)
-
-    def starts(self) -> Iterator[Mask]:
-        """W of some giants alone: exchanging small weights for one of them is a long way."""
-        giants = self._lead.giants
-        for count in range(1, len(giants) + 1):
-            for some in combinations(giants, count):
-                pinned = self._state.free.forced.copy()
-                pinned[list(some)] = True
-                if self._state.schedule_of(pinned) is not None:
-                    yield pinned
 
     def improve(self, share: float) -> None:
         """Raises the state's bound and offers plans, within a share of the time that is left."""
