@@ -288,7 +288,10 @@ def test_demands_and_prices_reach_the_plan(model: str, capsys: Capture) -> None:
     assert "for making a plan" in capsys.readouterr().err
     last = free["streamed"][-1] if free["streamed"] else made["streamed"][-1]
     window = f"{last['weight']}=0:{last['first_use']}"
-    at = json_of(capsys, "plan", model, *ON_PAPER, "--budget", "30%", "--window", window)
+    at = json_of(
+        capsys, "plan", model, *ON_PAPER, "--budget", "30%", "--window", window, "--chunk", "256KiB"
+    )
+    assert at["chunk_bytes"] == 1 << 18
     assert at["constraints"]["windows"][0]["weight"] == last["weight"]
 
 
@@ -297,6 +300,7 @@ def test_demands_and_prices_reach_the_plan(model: str, capsys: Capture) -> None:
     [
         ["--window", "w"], ["--window", "w=3"], ["--window", "w=5:3"], ["--lambda", "2"],
         ["--mu", "x"], ["--time-limit", "0"], ["--time-limit", "inf"], ["--workers", "0"],
+        ["--chunk", "much"], ["--chunk", "0"],
     ],
 )  # fmt: skip
 def test_wrong_demands_are_bad_usage(wrong: list[str], capsys: Capture) -> None:

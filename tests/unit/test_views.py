@@ -230,6 +230,15 @@ def test_every_control_makes_another_plan(bench: Workbench) -> None:
     controls(bench)._strategy.value = "greedy"
     controls(bench)._optimize.value = "memory"
     assert plan().optimize == "memory"
+    assert not controls(bench)._price.disabled, "it is the price of memory"
+    ring, before = plan().staging_bytes, plan().preload_peak_bytes
+    assert ring > 0
+    controls(bench)._transport.value = "map"
+    assert (plan().transport, plan().preload_peak_bytes) == ("map", before - ring)
+    assert controls(bench)._slider.ends[1] == before - ring, "the ring is part of the budget"
+    controls(bench)._transport.value = ""
+    controls(bench)._chunk.value = 1 << 18
+    assert plan().chunk_bytes == 1 << 18
     full = plan().preload_peak_bytes
     controls(bench)._precision.value = "fp16"
     assert plan().precision == "fp16"
