@@ -36,7 +36,7 @@ SLICES = (0.01, 0.005, 0.002, 0.001)
 GOOD = 0.01
 """Gap above which the search uses all the time it has."""
 
-WALK, TURNS = 0.1, (0.4, 0.6, 0.8)
+WALK, TURNS = 0.25, (0.3, 0.4, 0.6)
 """Shares of the time left that a walk takes, and slices, turn by turn."""
 
 RESERVES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
