@@ -213,20 +213,21 @@ _GPUS = (  # as drivers name themselves, "QUALCOMM Adreno(TM)" with the number i
 )
 
 
-def known_rates(name: str, kind: str) -> Rates:
+def known_rates(name: str, kind: str, words: str = "") -> Rates:
     """Rates to start from for a device behind adb.
 
     Those of the catalogue's device of that name. For another GPU those of the slowest phone in it,
     and every source says that they are another device's.
 
     Args:
-        name: device and driver as they name themselves.
+        name: of the device, as it says itself.
         kind: "cpu", "gpu" or "accelerator".
+        words: what its driver says besides; the number of an Adreno is only there.
     """
     if kind == "cpu":
         return _borrowed(_CPU, name, "a PoCL on two server cores")
     for pattern, rates in _GPUS:
-        if pattern.search(name):
+        if pattern.search(f"{name} {words}"):
             return rates
     return _borrowed(_ADRENO_540, name, "an Adreno 540, the slowest phone of the catalogue")
 

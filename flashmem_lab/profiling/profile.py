@@ -34,7 +34,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
     """Measures a device; takes half a minute for that, and up to a minute and a half for tiles.
 
     Args:
-        device: an OpenCL device of this machine.
+        device: an OpenCL device of this machine, or a phone.
         progress: told of kernels built and layers run.
 
     Returns:
@@ -47,7 +47,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
     if device.id.startswith(SIMULATED):
         raise UsageError(
             f"{device.id} is simulated: there is nothing to measure",
-            hint="flashmem-lab devices lists the OpenCL devices of this machine",
+            hint="flashmem-lab devices lists the OpenCL devices of this machine, and phones",
         )
     device = replace(device, tuning=tune(device, progress=progress))
     graph = sample_graph()

@@ -117,7 +117,12 @@ class Daemon:
         if not self._closed:
             self._closed = True
             self.drop()
+            self._loop.call(self._over())
             self._loop.close()
+
+    async def _over(self) -> None:
+        while self._links:
+            await asyncio.sleep(0.01)
 
     async def _serve(self) -> asyncio.Server:
         server = await asyncio.start_server(self._linked, "127.0.0.1", 0, limit=1 << 21)
@@ -167,6 +172,8 @@ class _Link:
         finally:
             for stream in self._streams.values():
                 stream.end()
+            for task in self._tasks:
+                task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._writer.close()
 
@@ -262,19 +269,25 @@ class _Shell:
         assert process.stdout
         assert process.stderr
         feeding = asyncio.create_task(self._feed(process.stdin))
+        pumps = [
+            asyncio.create_task(self._pump(process.stdout, 1)),
+            asyncio.create_task(self._pump(process.stderr, 2)),
+        ]
         try:
-            await asyncio.gather(self._pump(process.stdout, 1), self._pump(process.stderr, 2))
+            await asyncio.gather(*pumps)
             code = await process.wait()
             # As adbd: what a signal ended has 128 and its number, as in a shell.
             await self._say(3, bytes([code if code >= 0 else 128 - code]))
         finally:
-            feeding.cancel()
-            with suppress(asyncio.CancelledError):
-                await feeding
+            for task in (feeding, *pumps):
+                task.cancel()
+            await asyncio.gather(feeding, *pumps, return_exceptions=True)
             process.stdin.close()
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+            # Its pipes are closed when their end was read, not before.
+            await asyncio.gather(process.stdout.read(), process.stderr.read())
 
     async def _say(self, kind: int, data: bytes) -> None:
         await self._stream.write(_PACKET.pack(kind, len(data)) + data)

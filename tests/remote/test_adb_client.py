@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_files_there_and_back_with_progress(phone: Daemon, tmp_path: Path) -> No
     host.remove(path)
     assert not host.has(path, len(data))
     assert list(Path(host.folder).iterdir()) == []
+
+
+def test_two_push_the_same_file_at_once(phone: Daemon, tmp_path: Path) -> None:
+    host = AdbHost(phone.serial)
+    local = tmp_path / "data"
+    local.write_bytes(bytes(2_000_000))
+    with ThreadPoolExecutor() as pool:
+        pushed = [pool.submit(host.push, local, f"{host.folder}/data") for _ in range(4)]
+        assert [one.result() for one in pushed] == [None] * 4
+    assert [one.name for one in Path(host.folder).iterdir()] == ["data"]
 
 
 def test_storage_that_is_full_leaves_nothing(attach: Callable[..., Daemon], tmp_path: Path) -> None:

@@ -74,10 +74,12 @@ def test_an_ndk_is_taken_for_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DeviceError, match="has no aarch64 compiler"):
         build_agent(PHONE, tmp_path / "cache")
     tools = tmp_path / "toolchains/llvm/prebuilt/linux-x86_64/bin"
-    clang = compiler(tools / "aarch64-linux-android29-clang")
+    clang = compiler(tools / "aarch64-linux-android26-clang")
     built = build_agent(PHONE, tmp_path / "cache")
     assert built.read_text() == "built\n"
-    assert "-pie" in arguments(clang)[0].split()
+    words = arguments(clang)[0].split()
+    assert "-pie" in words
+    assert "-lpthread" not in words, "an NDK has no such library"
 
 
 def test_no_compiler_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

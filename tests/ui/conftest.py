@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from flashmem_lab.runtime.adb.build import Target, build_agent
+from flashmem_lab.runtime.adb.link import local_abi
 from flashmem_lab.views.static import static
 from tests.remote.adb_server import Adb
 
@@ -147,6 +149,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     environment = {
         **os.environ,
         **adb.environment,
+        "FLASHMEM_AGENT": str(build_agent(Target(local_abi()), tmp_path / "agent")),
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
         "JUPYTER_DATA_DIR": str(tmp_path / "data"),
         "JUPYTER_PREFER_ENV_PATH": "no",  # else an installed extension hides the checkout's own

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.remote.adb_server import COMMANDS
 from tests.remote.fake_adbd import Daemon, Phone
 from tests.ui.conftest import Lab
-from tests.ui.test_lab import opened, page, theme  # noqa: F401  (a fixture)
+from tests.ui.test_lab import opened, page, run, run_for_long, theme  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
 
@@ -34,7 +34,7 @@ def attach(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         lab.adb.detach(daemon)
 
 
-def test_phones_come_and_go(
+def test_phones_come_run_a_model_and_go(
     lab: Lab,
     page: Page,  # noqa: F811  (the fixture)
     attach: Callable[..., Daemon],
@@ -59,8 +59,18 @@ def test_phones_come_and_go(
     page.screenshot(path=shots / "phones_1_dark.png")
     theme(page, "JupyterLab Light")
 
+    picker.select_option(label=picker.get_by_text(f"adb:{good.serial}").inner_text())
+    run(tab, 1)
+    expect(tab.locator("table.history tbody tr")).to_contain_text(f"adb:{good.serial} fp32")
+    page.screenshot(path=shots / "phones_2_ran.png")
+
+    # It is pulled out amid a run: that is said where the run was started, and nothing is lost.
+    run_for_long(tab)
+    good.drop()
+    expect(tab.get_by_role("alert")).to_contain_text("the device went away amid its work")
     lab.adb.detach(shut)
     lab.adb.detach(good)
     expect(side).not_to_contain_text("adb:")
-    expect(picker).not_to_contain_text("adb:")
-    page.screenshot(path=shots / "phones_2_gone.png")
+    expect(picker).to_contain_text(f"adb:{good.serial} · not there now")
+    expect(tab.locator("table.history tbody tr")).to_have_count(1)
+    page.screenshot(path=shots / "phones_3_gone.png")

@@ -272,11 +272,11 @@ def test_the_health_script_is_one_that_a_shell_takes() -> None:
 
 def test_rates_of_a_phone_say_whose_they_are() -> None:
     known = simulated_devices()
-    adreno = known_rates("QUALCOMM Adreno(TM) OpenCL 3.0 QUALCOMM build Adreno(TM) 750", "gpu")
+    adreno = known_rates("QUALCOMM Adreno(TM)", "gpu", "OpenCL 3.0 Adreno(TM) 750 build 1")
     assert adreno.compute == known["sim:adreno750"].compute
-    other = known_rates("Mali-G78 OpenCL 3.0", "gpu")
+    other = known_rates("Mali-G78", "gpu", "OpenCL 3.0 v1")
     assert other.disk.value == known["sim:adreno540"].disk.value
-    assert "nobody measured Mali-G78" in other.disk.source
+    assert "nobody measured Mali-G78: of an Adreno 540" in other.disk.source
     cpu = known_rates("pthread", "cpu")
     assert cpu.compute["reusable"].value == known["sim:pocl"].compute["reusable"].value
     assert "nobody measured pthread" in cpu.compute["reusable"].source

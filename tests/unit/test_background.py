@@ -217,7 +217,11 @@ def test_a_search_that_is_not_wanted_any_more_ends_at_once(
     wanted = [True, False]
     began = monotonic()
     with pytest.raises(Cancelled):
-        isolated.make_plan(prepared, ask, Effort(time_s=60, should_stop=lambda: not wanted.pop(0)))
+        isolated.make_plan(
+            prepared,
+            ask,
+            Effort(time_s=60, gap=0.0, should_stop=lambda: not wanted.pop(0)),
+        )
     assert monotonic() < began + 20
     assert isolated._thinker.pid == child, "it was asked, and is there for the next one"
     plan = isolated.make_plan(prepared, ask, Effort(time_s=0.1))

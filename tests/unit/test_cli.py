@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 import flashmem_lab
+from flashmem_lab import workflow
 from flashmem_lab.cli import main, parser
 from flashmem_lab.cli.common import planned
 from flashmem_lab.cli.console import print_json
@@ -404,14 +405,25 @@ def test_names_are_printed_on_a_terminal_of_few_letters(
 def test_interrupting_is_quiet(
     model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flashmem_lab import workflow
-
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workflow, "load", interrupt)
     assert main(["inspect", model, *ON_PAPER]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_too_little_memory_is_a_message(
+    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 256. PiB")
+
+    monkeypatch.setattr(workflow, "load", give_up)
+    assert main(["inspect", model, *ON_PAPER]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: this machine has not the memory for that: Unable to allocate")
+    assert "hint: " in error
 
 
 def test_a_missing_package_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -21,9 +21,10 @@ from flashmem_lab.runtime.adb.link import local_abi
 NAME = "flashmem-agent"
 _SOURCES = Path(__file__).with_name("agent")
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIE", "-Wall", "-Wextra")
-_LIBRARIES = ("-ldl", "-lpthread", "-lm")
+_LIBRARIES = ("-ldl", "-lpthread")
 _ARCHITECTURES = {"arm64-v8a": "aarch64", "x86_64": "x86_64"}
-_API = 29  # Android 10: the first whose linker takes all that we and NDK 27 link
+_API = 26  # Android 8: nothing that the agent calls is younger than Android 7
+_ZIG_API = 29  # the oldest that zig 0.17 takes; nothing of it is left in the file
 _GLIBC = "2.28"  # of boards with Debian 10 or newer
 _LINES = 6
 
@@ -97,7 +98,8 @@ def _build(target: Target, into: Path) -> None:
     architecture = _ARCHITECTURES[target.abi]
     if target.android:
         if ndk := _ndk_clang(architecture):
-            _run([ndk, *_FLAGS, *_names(sources()), "-pie", *_LIBRARIES, "-o", str(into)])
+            # Threads are part of bionic's libc.
+            _run([ndk, *_FLAGS, *_names(sources()), "-pie", "-ldl", "-o", str(into)])
         else:
             _link_android(architecture, into)
         return
@@ -147,7 +149,7 @@ def _link_android(architecture: str, into: Path) -> None:
     want, for the real ones are the phone's; and the start-up code is ours (agent/android). Links
     and looks right (readelf); nobody has run the result on a phone.
     """
-    zig = [*_zig(), "cc", "-target", f"{architecture}-linux-android.{_API}"]
+    zig = [*_zig(), "cc", "-target", f"{architecture}-linux-android.{_ZIG_API}"]
     root = Path(importlib.util.find_spec("ziglang").submodule_search_locations[0])  # type: ignore[union-attr,index]
     includes = ["-nostdlibinc", "-D__errno_location=__errno"]
     kinds = (f"{architecture}-linux-musl", "generic-musl", f"{architecture}-linux-any")

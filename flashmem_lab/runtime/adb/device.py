@@ -161,7 +161,6 @@ def _asked(host: AdbHost, cache: Path) -> DeviceSpec:
     finally:
         session.close()
     gpu = " ".join(str(told["name"]).split())
-    # Adreno's number is only in its version, not in its name.
     words = " ".join(f"{told['version']} {told['driver']}".split())
     images = bool(told["images"])
     limits = Limits(
@@ -174,7 +173,7 @@ def _asked(host: AdbHost, cache: Path) -> DeviceSpec:
         images=images,
     )
     kind = str(told["kind"])
-    return known_rates(f"{gpu} {words}", kind).spec(
+    return known_rates(gpu, kind, words).spec(
         f"{PREFIX}{host.serial}",
         name=", ".join(filter(None, (host.facts.model, host.facts.soc, gpu))),
         driver=f"{told['platform']} {told['driver']}, {host.facts.system}",

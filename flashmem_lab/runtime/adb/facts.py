@@ -76,7 +76,7 @@ async def read_facts(client: Client, serial: str) -> Facts:
     if "shell_v2" not in await client.features(serial):
         raise DeviceError(
             f"{serial} is too old: its adb daemon cannot keep the streams of a program apart",
-            hint="Android 7 or newer is needed",
+            hint="Android 8 or newer is needed",
         )
     done = await client.run(serial, ["sh", "-c", _SCRIPT])
     return parse_facts(serial, done.stdout.decode("utf-8", "replace"))

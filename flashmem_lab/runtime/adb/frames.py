@@ -17,10 +17,10 @@ From the agent:
     OPND  {model, compiled, compile_ns, arena}
     STAT  {layer, texture, buffer, staging}    now and then while a run goes on
     CALL  {command} + arrays                   a node that we are to compute
-    NOTE  + i64 records                        id, start, end, queued (or -1) of each command, ns
-    RSS   + i64 records                        time, resident set
     OUTP  {command} + array
-    DONE  {start, end, held_peak}              the run is over
+    DONE  {start, end, held_peak, notes}       the run is over
+          + i64 records                        notes, that many bytes: id, start, end and queued (or
+                                               -1) of each command, ns; then time and resident set
     SHUT                                       the program is closed
     PONG
     FAIL  {kind, message}                      and the agent ends

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from flashmem_lab.errors import DeviceError
 from flashmem_lab.runtime.adb import sync
@@ -62,7 +63,7 @@ class AdbHost:
 
     def push(self, local: Path, path: str, progress: PushProgress | None = None) -> None:
         """See `Host.push`."""
-        half = f"{path}.part"
+        half = f"{path}.{uuid4().hex[:8]}.part"  # another process may push the same file
         mode = local.stat().st_mode & 0o777
         copied = sync.push(self._client, self.serial, local, half, mode=mode, progress=progress)
         try:

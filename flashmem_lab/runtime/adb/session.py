@@ -154,7 +154,6 @@ class Session:
         Raises:
             FlashMemError: as `Runtime.run`.
         """
-        parts: dict[str, bytes] = {}
         arrays: dict[int, bytes] = {}
 
         def hear(frame: Frame) -> None:
@@ -166,20 +165,19 @@ class Session:
                 self._send(Frame("VALS", body=call(int(head["command"]), bytes(frame.body))))
             elif frame.tag == "OUTP":
                 arrays[int(head["command"])] = bytes(frame.body)
-            else:
-                parts[frame.tag] = bytes(frame.body)
 
         self._send(Frame("RUN ", {"outputs": outputs}))
-        done = self._await("DONE", hear).head
-        notes = np.frombuffer(parts["NOTE"], "<i8").reshape(-1, 4).tolist()
-        resident = np.frombuffer(parts["RSS "], "<i8").reshape(-1, 2).tolist()
+        frame = self._await("DONE", hear)
+        done, records = frame.head, np.frombuffer(frame.body, "<i8")
+        split = int(done["notes"]) // records.itemsize
+        notes, resident = records[:split].reshape(-1, 4).tolist(), records[split:].reshape(-1, 2)
         return Ran(
             start_ns=int(done["start"]),
             end_ns=int(done["end"]),
             held_peak_bytes=int(done["held_peak"]),
             spans={command: (start, end) for command, start, end, _ in notes},
             queued_ns={command: queued for command, _, _, queued in notes if queued >= 0},
-            resident=[(time, held) for time, held in resident],
+            resident=[(time, held) for time, held in resident.tolist()],
             outputs=arrays,
         )
 

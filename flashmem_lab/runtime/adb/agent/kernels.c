@@ -1,9 +1,12 @@
 #include "kernels.h"
 
+#include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "xxh3.h"
@@ -15,7 +18,7 @@ typedef struct Head {
 } Head;
 
 static const char magic[8] = "FMLKER\r\n";
-enum { MOST_BINARY = 256 << 20 };
+enum { MOST_BINARY = 256 << 20, MOST_KEPT = 512 };
 
 /* Named by device, driver and source; the length of the source keeps a chance collision away. */
 static void path_of(const Device *device, const char *source, const char *folder, char *into,
@@ -126,15 +129,51 @@ static void keep(cl_program built, const Device *device, const char *source, con
   free(binary);
 }
 
+typedef struct Kept {
+  time_t written;
+  char name[NAME_MAX + 1];
+} Kept;
+
+static int older_first(const void *left, const void *right) {
+  const Kept *a = left, *b = right;
+  return (a->written > b->written) - (a->written < b->written);
+}
+
+/* Removes the oldest binaries beyond the number that is kept: plans, drivers and sources change. */
+static void forget_old(const char *folder) {
+  DIR *listing = opendir(folder);
+  if (!listing) return;
+  Kept *kept = NULL;
+  size_t count = 0, room = 0;
+  for (struct dirent *entry; (entry = readdir(listing));) {
+    struct stat status;
+    if (fstatat(dirfd(listing), entry->d_name, &status, 0) || !S_ISREG(status.st_mode)) continue;
+    if (count == room) {
+      Kept *grown = realloc(kept, (room = 2 * room + 64) * sizeof *kept);
+      if (!grown) break; /* as many as there was memory for */
+      kept = grown;
+    }
+    kept[count].written = status.st_mtime;
+    snprintf(kept[count++].name, sizeof kept->name, "%s", entry->d_name);
+  }
+  if (count) qsort(kept, count, sizeof *kept, older_first);
+  for (size_t at = 0; at + MOST_KEPT < count; at++) unlinkat(dirfd(listing), kept[at].name, 0);
+  free(kept);
+  closedir(listing);
+}
+
 void kernels_keep(Kernels *kernels, const Device *device, const Program *program,
                   const char *folder) {
+  bool any = false;
   if (!*folder) return;
   mkdir(folder, 0755);
   for (int at = 0; at < kernels->count; at++)
     if (kernels->fresh[at] && kernels->kernels[at]) {
       keep(kernels->programs[at], device, program->kernels[at].source, folder);
       kernels->fresh[at] = false;
+      any = true;
     }
+  if (any) forget_old(folder);
 }
 
 void kernels_close(Kernels *kernels) {

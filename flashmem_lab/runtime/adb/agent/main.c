@@ -99,9 +99,8 @@ static bool take_input(Server *server, Frame *frame, Failure *failure) {
 }
 
 /* Times of every command of the run: id, start, end, and when the device was given it, or -1. */
-static void send_notes(const Run *run) {
+static int64_t *write_notes(const Run *run, int64_t *next) {
   const Program *program = &run->program;
-  int64_t *notes = allocate((size_t)program->command_count * 4, sizeof *notes), *next = notes;
   for (int at = 0; at < program->command_count; at++) {
     const Mark *mark = &run->signals->marks[at];
     if (program->commands[at].kind == ALLOC && run->made[at]) {
@@ -118,8 +117,24 @@ static void send_notes(const Run *run) {
       *next++ = mark->event ? mark->ended : -1;
     }
   }
-  frame_send("NOTE", NULL, notes, (uint64_t)(next - notes) * sizeof *notes);
-  free(notes);
+  return next;
+}
+
+/* The end of a run, in one frame: over adb each costs a round trip. */
+static void send_done(const Run *run, const Watch *watch) {
+  size_t most = (size_t)run->program.command_count * 4;
+  size_t resident = watch->count * sizeof *watch->samples;
+  int64_t *records = allocate(1, most * sizeof *records + resident);
+  int64_t *end = write_notes(run, records);
+  size_t notes = (size_t)(end - records) * sizeof *records;
+  memcpy(end, watch->samples, resident);
+  Text head = {0};
+  text_add(&head, "{\"start\":%lld,\"end\":%lld,\"held_peak\":%llu,\"notes\":%zu}",
+           (long long)run->begun, (long long)run->ended,
+           (unsigned long long)run->objects.ledger.peak, notes);
+  frame_send("DONE", &head, records, notes + resident);
+  text_release(&head);
+  free(records);
 }
 
 static void send_outputs(const Run *run) {
@@ -146,14 +161,8 @@ static bool run_program(Server *server, const Frame *frame, Failure *failure) {
   bool sound = run_once(run, server->runs++ == 0, failure);
   watch_end(&watch);
   if (sound) {
-    send_notes(run);
-    frame_send("RSS ", NULL, watch.samples, watch.count * sizeof *watch.samples);
     if (outputs) send_outputs(run);
-    Text head = {0};
-    text_add(&head, "{\"start\":%lld,\"end\":%lld,\"held_peak\":%llu}", (long long)run->begun,
-             (long long)run->ended, (unsigned long long)run->objects.ledger.peak);
-    frame_send("DONE", &head, NULL, 0);
-    text_release(&head);
+    send_done(run, &watch);
     kernels_keep(&run->kernels, run->device, &run->program, server->kernels);
   }
   watch_release(&watch);

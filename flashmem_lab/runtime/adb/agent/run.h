@@ -24,6 +24,7 @@ typedef struct Run {
   int next;          /* command of the compute lane */
   _Atomic int layer; /* that was enqueued last */
   bool first, can_run;
+  int64_t told;         /* when the host was told what is held */
   int64_t begun, ended; /* host ns */
 } Run;
 

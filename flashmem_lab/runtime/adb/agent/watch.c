@@ -7,7 +7,7 @@
 
 #include "frames.h"
 
-enum { INTERVAL_NS = 5000000, SAMPLES_A_FRAME = 10 };
+enum { INTERVAL_NS = 5000000, FRAME_NS = 50000000 };
 
 static int64_t resident_bytes(void) {
   unsigned long long size, resident = 0;
@@ -29,8 +29,11 @@ static void sample(Watch *watch) {
   watch->samples[watch->count++] = (Residency){now_ns(), resident_bytes()};
 }
 
+/* Unless the host was told a moment ago, in this run or the one before. */
 static void tell(const Watch *watch) {
-  const Run *run = watch->run;
+  Run *run = watch->run;
+  if (run->told && now_ns() - run->told < FRAME_NS) return;
+  run->told = now_ns();
   const Ledger *ledger = &run->objects.ledger;
   Text head = {0};
   text_add(&head, "{\"layer\":%d,\"texture\":%llu,\"buffer\":%llu,\"staging\":%llu}", run->layer,
@@ -57,14 +60,14 @@ static bool pause_or_end(Watch *watch) {
 
 static void *watch_on(void *given) {
   Watch *watch = given;
-  for (int round = 0; !pause_or_end(watch); round++) {
-    if ((round + 1) % SAMPLES_A_FRAME == 0) tell(watch);
+  while (!pause_or_end(watch)) {
+    tell(watch);
     sample(watch);
   }
   return NULL;
 }
 
-bool watch_begin(Watch *watch, const Run *run, Failure *failure) {
+bool watch_begin(Watch *watch, Run *run, Failure *failure) {
   *watch = (Watch){.run = run};
   pthread_mutex_init(&watch->lock, NULL);
   pthread_cond_init(&watch->changed, NULL);

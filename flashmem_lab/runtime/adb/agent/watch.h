@@ -9,7 +9,7 @@ typedef struct Residency {
 } Residency;
 
 typedef struct Watch {
-  const Run *run;
+  Run *run;
   pthread_t thread;
   pthread_mutex_t lock;
   pthread_cond_t changed;
@@ -19,7 +19,7 @@ typedef struct Watch {
 } Watch;
 
 /* Samples every few milliseconds, and sends a STAT frame now and then, from begin to end. */
-bool watch_begin(Watch *watch, const Run *run, Failure *failure);
+bool watch_begin(Watch *watch, Run *run, Failure *failure);
 void watch_end(Watch *watch); /* the samples stay until `watch_release` */
 void watch_release(Watch *watch);
 
