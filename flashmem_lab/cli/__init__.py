@@ -42,6 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {from_os_error(error, 'working')}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(
+            f"error: this machine has not the memory for that{f': {error}' if str(error) else ''}\n"
+            "  hint: give smaller inputs (--dim, --shape), or close other programs",
+            file=sys.stderr,
+        )
+        return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "flashmem_lab":
             raise

@@ -1,11 +1,11 @@
-"""Models of old opsets in the operators of a newer one, by ONNX's own converter."""
+"""Models and functions of other opsets in the operators of one, by ONNX's own converter."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import onnx
-from onnx import helper, version_converter
+from onnx import helper, inliner, shape_inference, version_converter
 
 from flashmem_lab.errors import ModelError, UnsupportedOperators
 from flashmem_lab.graph.inference import schema_of
@@ -49,6 +49,42 @@ def converted(model: onnx.ModelProto, old: int, new: int, path: Path) -> onnx.Mo
         ) from error
     _keep_resizes(result.graph)
     return result
+
+
+def inlined(model: onnx.ModelProto, opset: int, path: Path) -> onnx.ModelProto:
+    """`model` with its functions in the place of their calls.
+
+    Args:
+        model: without its weights; what refers to them stays as it is.
+        opset: its version of the default domain; functions of another one are brought to it.
+        path: of the file, for messages.
+
+    Raises:
+        ModelError: a function is of another version, and the converter cannot.
+    """
+    others = [
+        function.name
+        for function in model.functions
+        if any(
+            one.domain in ("", "ai.onnx") and one.version != opset for one in function.opset_import
+        )
+    ]
+    if not others:
+        return inliner.inline_local_functions(model)
+    # The converter wants to know every type.
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(one.name, one.data_type, one.dims)
+        for one in model.graph.initializer
+    )
+    try:
+        typed = shape_inference.infer_shapes(model)
+        return inliner.inline_local_functions(typed, convert_version=True)
+    except Exception as error:  # as above
+        raise ModelError(
+            f"function {others[0]!r} of {path} is of another opset than the model's {opset}, "
+            f"and ONNX cannot convert it: {' '.join(str(error).split())[:300]}",
+            hint="export it again, in one opset",
+        ) from error
 
 
 def _keep_resizes(graph: onnx.GraphProto) -> None:

@@ -29,6 +29,10 @@ UNROLLED_LIMIT = 20_000
 """Nodes that a loop may become."""
 
 
+AXES_AS_INPUT = 13
+"""The opset from which Unsqueeze takes its axes as an input; before, as an attribute."""
+
+
 def function_body(
     node: onnx.NodeProto, schema: defs.OpSchema, types: Mapping[str, TensorType], opset: int
 ) -> onnx.FunctionProto | None:
@@ -138,13 +142,23 @@ def _inner(node: onnx.NodeProto, name: str, outputs: int | None) -> onnx.GraphPr
     return graph
 
 
-def stacked(node: onnx.NodeProto, parts: list[str], output: str) -> list[onnx.NodeProto]:
-    """Nodes that stack what each iteration of a loop gave."""
-    axes = f"{output}/axes"
-    nodes = [helper.make_node("Constant", [], [axes], f"{label(node)}/axes", value_ints=[0])]
-    for at, part in enumerate(parts):
-        name = f"{output}/{at}"
-        nodes.append(helper.make_node("Unsqueeze", [part, axes], [name], f"{label(node)}/{at}"))
+def stacked(
+    node: onnx.NodeProto, parts: list[str], output: str, opset: int
+) -> list[onnx.NodeProto]:
+    """Nodes of the default domain's `opset` that stack what each iteration of a loop gave."""
     names = [f"{output}/{at}" for at in range(len(parts))]
+    labels = [f"{label(node)}/{at}" for at in range(len(parts))]
+    if opset < AXES_AS_INPUT:
+        nodes = [
+            helper.make_node("Unsqueeze", [part], [name], called, axes=[0])
+            for part, name, called in zip(parts, names, labels, strict=True)
+        ]
+    else:
+        axes = f"{output}/axes"
+        nodes = [helper.make_node("Constant", [], [axes], f"{label(node)}/axes", value_ints=[0])]
+        nodes += [
+            helper.make_node("Unsqueeze", [part, axes], [name], called)
+            for part, name, called in zip(parts, names, labels, strict=True)
+        ]
     nodes.append(helper.make_node("Concat", names, [output], f"{label(node)}/stack", axis=0))
     return nodes

@@ -189,7 +189,7 @@ class Folder:
         for outer, names in zip(node.output[len(state) :], gathered, strict=True):
             if outer:
                 inside = ChainMap({name: name for name in names}, scope)
-                graph = onnx.GraphProto(node=stacked(node, names, outer))
+                graph = onnx.GraphProto(node=stacked(node, names, outer, self._opset))
                 self._graph(graph, inside, [outer], inner=True)
                 scope[outer] = inside[outer]
         return True

@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
-from onnx import inliner
 
 from flashmem_lab.errors import ModelError
-from flashmem_lab.graph.convert import converted
+from flashmem_lab.graph.convert import converted, inlined
 from flashmem_lab.graph.dimensions import bind_inputs
 from flashmem_lab.graph.fold import Folder
 from flashmem_lab.graph.inference import declared_types
@@ -65,7 +64,7 @@ def open_graph(
         model, opset = converted(model, opset, LOWERED_FROM, path), LOWERED_FROM
     if model.functions:
         check_functions(model)
-        model = inliner.inline_local_functions(model)
+        model = inlined(model, opset, path)
     reader = TensorReader(path)
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = bind_inputs(

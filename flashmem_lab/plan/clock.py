@@ -72,13 +72,37 @@ def run_clock(
         barrier: True if layer 0 waits for all pinned weights, which are read before all others.
     """
     problem = problem.in_run(cold=cold)
+    own = own_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
+    return on_the_wall(own, problem)
+
+
+def own_clock(
+    problem: Problem,
+    pinned: Mask,
+    load_at: Ints,
+    *,
+    cold: bool,
+    barrier: bool = False,
+    chunks: bool = True,
+) -> Run:
+    """A run on the clock of layers and uploads; what comes before what is the same on both.
+
+    Args:
+        problem: the model on a device, as in that run (`Problem.in_run`).
+        pinned: as for `run_clock`.
+        load_at: as for `run_clock`.
+        cold: as for `run_clock`.
+        barrier: as for `run_clock`.
+        chunks: False to leave out `read` and `upload`, which take most of the time.
+    """
     lanes = _Lanes(problem)
     order, needed, gates, delays = _move(problem, lanes, pinned, load_at, cold, barrier)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
     steps = np.arange(len(problem.layers))
     delay = np.array(delays)[np.searchsorted(needed, steps, side="right")]
-    read, upload = lanes.chunk_times()
-    own = Run(
+    none = np.zeros((0, 2))
+    read, upload = lanes.chunk_times() if chunks else (none, none)
+    return Run(
         order=order,
         gate=np.array(gates),
         free=np.array(lanes.free),
@@ -89,7 +113,6 @@ def run_clock(
         start=delay + elapsed[:-1],
         end=delay + elapsed[1:],
     )
-    return on_the_wall(own, problem)
 
 
 def on_the_wall(run: Run, problem: Problem) -> Run:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flashmem_lab.plan.clock import Run, ns_at_least, run_clock, run_ns
+from flashmem_lab.plan.clock import Run, ns_at_least, own_clock, run_ns
 from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
@@ -142,7 +142,9 @@ def latest_within(
 def least_cold(problem: Problem, free: Freedom, budget: int) -> Schedule:
     """In order of use, as early as there is room; then pins what costs the first run nothing."""
     plain = Schedule(free.forced, earliest_loads(problem, free, free.forced, budget))
-    run = run_clock(problem, plain.pinned, plain.load_at, cold=True)
+    first_run = problem.in_run(cold=True)
+    run = own_clock(first_run, plain.pinned, plain.load_at, cold=True, chunks=False)
+    time_ns = run.total_ns + first_run.lost_ns(float(problem.size.sum()))
     pinned = _free_pins(problem, free, plain, run, budget)
     candidates = [Schedule(some, earliest_loads(problem, free, some, budget)) for some in pinned]
     candidates += [least_warm(problem, free, budget), plain]
@@ -155,7 +157,7 @@ def least_cold(problem: Problem, free: Freedom, budget: int) -> Schedule:
     return next(
         plan
         for plan in sorted(candidates, key=later_runs)
-        if plan is plain or _takes(problem, plan, run.total_ns)
+        if plan is plain or _takes(problem, plan, time_ns)
     )
 
 

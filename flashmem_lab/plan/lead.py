@@ -31,6 +31,14 @@ HALF_BYTE = 0.5
 """Sums of sizes are whole; room less that is none."""
 
 
+def giants(problem: Problem, free: Freedom) -> list[int]:
+    """The largest weights that may be pinned or not, where they are a good part of all bytes."""
+    largest = np.argsort(-problem.size, kind="stable")[:GIANTS]
+    open_ = (problem.size >= GIANT * problem.size.sum()) & ~free.forced & ~free.never
+    found: list[int] = largest[open_[largest]].tolist()
+    return found
+
+
 class Lead:
     """The problem as the program sees it: its heavy weights, by first use, then by size.
 
@@ -44,7 +52,7 @@ class Lead:
         room: (N,) bytes for weights at each layer.
         rate: bytes a ns of the disk.
         elapsed: (N + 1,) ns of the layers before each one.
-        giants: the largest weights, where they are a good part of all bytes.
+        giants: as the function says.
         most: bytes that can be pinned.
     """
 
@@ -64,9 +72,7 @@ class Lead:
         self.first: list[int] = problem.first[self.order].tolist()
         self.rate = problem.own_disk / 1e9  # bytes a ns
         self.elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
-        giants = np.argsort(-problem.size, kind="stable")[:GIANTS]
-        open_ = (problem.size >= GIANT * self.total) & ~free.forced & ~free.never
-        self.giants: list[int] = giants[open_[giants]].tolist()
+        self.giants = giants(problem, free)
         self.most = float(min(self.room.min(), self.total))
 
     def reading(self, kept: float) -> float:

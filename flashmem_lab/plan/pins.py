@@ -25,8 +25,8 @@ WHOLE = 500
 AHEAD = 4
 """Objects after each layer on which it decides,"""
 
-LARGE = 0.1
-"""of those at least this share of the largest one."""
+LARGE, LARGEST = 0.1, 0.2
+"""of those at least this share of the largest one: for warm, and for memory."""
 
 BYTE = 1e-6
 """One byte in MB: sums of sizes this close are the same."""
@@ -102,7 +102,7 @@ class PinProgram:
         solver, problem = self.solver, self.problem
         rate = problem.own_disk / 1e9  # on the clock of the layers; MB a ms is bytes a ns
         length = (problem.duration_ns / MEGA).tolist()
-        near = self._near() if whole else [[] for _ in length]
+        near = self._near(LARGE) if whole else [[] for _ in length]
         stalls, before = [], 0.0
         for layer, duration in enumerate(length):
             # stall: the layer waits for weights. ready, done: bytes read when it starts and ends.
@@ -154,9 +154,9 @@ class PinProgram:
             if found == NEIGHBOURS:
                 break
 
-    def _near(self) -> list[list[int]]:
-        """Large objects after each layer that may be streamed."""
-        large = [at for at, size in enumerate(self.size) if size >= LARGE * max(self.size)]
+    def _near(self, share: float) -> list[list[int]]:
+        """Objects of that share of the largest, or more, after each layer."""
+        large = [at for at, size in enumerate(self.size) if size >= share * max(self.size)]
         starts = np.searchsorted(large, self.begun).tolist()
         ahead = min(AHEAD, WHOLE // len(starts))
         return [large[start : start + ahead] for start in starts]
@@ -184,6 +184,7 @@ class PinProgram:
         capacity = (problem.capacity / MEGA).tolist()
         steps = len(problem.layers)
         surcharge = _whole_waits(problem, self.forced) * (1 - price) / steps / MEGA
+        near = [[] for _ in capacity] if self.relaxed else self._near(LARGEST)
         dearest = np.zeros(steps)
         np.maximum.at(dearest, problem.first, surcharge / np.maximum(self.size, 1e-9))
         costs, before = [price * self.kept], 0.0
@@ -197,7 +198,10 @@ class PinProgram:
             solver.Add(ahead <= before + stall - due + capacity[layer])
             solver.Add(ahead >= before + stall - due)
             solver.Add(ahead + self.kept + self.in_use(layer) <= self.room[layer])
-            self._whole_objects(layer, ahead + self.streamed[self.begun[layer]])
+            done = ahead + self.streamed[self.begun[layer]]
+            self._whole_objects(layer, done)
+            for at in near[layer]:
+                self._begun(layer, at, done)
             costs.append((1 - dearest[layer]) * stall)
             costs.append((1 - price) / steps * ahead)
             before = ahead

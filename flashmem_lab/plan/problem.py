@@ -195,7 +195,7 @@ def build_problem(
 
 def held_between(start: Ints, stop: Ints, size: Ints, layers: int) -> Ints:
     """(layers,) total size of the things that are held at each step in [start, stop)."""
-    change = np.zeros(layers + 1, dtype=np.int64)
-    np.add.at(change, start, size)
-    np.subtract.at(change, stop, size)
-    return np.cumsum(change[:-1])
+    # Sums of bytes are whole numbers that floats hold exactly.
+    begun = np.bincount(start, weights=size, minlength=layers + 1)
+    ended = np.bincount(stop, weights=size, minlength=layers + 1)
+    return np.cumsum(begun[:layers] - ended[:layers]).astype(np.int64)

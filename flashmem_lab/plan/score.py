@@ -135,41 +135,52 @@ def quick_bound(
 def cold_bound(problem: Problem, free: Freedom, budget: int) -> float:
     """No plan's first run is shorter, ns.
 
-    The disk reads in order of use; pins only take room from others. So weights of a layer can
-    begin no earlier than the smallest of them has room beside all that is used before, and end no
-    earlier than a read after the step from which all of them have room. All the rest is left out.
+    The disk reads in order of use; pins only take room from others. So a weight can begin no
+    earlier than it has room beside all that earlier layers use, in whatever order it and those of
+    its layer are read: as jobs with release dates on one machine, which is done the soonest in the
+    order of the dates, smallest weight first. And one of them is read, from its begin to its end,
+    after the step from which all of them have room. All the rest is left out.
     """
     problem = problem.in_run(cold=True)
     size, first = problem.size, problem.first
-    allowed = room_for_bytes(problem, free.forced, budget)
-    movable = np.where(free.forced, 0, size)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
     starts = np.flatnonzero(np.diff(first, prepend=-1))
     if not len(starts):
         return float(elapsed[-1])
+    allowed = room_for_bytes(problem, free.forced, budget)
+    movable = np.where(free.forced, 0, size)
     through = np.cumsum(movable)
-    ends = np.append(starts[1:], len(first)) - 1
-    until = through[starts] - movable[starts]
-    least = np.minimum.reduceat(np.where(free.forced, 0, size), starts)
-    gates = [
-        np.minimum(np.searchsorted(allowed, wanted, side="left"), first[starts])
-        for wanted in (until + least, through[ends])
-    ]
-    reads = np.add.reduceat(size, starts) / problem.own_disk * 1e9
+    ends = np.append(starts[1:], len(first))
+    until = np.repeat(through[starts] - movable[starts], ends - starts)
+    smallest_first = np.lexsort((movable, first))
+    gates = _first_steps(allowed, until + movable[smallest_first], first)
+    together = _first_steps(allowed, through[ends - 1], first[starts]).tolist()
+    uses = first[starts]
+    # How many layers that load have begun before each step.
+    known = np.searchsorted(uses, np.arange(len(elapsed)) - 1, side="right").tolist()
+    reads = (size / problem.own_disk * 1e9)[smallest_first].tolist()
     shortest = np.minimum.reduceat(size, starts) / problem.own_disk * 1e9
     upload = np.minimum.reduceat(problem.tail, starts) / problem.upload * 1e9
     # A layer is delayed by delays[i] once the weights of the first i layers that load are there.
-    delays, disk = [0.0], 0.0
-    uses = first[starts]
-    for at, need in enumerate(elapsed[uses].tolist()):
-        opened = []
-        for gate in gates:
-            step = int(gate[at])
-            known = int(np.searchsorted(uses, step - 1, side="right"))
-            opened.append(delays[known] + elapsed[step] if step else 0.0)
-        disk = max(max(disk, opened[0]) + reads[at], opened[1] + shortest[at])
-        delays.append(max(delays[-1], disk + upload[at] - need))
+    delays, disk, steps = [0.0], 0.0, elapsed.tolist()
+
+    def opens(step: int) -> float:
+        return float(delays[known[step]] + steps[step]) if step else 0.0
+
+    for at, (use, begin, end) in enumerate(
+        zip(uses.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    ):
+        for gate, read in zip(gates[begin:end].tolist(), reads[begin:end], strict=True):
+            disk = max(disk, opens(gate)) + read
+        disk = max(disk, opens(together[at]) + shortest[at])
+        delays.append(max(delays[-1], disk + upload[at] - steps[use]))
     return float(elapsed[-1] + delays[-1]) + problem.lost_ns(float(size.sum()))
+
+
+def _first_steps(allowed: Ints, wanted: Ints, latest: Ints) -> Ints:
+    """First step at which so many bytes, counted in order of use, may be there."""
+    steps: Ints = np.minimum(np.searchsorted(allowed, wanted, side="left"), latest)
+    return steps
 
 
 def warm_bound(problem: Problem, budget: int) -> float:

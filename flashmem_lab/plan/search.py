@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.greedy import Schedule
 from flashmem_lab.plan.incumbent import Effort, Incumbent
 from flashmem_lab.plan.lcopg import Chooser
+from flashmem_lab.plan.lead import giants
 from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Mask, Problem
 from flashmem_lab.plan.score import PAPERS_PRICES, quick_bound, unhidden
@@ -34,7 +36,7 @@ SLICES = (0.01, 0.005, 0.002, 0.001)
 GOOD = 0.01
 """Gap above which the search uses all the time it has."""
 
-WALK, TURNS = 0.1, (0.4, 0.6, 0.8)
+WALK, TURNS = 0.25, (0.3, 0.4, 0.6)
 """Shares of the time left that a walk takes, and slices, turn by turn."""
 
 RESERVES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -127,6 +129,7 @@ def _solve_and_improve(state: Incumbent) -> None:
             rounded = _round_relaxations(state)
             preload_violators(state)
             walk.improve(rounded)  # best as far as the walk can tell, which leaves late bytes out
+            _walk_from_giants(state, walk)
         walk.improve(state.best.pinned)
         solver.wait(lambda: state.done)
         choice = solver.result()
@@ -141,16 +144,26 @@ def _solve_and_improve(state: Incumbent) -> None:
     for start in reversed(starts):
         state.settle(start)
         walk.improve(start)
-    if state.optimize is Objective.WARM and not state.near(GOOD):
+    if not state.near(GOOD):
         walk.improve_on(lambda: state.near(GOOD))
+
+
+def _walk_from_giants(state: Incumbent, walk: Walk) -> None:
+    """From W of some giants alone: exchanging small weights for one of them is a long way."""
+    largest = giants(state.problem, state.free)
+    for count in range(1, len(largest) + 1):
+        for some in combinations(largest, count):
+            pinned = state.free.forced.copy()
+            pinned[list(some)] = True
+            if state.schedule_of(pinned) is not None:
+                walk.improve(pinned, WALK)
 
 
 def _walk_and_slices(state: Incumbent, walk: Walk) -> None:
     """Walks find what is better near a plan, and slices plans that are far from those known."""
     walk.improve(state.best.pinned, WALK)
+    _walk_from_giants(state, walk)
     slices = Slices(state)
-    for start in slices.starts():
-        walk.improve(start, WALK)
     for share in TURNS:
         slices.improve(share)
         walk.improve(state.best.pinned, WALK)

@@ -9,13 +9,11 @@ looked into with all that the dynamic program (`ways`) can tell.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from flashmem_lab.plan.incumbent import ROUNDING, Incumbent
 from flashmem_lab.plan.lead import Lead
-from flashmem_lab.plan.problem import Mask
 from flashmem_lab.plan.ways import Ways
 
 WIDE, NARROW = 5e-3, 5e-4
@@ -34,6 +32,9 @@ PRICES = (1.0, 0.0)
 
 STRIDE = 1.15
 """From one price to the next where no price was too high, or none too low."""
+
+DEAREST = 4.0
+"""The highest price tried."""
 
 CLOSE = 0.005
 """Prices this close, relative to each other, are the same."""
@@ -65,8 +66,8 @@ class _Slice:
 
     @property
     def exhausted(self) -> bool:
-        """All prices between are the same."""
-        return self.low >= self.high * (1 - CLOSE)
+        """All prices between are the same, or nothing makes the program stream enough."""
+        return self.low >= min(DEAREST, self.high * (1 - CLOSE))
 
     def learn(self, read: float, needed: float) -> None:
         """Moves the price by what the program streamed."""
@@ -105,16 +106,6 @@ class Slices:
         """No plan costs less, ns."""
         return self._slices[0].bound * (1 - ROUNDING)
 
-    def starts(self) -> Iterator[Mask]:
-        """W of some giants alone: exchanging small weights for one of them is a long way."""
-        giants = self._lead.giants
-        for count in range(1, len(giants) + 1):
-            for some in combinations(giants, count):
-                pinned = self._state.free.forced.copy()
-                pinned[list(some)] = True
-                if self._state.schedule_of(pinned) is not None:
-                    yield pinned
-
     def improve(self, share: float) -> None:
         """Raises the state's bound and offers plans, within a share of the time that is left."""
         state = self._state
@@ -138,19 +129,19 @@ class Slices:
             self._raise(weakest)
         else:
             heapq.heappush(self._slices, weakest)
-            return False
+            return self._search()
         for piece in pieces:
             heapq.heappush(self._slices, piece)
         return True
 
-    def _search(self) -> None:
-        """Looks for plans in the weakest slice that was not searched yet."""
+    def _search(self) -> bool:
+        """Looks for plans in the weakest slice that was not searched yet; False if all were."""
         state, rate = self._state, self._lead.rate
         some = min((one for one in self._slices if not one.searched), default=None)
         if some is None or some.bound >= state.objective:
-            return
+            return False
         some.searched = True
-        ways = Ways(self._lead.beside(some.most, some.giants))
+        ways = Ways(self._lead.beside(some.most, some.giants), stop=lambda: state.stopped)
         for share in CEILINGS:
             before = state.objective
             ceiling = some.bound + share * (before - some.bound)
@@ -158,6 +149,7 @@ class Slices:
                 state.try_pins(pinned)
             if state.objective < before:
                 break
+        return True
 
     def _halves(self, some: _Slice) -> list[_Slice]:
         middle = (some.least + some.most) / 2
@@ -181,9 +173,8 @@ class Slices:
 
     def _raise(self, some: _Slice) -> None:
         lead = self._lead
-        found = Ways(lead.beside(some.least, some.giants)).bound(
-            some.most, some.price / lead.rate, self._state.objective
-        )
+        ways = Ways(lead.beside(some.least, some.giants), stop=lambda: self._state.stopped)
+        found = ways.bound(some.most, some.price / lead.rate, self._state.objective)
         some.bound = max(some.bound, found.bound)
         if found.read is not None:
             some.learn(found.read, lead.total - some.most)

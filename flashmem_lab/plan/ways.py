@@ -82,10 +82,15 @@ class Bounded:
 
 
 class Ways:
-    """All ways to stream beside pinned bytes."""
+    """All ways to stream beside pinned bytes.
 
-    def __init__(self, beside: Beside) -> None:
-        self._beside, self._lead = beside, beside.lead
+    Args:
+        beside: the room that these leave.
+        stop: asked between weights; ends the program, which then says nothing.
+    """
+
+    def __init__(self, beside: Beside, stop: Callable[[], bool] = lambda: False) -> None:
+        self._beside, self._lead, self._stop = beside, beside.lead, stop
 
     def bound(self, most: float, price: float, ceiling: float) -> Bounded:
         """No plan that pins at most `most` bytes, in this room, costs less, ns.
@@ -105,6 +110,8 @@ class Ways:
 
         history = self._run(select)
         if history is None:
+            return Bounded(0.0, None)
+        if not len(history[-1]):
             return Bounded(ceiling, None)
         cost = history[-1].delay - price * history[-1].read
         cheapest = int(cost.argmin())
@@ -148,7 +155,7 @@ class Ways:
             return labels.take(by_pace[np.argsort(rank, kind="stable")[:BEAM]])
 
         history = self._run(select)
-        if history is None:
+        if history is None or not len(history[-1]):
             return []
         ends = np.flatnonzero(history[-1].read >= needed - HALF_BYTE)
         best = ends[np.argsort(history[-1].delay[ends], kind="stable")[:3]]
@@ -156,25 +163,27 @@ class Ways:
 
     def _pinned(self, history: list[_Labels], label: int) -> Mask:
         pinned = self._lead.pinnable.copy()
-        for at in range(len(history) - 1, -1, -1):
+        for at in range(len(history) - 1, 0, -1):
             if history[at].streamed[label]:
-                pinned[self._lead.order[at]] = False
+                pinned[self._lead.order[at - 1]] = False
             label = int(history[at].parent[label])
         return pinned
 
     def _run(self, select: Callable[[int, _Labels], _Labels]) -> list[_Labels] | None:
-        """Labels after each weight; None where none is left."""
+        """Labels after each weight, until there are none; None if stopped."""
         none = np.zeros(1)
         labels = _Labels(
             none, none, np.array([self._beside.start]), np.zeros(1, np.int64),
             np.zeros(1, np.int64), np.zeros(1, dtype=bool),
         )  # fmt: skip
-        history: list[_Labels] = []
+        history = [labels]
         for at in range(len(self._lead.size)):
-            labels = select(at, self._decide(at, labels))
-            if not len(labels):
+            if self._stop():
                 return None
+            labels = select(at, self._decide(at, labels))
             history.append(labels)
+            if not len(labels):
+                break
         return history
 
     def _decide(self, at: int, labels: _Labels) -> _Labels:
@@ -262,7 +271,7 @@ class Ways:
         """
         labels = self._best(at, labels, price)
         while len(labels) > LABELS and labels.held.any():
-            bits = int(labels.held.max()).bit_length() - 1
+            bits = int(labels.held.max()).bit_length() * 3 // 4
             fewer = labels.held & np.int64((1 << bits) - 1)
             labels = self._best(at, replace(labels, held=fewer), price)
         if len(labels) <= LABELS:

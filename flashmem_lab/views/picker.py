@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flashmem_lab.views import markup
 from flashmem_lab.views.controls import Controls
+from flashmem_lab.views.running import teller
 
 if TYPE_CHECKING:
     from flashmem_lab.devices import DeviceState
@@ -32,18 +32,13 @@ class Picker:
         self._phones: list[DeviceState] | None = None  # until the adb server was heard
         self._stop: Callable[[], None] | None = None
         self._offer()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        tell = teller()
+        if tell is None:
             return
 
         from flashmem_lab.devices import watch_phones
 
-        def changed(phones: list[DeviceState]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._heard, phones)
-
-        self._stop = watch_phones(changed)
+        self._stop = watch_phones(lambda phones: tell(lambda: self._heard(phones)))
 
     def found(self, states: Sequence[DeviceState]) -> None:
         """Offers what somebody looked for."""

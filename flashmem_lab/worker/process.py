@@ -24,7 +24,7 @@ Hear = Callable[[Message], None]
 Stop = Callable[[], bool]
 """Asked every now and then whether the job is not wanted any more."""
 
-_POLL_SECONDS = 0.1  # how soon a job that is not wanted any more is ended
+_POLL_SECONDS = 0.05  # how soon a job that is not wanted any more is ended
 _GRACE_SECONDS = 1.0  # to remove half-written files
 _LOG_BYTES, _LOG_LINES = 4096, 3
 _CODE = "import sys; from flashmem_lab.worker.child import main; main(int(sys.argv[1]))"

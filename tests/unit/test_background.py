@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -19,6 +20,7 @@ from flashmem_lab.errors import Cancelled, FlashMemError, ModelError
 from flashmem_lab.plan import Effort, Strategy
 from flashmem_lab.units import Budget
 from flashmem_lab.views import Workbench
+from flashmem_lab.views.running import Runner
 from flashmem_lab.worker import Isolated
 from flashmem_lab.worker.jobs import Planned
 from flashmem_lab.worker.planning import Ask
@@ -215,8 +217,27 @@ def test_a_search_that_is_not_wanted_any_more_ends_at_once(
     wanted = [True, False]
     began = monotonic()
     with pytest.raises(Cancelled):
-        isolated.make_plan(prepared, ask, Effort(time_s=60, should_stop=lambda: not wanted.pop(0)))
+        isolated.make_plan(
+            prepared,
+            ask,
+            Effort(time_s=60, gap=0.0, should_stop=lambda: not wanted.pop(0)),
+        )
     assert monotonic() < began + 20
     assert isolated._thinker.pid == child, "it was asked, and is there for the next one"
     plan = isolated.make_plan(prepared, ask, Effort(time_s=0.1))
     assert plan.strategy == "lc-opg"
+
+
+def test_what_ends_is_told_in_the_context_of_who_began_it() -> None:
+    """A kernel's widgets belong to the message that a context names."""
+    message: ContextVar[str] = ContextVar("message", default="the last one that came in")
+    heard: list[str] = []
+
+    async def cell() -> None:
+        message.set("the cell")
+        runner: Runner[None] = Runner(lambda _: None, lambda job: heard.append(message.get()))
+        runner.start(lambda hear, stop: None)
+        await until(lambda: heard)
+
+    asyncio.run(cell())
+    assert heard == ["the cell"]

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 import flashmem_lab
+from flashmem_lab import workflow
 from flashmem_lab.cli import main, parser
 from flashmem_lab.cli.common import planned
 from flashmem_lab.cli.console import print_json
@@ -287,7 +288,10 @@ def test_demands_and_prices_reach_the_plan(model: str, capsys: Capture) -> None:
     assert "for making a plan" in capsys.readouterr().err
     last = free["streamed"][-1] if free["streamed"] else made["streamed"][-1]
     window = f"{last['weight']}=0:{last['first_use']}"
-    at = json_of(capsys, "plan", model, *ON_PAPER, "--budget", "30%", "--window", window)
+    at = json_of(
+        capsys, "plan", model, *ON_PAPER, "--budget", "30%", "--window", window, "--chunk", "256KiB"
+    )
+    assert at["chunk_bytes"] == 1 << 18
     assert at["constraints"]["windows"][0]["weight"] == last["weight"]
 
 
@@ -296,6 +300,7 @@ def test_demands_and_prices_reach_the_plan(model: str, capsys: Capture) -> None:
     [
         ["--window", "w"], ["--window", "w=3"], ["--window", "w=5:3"], ["--lambda", "2"],
         ["--mu", "x"], ["--time-limit", "0"], ["--time-limit", "inf"], ["--workers", "0"],
+        ["--chunk", "much"], ["--chunk", "0"],
     ],
 )  # fmt: skip
 def test_wrong_demands_are_bad_usage(wrong: list[str], capsys: Capture) -> None:
@@ -400,14 +405,25 @@ def test_names_are_printed_on_a_terminal_of_few_letters(
 def test_interrupting_is_quiet(
     model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flashmem_lab import workflow
-
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workflow, "load", interrupt)
     assert main(["inspect", model, *ON_PAPER]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_too_little_memory_is_a_message(
+    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 256. PiB")
+
+    monkeypatch.setattr(workflow, "load", give_up)
+    assert main(["inspect", model, *ON_PAPER]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: this machine has not the memory for that: Unable to allocate")
+    assert "hint: " in error
 
 
 def test_a_missing_package_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

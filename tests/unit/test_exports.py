@@ -32,7 +32,10 @@ def bench(front_end: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     write_chain(path)
     made = Workbench(path, device=DEVICE, budget="60%", precision="fp16", repeat=3)
     made._controls._strategy.value = "greedy"
-    made._controls._optimize.value = "warm"
+    made._controls._optimize.value = "memory"
+    made._controls._price.value = 0.4
+    made._controls._transport.value = "copy"
+    made._controls._chunk.value = 1 << 19
     for content in (
         {"action": "preload", "weight": "w6"},
         {"action": "stream", "weight": "w2"},
@@ -46,6 +49,7 @@ def bench(front_end: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def plan_of(bench: Workbench) -> Plan:
     plan = bench.plan
     assert plan is not None
+    assert (plan.transport, plan.chunk_bytes) == ("copy", 1 << 19)
     assert plan.constraints == Constraints(("w6",), ("w2",), (Window("w5", 3, 4),))
     return plan
 
@@ -55,6 +59,7 @@ def test_copied_python_makes_the_same_plan(bench: Workbench) -> None:
     exec(bench._exports.python, found)
     assert found["plan"].streamed == plan_of(bench).streamed
     assert found["plan"].budget_bytes == plan_of(bench).budget_bytes
+    assert found["plan"].objective == plan_of(bench).objective, "lambda is the same"
     assert len(found["outcome"].result.warm_ms) == 2
 
 

@@ -37,27 +37,34 @@ def test_known_branch_is_inlined(tmp_path: Path) -> None:
 
 
 def _unrolled(
-    tmp_path: Path, body: str, *, last: str = "total, steps = Loop (many, yes, x)"
+    tmp_path: Path,
+    body: str,
+    *,
+    last: str = "total, steps = Loop (many, yes, x)",
+    opset: int = 17,
 ) -> Graph:
     return open_graph(
         save(
             tmp_path,
-            model(f"""g (float[2] x) => (float[2] total, float[K, 2] steps) {{
-                many = Constant <value_int = 3> ()
+            model(
+                f"""g (float[2] x) => (float[2] total, float[K, 2] steps) {{
+                many = Constant <value = int64 {{3}}> ()
                 yes = Constant <value = bool {{1}}> ()
                 {last} <
                     body = b (int64 i, bool on, float[2] v) => (bool more, float[2] w, float[2] s)
                     {{ {body} }}
                 >
-            }}"""),
+            }}""",
+                opset,
+            ),
         )
     )
 
 
-def test_a_loop_of_known_length_is_unrolled(tmp_path: Path) -> None:
-    graph = _unrolled(
-        tmp_path, "more = Identity (on) f = Cast <to = 1> (i) w = Add (v, f) s = Neg (w)"
-    )
+@pytest.mark.parametrize("opset", [9, 11, 12, 13, 17])
+def test_a_loop_of_known_length_is_unrolled(tmp_path: Path, opset: int) -> None:
+    body = "more = Identity (on) f = Cast <to = 1> (i) w = Add (v, f) s = Neg (w)"
+    graph = _unrolled(tmp_path, body, opset=opset)
     assert ops(graph) == {"Add": 3, "Neg": 3, "Unsqueeze": 3, "Concat": 1}
     assert graph.types["steps"].shape == (3, 2)
 
@@ -183,3 +190,22 @@ def test_functions_are_inlined_and_recursion_refused(tmp_path: Path) -> None:
     assert [n.op_type for n in graph.nodes] == ["Neg", "Abs"]
     with pytest.raises(ModelError, match="calls itself"):
         open_graph(save(tmp_path, text.format(inner="outer")))
+
+
+def test_functions_of_another_opset_are_converted_or_named(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : {outer}, "local" : 1]>
+        g (float[2, 3] x) => (float[2, 3] y) {{ y = local.f (x, w) }}
+        <opset_import: ["" : {inner}], domain: "local"> f (a, k) => (b)
+        {{ h = Relu (a) b = MatMul (h, k) }}
+    """
+
+    def path(outer: int, inner: int) -> Path:
+        proto = parser.parse_model(text.format(outer=outer, inner=inner))
+        weight = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
+        proto.graph.initializer.append(weight)
+        (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+        return tmp_path / "m.onnx"
+
+    assert [node.op_type for node in open_graph(path(21, 18)).nodes] == ["Relu", "MatMul"]
+    with pytest.raises(ModelError, match=r"function 'f' of .*m\.onnx is of another opset"):
+        open_graph(path(13, 18))

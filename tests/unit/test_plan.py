@@ -399,9 +399,9 @@ def test_lanes_that_wait_for_one_another_are_reported() -> None:
     assert run_lanes({"a": [Task(0, 1.0)], "b": [Task(1, 2.0, (0,))]})[1].end_ns == 3.0
 
 
-@settings(max_examples=3)  # it takes the time itself
+@settings(max_examples=3)
 @given(st.sampled_from(Objective), shares)
-def test_a_deep_model_is_planned_at_once(optimize: Objective, share: float) -> None:
+def test_a_deep_model_is_planned(optimize: Objective, share: float) -> None:
     rng = np.random.default_rng(7)
     uses = np.sort(rng.choice(1500, 600, replace=False)).tolist()
     at = {layer: (number,) for number, layer in enumerate(uses)}
@@ -410,8 +410,6 @@ def test_a_deep_model_is_planned_at_once(optimize: Objective, share: float) -> N
         [(kinds[n % 3], int(rng.integers(10**8)), 10**5, at.get(n, ())) for n in range(1500)],
         rng.integers(1, 500, 600).tolist(),
     )
-    times = []
-    for _ in range(3):
-        plan = make_plan(model, PHONE, budget=Budget(share=share), optimize=optimize)
-        times.append(plan.solve_ms)
-    assert min(times) < 100  # measured 2026-11: 6 to 25 ms; the two cores here are shared
+    plan = make_plan(model, PHONE, budget=Budget(share=share), optimize=optimize)
+    check_plan(plan, model, PHONE)
+    assert plan.predicted.peak_bytes <= plan.budget_bytes

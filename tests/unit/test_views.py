@@ -230,6 +230,15 @@ def test_every_control_makes_another_plan(bench: Workbench) -> None:
     controls(bench)._strategy.value = "greedy"
     controls(bench)._optimize.value = "memory"
     assert plan().optimize == "memory"
+    assert not controls(bench)._price.disabled, "it is the price of memory"
+    ring, before = plan().staging_bytes, plan().preload_peak_bytes
+    assert ring > 0
+    controls(bench)._transport.value = "map"
+    assert (plan().transport, plan().preload_peak_bytes) == ("map", before - ring)
+    assert controls(bench)._slider.ends[1] == before - ring, "the ring is part of the budget"
+    controls(bench)._transport.value = ""
+    controls(bench)._chunk.value = 1 << 18
+    assert plan().chunk_bytes == 1 << 18
     full = plan().preload_peak_bytes
     controls(bench)._precision.value = "fp16"
     assert plan().precision == "fp16"
@@ -377,7 +386,7 @@ def test_a_drag_is_planned_once_in_a_while_and_for_its_end(
     async def drag() -> None:
         for percent in range(100):
             controls(bench)._slider.value = percent / 2
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0)
         await asyncio.sleep(0.2)
 
     before = engine.plans

@@ -9,6 +9,7 @@ const PAGE = 5;
 const THUMB = 16; // px; the middle of the thumb is never nearer to the ends than half of it
 const REST = 80; // ms without a move until the kernel is asked; meanwhile there is the preview
 const CHARACTER = 6.2; // px of a mark's words, about
+const SHIFT = 28; // px that they may stand beside their mark
 const APART = 6; // px between the words of two marks
 
 /** Told of the thumb. */
@@ -135,13 +136,14 @@ export class BudgetView {
       const said = `${label}: ${bytes}, ${words}`;
       const mark = h("button", { type: "button", title: said, "aria-label": said });
       mark.style.left = `${this.x(percent)}px`;
-      // Words that would run into those before are left to the tool tip.
+      // Words that would run into those before move on a little, or are left to the tool tip.
       const first = percent < 8;
       const half = (label.length * CHARACTER) / 2;
       const begin = first ? this.x(percent) : this.x(percent) - half;
-      if (begin >= free) {
-        free = begin + 2 * half + APART;
-        mark.append(h("span", {}, label));
+      const shift = Math.max(0, free - begin);
+      if (shift <= SHIFT) {
+        free = begin + shift + 2 * half + APART;
+        mark.append(h("span", { style: `margin-left: ${shift}px` }, label));
         mark.classList.toggle("fml-first", first);
       }
       mark.addEventListener("click", () => this.go(percent));

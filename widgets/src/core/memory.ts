@@ -180,11 +180,7 @@ export class MemoryView implements Brushable {
     if (mode !== "map") {
       entries.push(["var(--fml-ink)", measured ? "total measured" : "total predicted", "fml-line"]);
       if (measured)
-        entries.push([
-          "var(--fml-accent)",
-          "predicted, each pool and total",
-          "fml-line fml-dotted",
-        ]);
+        entries.push(["var(--fml-ink)", "predicted, each pool and total", "fml-line fml-dotted"]);
     }
     entries.push([stack.BUDGET_INK, "budget", "fml-line fml-dotted"]);
     this.legend.replaceChildren(
@@ -359,7 +355,7 @@ export class MemoryView implements Brushable {
     } else if (measured.x.length) {
       stack.drawStack(plot, measured);
       stack.drawTotal(plot, measured, theme.ink);
-      stack.drawPools(plot, predicted, theme.accent);
+      stack.drawPools(plot, predicted, theme.ink);
     } else {
       stack.drawStack(plot, predicted);
       stack.drawTotal(plot, predicted, theme.ink);

@@ -47,7 +47,7 @@ export class Search {
 
   /** How much of the graph is seen. */
   say(shown: number, all: number): void {
-    this.shown = shown === all ? `${all} nodes` : `${shown} shown of ${all} nodes`;
+    this.shown = shown === all ? `${all} nodes` : `${shown} of ${all} nodes`;
     if (!this.active) this.count.textContent = this.shown;
   }
 

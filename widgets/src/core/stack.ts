@@ -107,7 +107,7 @@ export function drawTotal(plot: Plot, steps: Steps, ink: string, dash: number[] 
 export function drawPools(plot: Plot, steps: Steps, ink: string): void {
   for (let pools = 1; pools < POOLS.length; pools++) {
     if (isEmpty(steps.pools[pools - 1]!)) continue;
-    drawLine(plot, steps, pools, ink, 1.1, [1, 2]);
+    drawLine(plot, steps, pools, ink, 1.2, [2, 3]);
   }
   drawTotal(plot, steps, ink, [2, 3]);
 }
