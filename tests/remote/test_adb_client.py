@@ -222,6 +222,13 @@ def test_the_server_is_started_where_none_runs(adb: Adb) -> None:
     assert asyncio.run(Client().devices()) == []
 
 
+def test_several_start_the_server_at_once(adb: Adb) -> None:
+    adb("kill-server")
+    with ThreadPoolExecutor() as pool:
+        lists = list(pool.map(lambda _: asyncio.run(Client().devices()), range(4)))
+    assert lists == [[]] * 4
+
+
 async def _connect_only() -> None:
     (await Client().connect(start=False)).close()
 

@@ -261,11 +261,15 @@ class Client:
         except OSError:
             if not start:
                 raise DeviceError(f"no adb server runs at {self.address}") from None
-        await asyncio.to_thread(start_server, self.address, os.environ)
+        failed: DeviceError | None = None
+        try:
+            await asyncio.to_thread(start_server, self.address, os.environ)
+        except DeviceError as error:
+            failed = error  # another process may have started one at the same moment
         try:
             return await self._connected()
         except OSError as error:
-            raise DeviceError(
+            raise failed or DeviceError(
                 f"the adb server was started and does not answer at {self.address}: {error}"
             ) from error
 
