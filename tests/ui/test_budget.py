@@ -100,5 +100,6 @@ def test_the_plan_follows_the_pointer(page: Page, shots: Path) -> None:
         for name, values in took.items()
     }
     (shots / "budget_times.json").write_text(json.dumps(figures, indent=1))
-    assert figures["preview"]["median"] < 1000 / 30  # two frames; of the plan: budget_times.json
+    assert figures["preview"]["median"] < 1000 / 30  # two frames
+    assert figures["plan"]["median"] < 200  # so is the p95 of a machine with nothing else to do
     page.screenshot(path=shots / "budget_3_dragged.png")
