@@ -15,6 +15,7 @@ from flashmem_lab.devices import open_runtime
 from flashmem_lab.lower import lower
 from flashmem_lab.plan import Constraints, Plan, make_plan
 from flashmem_lab.plan.timeline import Event, Lane
+from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import products_graph
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
@@ -51,7 +52,7 @@ def measure_reading(
     """
     model = lower(products_graph(), device)
     never = Constraints(stream=tuple(model.weight_uses()))
-    resident = make_plan(model, device, budget=Budget(share=1.0))
+    resident = make_plan(model, device, budget=room(model, device))
     moving = make_plan(model, device, budget=Budget(share=ROOM), constraints=never)
     with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
         packed = pack_weights(model, Path(folder))

@@ -19,12 +19,12 @@ from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.contention import measure_reading, usual_launches
 from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
+from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.profiling.tune import tune
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
-from flashmem_lab.units import Budget
 
 REPEAT = 12
 """Runs; the median time of each launch counts, as that of its runs does for a model."""
@@ -52,7 +52,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
     device = replace(device, tuning=tune(device, progress=progress))
     graph = sample_graph()
     model = lower(graph, device)
-    plan = make_plan(model, device, budget=Budget(share=1.0))
+    plan = make_plan(model, device, budget=room(model, device))
     with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
         packed = pack_weights(model, Path(folder), progress=progress)
         program = build_program(plan, model, packed)

@@ -20,13 +20,13 @@ from flashmem_lab.devices import open_runtime
 from flashmem_lab.graph import Graph
 from flashmem_lab.lower import LoweredModel, Storage, lower
 from flashmem_lab.lower.blocks import tiles_for
-from flashmem_lab.plan import Strategy, make_plan
+from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event
+from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import SampleBuilder
 from flashmem_lab.program import build_program, kernels_digest, pack_weights
 from flashmem_lab.runtime.base import Progress, Runtime
 from flashmem_lab.samples import sample_inputs
-from flashmem_lab.units import Budget
 
 SECONDS = 90.0
 """After that long no further tile is tried. An H100 tries all of them in that time."""
@@ -121,7 +121,7 @@ def _run(
 
     What lies between two launches counts too, where a node has several.
     """
-    plan = make_plan(model, device, budget=Budget(share=1.0), strategy=Strategy.PRELOAD)
+    plan = make_plan(model, device, budget=room(model, device))
     packed = pack_weights(model, folder, progress=progress)
     program = build_program(plan, model, packed)
     result = runtime.run(

@@ -13,12 +13,13 @@ from flashmem_lab.devices import open_device
 from flashmem_lab.errors import DeviceError, UsageError
 from flashmem_lab.lower import lower
 from flashmem_lab.lower.layer import OperatorClass
-from flashmem_lab.plan import make_plan
+from flashmem_lab.plan import bounds, make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiles import load_profile, save_profile
 from flashmem_lab.profiling import profile_device
 from flashmem_lab.profiling.contention import reading_of, usual_launches
 from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
+from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.units import Budget
 from tests.unit.plan_samples import PHONE, layers_model
@@ -132,3 +133,15 @@ def test_ceilings_are_the_best_that_any_sample_reached() -> None:
     rates = {name: rate.value for name, rate in compute_rates(launches, "drawn").items()}
     assert rates == {"reusable": 250e9, "elemental": 1e9}
     assert memory_rate(launches) == 40e9
+
+
+def test_samples_take_half_of_a_small_device_and_no_more() -> None:
+    model = lower(sample_graph(), POCL)
+    least, full, _ = bounds(model, POCL)
+    for memory, taken in ((10 * full, full), (full, full // 2), (least, least)):
+        device = replace(POCL, limits=replace(POCL.limits, global_memory=memory))
+        assert room(model, device).bytes == taken
+    small = replace(POCL, limits=replace(POCL.limits, global_memory=full))
+    plan = make_plan(model, small, budget=room(model, small))
+    assert plan.predicted.peak_bytes <= full // 2
+    assert not make_plan(model, POCL, budget=room(model, POCL)).streamed
