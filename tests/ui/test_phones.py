@@ -60,7 +60,7 @@ def test_phones_come_run_a_model_and_go(
     theme(page, "JupyterLab Light")
 
     picker.select_option(label=picker.get_by_text(f"adb:{good.serial}").inner_text())
-    run(tab, 1)
+    run(tab, tab.locator("table.history tbody tr").count() + 1)
     ran = tab.locator("table.history tbody tr").filter(has_text=f"adb:{good.serial} fp32")
     expect(ran).to_have_count(1)  # beside runs of earlier tests, which the model remembers
     page.screenshot(path=shots / "phones_2_ran.png")
