@@ -60,6 +60,9 @@ def test_phones_come_run_a_model_and_go(
     theme(page, "JupyterLab Light")
 
     picker.select_option(label=picker.get_by_text(f"adb:{good.serial}").inner_text())
+    times = tab.get_by_label("times")  # of the tests before this one, as is the history
+    times.fill("2")
+    times.press("Enter")
     run(tab, tab.locator("table.history tbody tr").count() + 1)
     ran = tab.locator("table.history tbody tr").filter(has_text=f"adb:{good.serial} fp32")
     expect(ran).to_have_count(1)  # beside runs of earlier tests, which the model remembers
