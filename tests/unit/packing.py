@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import prod
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def bytes_of(packed: Packed, name: str) -> bytes:
     with packed.path.open("rb") as file:
         file.seek(span.offset)
         return file.read(span.bytes)
+
+
+def two_weights(folder: Path) -> LoweredModel:
+    """Two weights of several blocks each, in one file that was written long ago."""
+    rng = np.random.default_rng(0)
+    file = folder / "model.bin"
+    first = stored(rng.standard_normal((1000, 512), np.float32), file)
+    second = stored(rng.standard_normal((700, 256), np.float32), file, first.length)
+    os.utime(file, ns=(1, 1))
+    return model_of(image("a", first), image("b", second))

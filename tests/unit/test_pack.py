@@ -23,18 +23,12 @@ from flashmem_lab.lower.layer import (
 )
 from flashmem_lab.program import Packed, container, discard, pack_weights, verify
 from flashmem_lab.program import cache as cache_module
-from tests.unit.packing import bytes_of, image, model_of, stored
+from tests.unit.packing import bytes_of, model_of, two_weights
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> LoweredModel:
-    """Two weights of several blocks each, in one file that was written long ago."""
-    rng = np.random.default_rng(0)
-    file = tmp_path / "model.bin"
-    first = stored(rng.standard_normal((1000, 512), np.float32), file)
-    second = stored(rng.standard_normal((700, 256), np.float32), file, first.length)
-    os.utime(file, ns=(1, 1))
-    return model_of(image("a", first), image("b", second))
+    return two_weights(tmp_path)
 
 
 def count_bytes_hashed(two: LoweredModel, directory: Path) -> int:

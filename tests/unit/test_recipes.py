@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from math import prod
 from pathlib import Path
 
@@ -25,18 +24,12 @@ from flashmem_lab.program import pack as pack_module
 from flashmem_lab.program import sources as sources_module
 from flashmem_lab.program.recipes import lazy_recipe
 from flashmem_lab.program.sources import Sources
-from tests.unit.packing import Constants, bytes_of, image, model_of, stored
+from tests.unit.packing import Constants, bytes_of, image, model_of, stored, two_weights
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> LoweredModel:
-    """Two weights of several blocks each, in one file that was written long ago."""
-    rng = np.random.default_rng(0)
-    file = tmp_path / "model.bin"
-    first = stored(rng.standard_normal((1000, 512), np.float32), file)
-    second = stored(rng.standard_normal((700, 256), np.float32), file, first.length)
-    os.utime(file, ns=(1, 1))
-    return model_of(image("a", first), image("b", second))
+    return two_weights(tmp_path)
 
 
 def reference(array: np.ndarray, steps: list[Step], constants: Constants) -> np.ndarray:
