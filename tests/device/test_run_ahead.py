@@ -37,10 +37,10 @@ def test_time_belongs_to_layers_transfers_disk_or_stalls(
 ) -> None:
     chain = make_chain(layers=8, transport=transport)
     program = slow(chain.program, runtime.spec.kind)
-    result = runtime.run(program, chain.packed.path, chain.inputs, repeat=3)
+    result = runtime.run(program, chain.packed.path, chain.inputs, repeat=12)
     walls_ms = (result.first_run_ms, *result.warm_ms)
     profile = profile_of(result.trace, walls_ms, program.costs, runtime.spec)
-    assert max(run.attributed for run in profile.runs) >= 0.8  # `run --json` tells on real models
+    assert max(run.attributed for run in profile.runs) >= 0.95
     for run in profile.runs:
         parts = (run.layers_ms, run.launching_ms, run.transfer_ms, run.disk_ms, run.stall_ms)
         assert min(parts) >= 0
