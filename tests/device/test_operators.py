@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.runtime.opencl import OpenCLRuntime
-from tests.pipeline import run_model, save_nodes
+from tests.pipeline import compare
 
 KINDS = ("cpu", "gpu")  # by which kernels are chosen; oclgrind's device, for one, is no CPU
 RNG = np.random.default_rng(7)
@@ -21,39 +19,6 @@ RNG = np.random.default_rng(7)
 
 def random(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
-
-
-def compare(
-    folder: Path,
-    runtime: OpenCLRuntime,
-    nodes: list[onnx.NodeProto],
-    inputs: dict[str, np.ndarray],
-    weights: dict[str, np.ndarray],
-    *,
-    precision: Precision = Precision.FP32,
-    storage: Storage | None = None,
-    budget: str = "0%",
-    kind: str | None = None,
-    on_device: bool = True,
-) -> None:
-    """Runs the nodes both ways; outputs must agree, and (unless told) nothing runs on the host.
-
-    With `kind`, the kernels are those of that class of devices: each device runs them all.
-    """
-    device = runtime.spec if kind is None else replace(runtime.spec, kind=kind)
-    path = save_nodes(folder, nodes, inputs, weights)
-    model, result = run_model(
-        path, inputs, runtime, device=device, precision=precision, storage=storage, budget=budget
-    )
-    wanted = reference_outputs(path, inputs)["y"]
-    got = result.outputs["y"]
-    assert got.dtype == wanted.dtype
-    assert got.shape == wanted.shape
-    scale = max(1e-3, float(np.abs(wanted.astype(np.float64)).max()))
-    tolerance = 2e-5 if precision is Precision.FP32 else 4e-3
-    assert float(np.abs(got.astype(np.float64) - wanted).max()) <= tolerance * scale
-    if on_device:
-        assert [layer.name for layer in model.layers if layer.kind == "host"] == []
 
 
 def node(op: str, inputs: str, **attributes: object) -> onnx.NodeProto:
