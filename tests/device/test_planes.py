@@ -38,7 +38,9 @@ DEPTHWISE: dict[str, Window] = {
     ),
     "outputs of padding alone": ((1, 4, 3, 2), (3, 3), {"pads": [4, 5, 4, 5]}),
     "several blocks": ((1, 2, 40, 600), (3, 3), {"pads": [1, 1, 1, 1]}),
-    "several blocks, stride 2": ((1, 2, 70, 1030), (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "several blocks, stride 2": (
+        (1, 2, 70, 1030), (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]},
+    ),
     "several planes an item": ((2, 130, 3, 5), (3, 3), {"pads": [1, 1, 1, 1]}),
     "one dimension": ((2, 6, 700), (15,), {"pads": [3, 11]}),
     "81 taps": ((1, 3, 20, 40), (9, 9), {"pads": [4, 4, 4, 4]}),
