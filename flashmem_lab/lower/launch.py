@@ -150,7 +150,9 @@ class Launcher:
         return Geometry("depthwise.cl", params, size, (local, 1, 1))
 
     def deconv(self, op: Op, s: Signature) -> Geometry:
-        """Transposed convolution: one pixel of four output channels a work-item."""
+        """Transposed convolution by panels, or one pixel of four output channels a work-item."""
+        if by_panels(op, self.cpu):
+            return panel_conv(op, s)
         quarters = _convolution(op, s)
         n, _, height, width = op.out.shape
         local = self._local(width, 4 if self.cpu else 32)

@@ -101,14 +101,47 @@ TRANSPOSED = {
         {"strides": [2, 1, 2], "pads": [1, 0, 1, 2, 0, 1], "group": 2},
     ),
     "deep padding": ((1, 2, 6, 3, 3), (2, 3, 2, 3, 3), {"pads": [2, 0, 0, 2, 0, 0]}),
-}
+    "rows of two vectors": (
+        (2, 5, 9, 40), (5, 70, 3, 3),
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+    ),
+    "several blocks": ((1, 150, 7, 67), (150, 9, 4, 4), {"strides": [4, 4]}),
+    "pixels that no tap reaches": ((1, 3, 5, 18), (3, 6, 1, 2), {"strides": [2, 3]}),
+    "stride 1": ((1, 4, 9, 21), (4, 6, 3, 5), {"pads": [1, 2, 1, 2]}),
+    "dilated by the stride": ((1, 4, 6, 9), (4, 5, 3, 3), {"strides": [2, 2], "dilations": [2, 3]}),
+    "one dimension": ((2, 3, 50), (3, 4, 7), {"strides": [3], "pads": [2, 1]}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", TRANSPOSED)
-def test_transposed_convolution(case: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+@pytest.mark.parametrize("kind", KINDS)
+def test_transposed_convolution(
+    case: str, storage: Storage, kind: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     x, w, attributes = TRANSPOSED[case]
-    nodes = [node("ConvTranspose", "x w", **attributes)]
-    compare(tmp_path, runtime, nodes, {"x": random(*x)}, {"w": random(*w)})
+    nodes = [node("ConvTranspose", "x w b", **attributes)]
+    weights = {"w": random(*w), "b": random(w[1] * int(attributes.get("group", 1)))}
+    compare(tmp_path, runtime, nodes, {"x": random(*x)}, weights, storage=storage, kind=kind)
+
+
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_follows_a_transposed_convolution_in_half_precision_is_part_of_it(
+    storage: Storage, kind: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w", "b"], ["c"], name="c", strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["r"], name="r"),
+        node("Add", "r z"),
+    ]
+    inputs = {"x": random(1, 12, 9, 19), "z": random(1, 35, 18, 38)}
+    weights = {"w": random(12, 35, 2, 2), "b": random(35)}
+    model = compare(
+        tmp_path, runtime, nodes, inputs, weights,
+        precision=Precision.FP16, storage=storage, kind=kind,
+    )  # fmt: skip
+    assert len(model.layers) == 1
 
 
 @pytest.mark.parametrize("precision", Precision)
