@@ -39,16 +39,19 @@ def sample_graph() -> Graph:
             pads=(pad, pad, pad, pad),
             kernel_shape=(window, window),
         )
-    for channels, side, stride in ((144, 56, 1), (576, 14, 1), (144, 56, 2)):
+    for channels, side, window, stride in (
+        (144, 56, 3, 1), (576, 14, 3, 1), (144, 56, 3, 2), (960, 7, 3, 1), (384, 28, 5, 1),
+    ):  # fmt: skip
+        pad = window // 2
         made.add(
             "Conv",
             [(1, channels, side, side)],
             (1, channels, side // stride, side // stride),
-            weights=[(channels, 1, 3, 3)],
+            weights=[(channels, 1, window, window)],
             group=channels,
             strides=(stride, stride),
-            pads=(1, 1, 1, 1),
-            kernel_shape=(3, 3),
+            pads=(pad, pad, pad, pad),
+            kernel_shape=(window, window),
         )
     for inputs, outputs, side in ((48, 48, 40), (256, 64, 20), (96, 24, 32)):
         made.add(
