@@ -55,7 +55,7 @@ class ActivationPages:
                 hint="choose smaller inputs (--dim, --shape) or a model that computes less at once",
             ) from error
         with suppress(OSError):  # a system without large pages
-            # What was given back comes back 2 MiB at a fault: Depth-Anything at 30 %, 141 to 115 ms.
+            # What was given back comes again in 2 MiB: Depth-Anything at 30 %, 141 to 115 ms.
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         flags = cl.mem_flags.READ_WRITE | cl.mem_flags.USE_HOST_PTR
         self._whole = cl.Buffer(context, flags, hostbuf=self._memory)
