@@ -14,6 +14,9 @@ from flashmem_lab.runtime.opencl.signals import Signals
 from flashmem_lab.runtime.opencl.transports import WeightTransport
 from flashmem_lab.runtime.tables import Tables
 
+AT_ONCE = 8
+"""Weights that are made before the main thread looks after its launches again, 10 to 20 us each."""
+
 
 class Making:
     """Carries out the Allocs of a run; those of weights may be put off.
@@ -52,31 +55,35 @@ class Making:
         """Makes an activation; a weight is made when its turn comes and it has room."""
         if command.object in self._tables.made_at:
             self._put_off.append(command)
-            self.make_what_fits()
         else:
             self._objects.create(self._specs[command.object])
             self._done(command)
+            self.make_what_fits()
 
     def make_what_fits(self) -> None:
         """Makes the weights that are next and have room now, but for those that are at hand.
 
         These are there as soon as a launch wants them. Made earlier, they would take the room of
-        what the next launches want, and each of those would wait for the one before it.
+        what the next launches want, and each of those would wait for the one before it. Of the
+        others no more than AT_ONCE are made: hundreds of them would keep the first launch waiting.
         """
-        while (
-            self._put_off
-            and self._put_off[0].object not in self._transport.at_hand
-            and self._objects.try_create(self._specs[self._put_off[0].object])
-        ):
+        for _ in range(AT_ONCE):
+            if (
+                not self._put_off
+                or self._put_off[0].object in self._transport.at_hand
+                or not self._objects.try_create(self._specs[self._put_off[0].object])
+            ):
+                return
             self._weight_made(self._put_off.popleft())
 
     def make_for(self, upload: int) -> None:
-        """Makes all that must be there before `upload` can happen, waiting for room."""
+        """Makes all that must be there before `upload` can happen, waiting for room; then more."""
         count = self._tables.made_with.get(self._tables.weight_of.get(upload, ""), 0)
         while self._put_off and self._tables.made_at[self._put_off[0].object] < count:
             command = self._put_off.popleft()
             self._objects.create(self._specs[command.object])
             self._weight_made(command)
+        self.make_what_fits()
 
     def _weight_made(self, command: Alloc) -> None:
         with translating(f"mapping {command.object!r}"):
