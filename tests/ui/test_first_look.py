@@ -135,7 +135,7 @@ def look(page: Page, shots: Path) -> None:
     weight = page.evaluate(
         """() => {
           const { view } = document.querySelector(".fml-schedule");
-          const weight = view.plan.weights[view.rows.at(-1)];
+          const weight = view.plan.weights[view.rows.shown.at(-1)];
           view.select(weight);
           return weight;
         }"""

@@ -79,6 +79,47 @@ def test_a_weight_is_pinned_streamed_and_left(bare_page: Page, plan: Plan, shots
     expect(words).not_to_contain_text(life.weight)
 
 
+EDITS = (
+    *("Preload", "Stream", "Earlier", "Later", "Not earlier", "Not later"),
+    *("Leave to the planner", "Undo", "Redo", "Drop all edits"),
+)
+
+
+# 890 px are left of 1280 in JupyterLab beside its file browser, 640 beside both of its panels.
+@pytest.mark.parametrize("width", [890, 640, 420])
+def test_edits_stand_in_one_line(bare_page: Page, plan: Plan, shots: Path, width: int) -> None:
+    page = bare_page
+    page.set_viewport_size({"width": width, "height": 800})
+    bar = page.get_by_role("toolbar", name="Edits")
+    buttons = [bar.get_by_role("button", name=name, exact=True) for name in EDITS]
+    boxes = [button.bounding_box() for button in buttons]
+    page.screenshot(path=shots / f"schedule_{width}.png")
+    assert len({box["y"] for box in boxes if box}) == 1
+    assert all(0 <= box["x"] and box["x"] + box["width"] <= width for box in boxes if box)
+
+
+def test_what_is_selected_stays_in_sight(bare_page: Page, plan: Plan) -> None:
+    page = bare_page
+    page.get_by_role("application").focus()
+    page.keyboard.press("End")
+    row = "view.rows.indexOf(view.selected) * 20 - view.scroller.scrollTop"
+    below = f"() => view.surface.height - 162 - 20 - ({row})"  # px from the row to the lower edge
+    page.wait_for_function("() => view.rows.seen")
+    assert abs(page.evaluate(below)) <= 1
+    before = page.evaluate("() => view.surface.height")
+    page.evaluate(
+        "() => say({diff: [['Against:', ['more']]], refused: null, undo: true, redo: false})"
+    )
+    page.wait_for_function("before => view.surface.height < before", arg=before)
+    assert abs(page.evaluate(below)) <= 1
+    # Who scrolled away from it is left where they are.
+    page.evaluate("() => { view.scroller.scrollTop = 0; }")
+    page.wait_for_function("() => !view.rows.seen")
+    page.evaluate("() => say({diff: [], refused: null, undo: true, redo: false})")
+    page.wait_for_function("before => view.surface.height === before", arg=before)
+    assert page.evaluate("() => view.scroller.scrollTop") == 0
+
+
 def place(page: Page, plan: Plan, weight: str, layer: float) -> tuple[float, float]:
     """Where on the screen a weight's row is at a layer; the row is brought into sight."""
     page.evaluate("name => view.select(name)", weight)
@@ -167,7 +208,9 @@ def test_what_was_refused_and_what_changed_is_said(
 ) -> None:
     page, weight = bare_page, plan.streamed[3].weight
     undo = page.get_by_role("button", name="Undo")
-    expect(undo).to_be_disabled()
+    drop = page.get_by_role("button", name="Drop all edits")
+    for one in (undo, drop):
+        expect(one).to_be_disabled()
     expect(page.get_by_role("alert")).to_be_hidden()
     page.evaluate(
         """weight => say({
@@ -194,6 +237,8 @@ def test_what_was_refused_and_what_changed_is_said(
     page.screenshot(path=shots / "schedule_refused.png")
     undo.click()
     assert asked(page) == {"kind": "move", "by": -1}
+    drop.click()
+    assert asked(page) == {"kind": "move", "by": 0}
     page.get_by_role("application").focus()
     page.keyboard.press("Control+Shift+Z")
     assert asked(page) == {"kind": "move", "by": 1}

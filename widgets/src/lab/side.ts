@@ -54,6 +54,11 @@ export class SidePanel extends Widget {
     super.dispose();
   }
 
+  /** What kernels do is asked only now and then; who opens the panel sees it as it is. */
+  protected override onAfterShow(): void {
+    void this.sessions.refreshRunning();
+  }
+
   private showDevices(_: DeviceWatch, found: Found): void {
     if (found === null) {
       this.list.replaceChildren(h("li", { class: "fml-soft" }, "trying each device …"));
