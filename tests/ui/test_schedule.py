@@ -95,7 +95,7 @@ def test_edits_stand_in_one_line(bare_page: Page, plan: Plan, shots: Path, width
     boxes = [button.bounding_box() for button in buttons]
     page.screenshot(path=shots / f"schedule_{width}.png")
     assert len({box["y"] for box in boxes if box}) == 1
-    assert all(0 <= box["x"] and box["x"] + box["width"] <= width for box in boxes if box)
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes if box)
 
 
 def test_what_is_selected_stays_in_sight(bare_page: Page, plan: Plan) -> None:
