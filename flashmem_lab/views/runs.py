@@ -64,9 +64,9 @@ class Runs:
 
     def start(self, prepared: Prepared, plan: Plan) -> None:
         """Runs a plan, as often and with the comparison that the controls say."""
-        repeat = self._controls.repeat
-        check = self._controls.check and not plan.device.startswith("sim:")
-        self._controls.busy = True
+        repeat = self._controls.run_bar.repeat
+        check = self._controls.run_bar.check and not plan.device.startswith("sim:")
+        self._controls.begin_run()
         self._live.begin(plan.budget_bytes)
         prepare()
         self.runner.start(
@@ -79,7 +79,7 @@ class Runs:
         """Looks for devices again."""
         if self.looker.job is not None or self.runner.job is not None:
             return
-        self._controls.looking = True
+        self._controls.choices.looking = True
         if not self.looker.start(lambda hear, stop: self._engine.devices()):
             with suppress(FlashMemError):
                 self.looker.wait()
@@ -92,17 +92,17 @@ class Runs:
     def _heard(self, message: Message) -> None:
         """Shows how far a run is, or what it holds."""
         if isinstance(message, Step):
-            self._controls.progress_to(message.what, message.done, message.total)
+            self._controls.run_bar.progress_to(message.what, message.done, message.total)
         elif isinstance(message, Held):
             self._live.hear(message)
 
     def _ended(self, job: Future[Outcome]) -> None:
         """Shows what a run gave, or why it gave nothing; plan and edits stay as they are."""
-        self._controls.busy = False
+        self._controls.run_bar.busy = False
         self._live.end()
         error = job.exception()
         if isinstance(error, Cancelled):
-            self._controls.say("stopped; plan and edits are as they were")
+            self._controls.run_bar.say("stopped; plan and edits are as they were")
         elif error is not None:
             self._controls.fail(error)
             self.look()  # the device may have gone
@@ -119,6 +119,6 @@ class Runs:
         self._done(outcome)
 
     def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
-        self._controls.looking = False
+        self._controls.choices.looking = False
         if job.exception() is None:  # else the devices are as they were, and a run says why
             self._found(job.result())

@@ -85,13 +85,17 @@ def test_other_cells_run_while_a_model_is_opened_lowered_and_solved(
         gaps = {"made": monotonic() - began}
         (waiting,) = bench.widget.children
         assert "Opening" in waiting.value
-        gaps["opened"] = await until(lambda: bench._plan)
+        gaps["opened"] = await until(lambda: bench._screen.plan)
         assert waiting not in bench.widget.children
-        bench._controls._precision.value = "fp16"
-        gaps["lowered"] = await until(lambda: bench._plan and bench._plan.precision == "fp16")
-        bench._controls._slider.value = 77
-        gaps["swept"] = await until(lambda: len(bench._sweeper._places) == 17)
-        gaps["solved"] = await until(lambda: bench._plan and bench._plan.strategy == "lc-opg")
+        bench._controls.choices._precision.value = "fp16"
+        gaps["lowered"] = await until(
+            lambda: bench._screen.plan and bench._screen.plan.precision == "fp16"
+        )
+        bench._controls.choices.slider.value = 77
+        gaps["swept"] = await until(lambda: len(bench._screen._sweeper._places) == 17)
+        gaps["solved"] = await until(
+            lambda: bench._screen.plan and bench._screen.plan.strategy == "lc-opg"
+        )
         bench.close()
         return gaps
 
@@ -111,7 +115,7 @@ def test_what_needs_the_model_waits_for_it(tmp_path: Path, monkeypatch: pytest.M
 
     async def cell() -> None:
         bench = Workbench(tmp_path / "net.onnx", device=DEVICE, engine=Engine())
-        assert bench._plan is None
+        assert bench._screen.plan is None
         bench.set_budget("min")
         assert bench.plan is not None
         assert bench.plan.budget_bytes == bench.plan.min_budget_bytes
@@ -167,22 +171,25 @@ def test_the_last_choice_counts_however_many_were_made_meanwhile(
 
     async def kernel() -> None:
         bench = Workbench(tmp_path / "net.onnx", device=DEVICE, engine=engine)
-        await until(lambda: bench._plan)
+        await until(lambda: bench._screen.plan)
         controls = bench._controls
-        controls._precision.value = "fp16"
+        controls.choices._precision.value = "fp16"
         await until(lambda: len(engine.loads) == 2)
-        assert bench._plan is None, "nothing to run meanwhile"
-        assert controls._button.disabled
-        assert "choosing kernels" in controls._status.value
+        assert bench._screen.plan is None, "nothing to run meanwhile"
+        assert controls.run_bar._run.disabled
+        assert "choosing kernels" in controls.run_bar._status.value
         edit = {"kind": "edit", "action": "preload", "weight": "w0"}
         bench.schedule._handle_custom_msg(edit, [])
-        controls._precision.value = "fp32"
-        controls._slider.value = 80
-        await until(lambda: bench._plan)
-        assert (bench._plan.precision, bench._plan.constraints.preload) == ("fp32", ())
-        assert not controls._button.disabled
+        controls.choices._precision.value = "fp32"
+        controls.choices.slider.value = 80
+        await until(lambda: bench._screen.plan)
+        assert (bench._screen.plan.precision, bench._screen.plan.constraints.preload) == (
+            "fp32",
+            (),
+        )
+        assert not controls.run_bar._run.disabled
         assert bench.choice.percent == 80
-        controls._precision.value = "fp16"
+        controls.choices._precision.value = "fp16"
         assert bench.plan is not None
         assert len(engine.loads) == 2, "what is lowered is kept"
         bench.close()

@@ -116,9 +116,9 @@ def test_what_was_done_outlives_the_kernel(model: Path) -> None:
     edit(first, Action.STREAM, "w")
     first.bench.schedule._handle_custom_msg({"kind": "move", "by": -1}, [])
     first.bench.set_budget("90%")
-    first.bench._controls._optimize.value = "warm"
-    first.bench._controls._transport.value = "copy"
-    first.bench._controls._chunk.value = 1 << 22
+    first.bench._controls.choices._optimize.value = "warm"
+    first.bench._controls.choices._transport.value = "copy"
+    first.bench._controls.choices._chunk.value = 1 << 22
     for _ in range(2):
         first.bench.run(wait=True)
     other = model.with_name("other.onnx")
@@ -139,7 +139,7 @@ def test_what_was_done_outlives_the_kernel(model: Path) -> None:
     assert second.bench._runs.past == first.bench._runs.past
     assert [one.number for one in second.bench._runs.past] == [1, 2]
     assert controls_history(second).count("<tr>") == 3
-    assert "difference" in second.bench._pages.compare._table.value
+    assert "difference" in second.bench._screen.pages.compare._table.value
     assert second.bench._queue.places == [model, other]
     second.bench.run(wait=True)
     assert [one.number for one in Keeper(model).runs()] == [1, 2, 3]
