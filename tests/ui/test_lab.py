@@ -170,7 +170,7 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
     side = page.locator("#flashmem-lab-side")
     expect(side.get_by_text("✓").first).to_be_visible(timeout=60 * SECOND)
-    expect(side).to_contain_text("net.onnx")
+    expect(side.get_by_role("listitem").filter(has_text="net.onnx")).to_contain_text("idle")
     status = page.locator("#jp-main-statusbar")
     expect(status).to_contain_text("FlashMem: ocl:0")
     run_for_long(tab)
