@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from html import escape
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ STYLE = """<style>
 .fml table { border-collapse: collapse; font-size: 12.5px; }
 .fml th { text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }
 .fml td { text-align: right; } .fml td, .fml th { padding: 2px 12px 2px 0; }
-.fml .history td:nth-child(2), .fml .history th:nth-child(2) { text-align: left; }
+.fml .history td:nth-child(3), .fml .history th:nth-child(3) { text-align: left; }
 .fml .history tbody tr:first-child td { font-weight: 600; }
 .fml .comparison td:first-child { text-align: left; }
 .fml .beside { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: start; }
@@ -114,10 +115,21 @@ def result(row: RunRow) -> str:
 
 def history(runs: Sequence[Past]) -> str:
     """The runs so far, the latest first."""
-    titles = ("#", "run", "budget", "peak", "predicted", "first run", "later", "stalled", "check")
+    titles = (
+        "#",
+        "when",
+        "run",
+        "budget",
+        "peak",
+        "predicted",
+        "first run",
+        "later",
+        "stalled",
+        "check",
+    )
     head = "".join(f"<th>{title}</th>" for title in titles)
     lines = [
-        f"<tr><td>{run.number}</td><td>{escape(run.row.label)}</td>"
+        f"<tr><td>{run.number}</td><td>{_when(run.ended_s)}</td><td>{escape(run.row.label)}</td>"
         + "".join(
             f"<td>{'' if value is None else show(value)}</td>"
             for value, show in (
@@ -134,6 +146,11 @@ def history(runs: Sequence[Past]) -> str:
     ]
     table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return _block(f"<table class='history'>{table}</table>")
+
+
+def _when(seconds: float) -> str:
+    """A moment, seconds since 1970, on the clock of the kernel."""
+    return f"{datetime.fromtimestamp(seconds).astimezone():%d %b %H:%M}" if seconds else ""
 
 
 def comparison(names: Sequence[str], rows: Sequence[tuple[str, str, str, str]]) -> str:

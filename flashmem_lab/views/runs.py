@@ -14,7 +14,7 @@ from flashmem_lab.views.compare import CompareView, prepare
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.live import Live
-from flashmem_lab.views.past import MOST_RUNS, Past, past
+from flashmem_lab.views.past import RunLog, past
 from flashmem_lab.views.running import Runner
 from flashmem_lab.worker.jobs import Held, Message, Step
 
@@ -33,14 +33,13 @@ class Runs:
         controls: say how to run, and show how far it is.
         live: shows what a run holds.
         compare: shows any two of them.
-        before: runs of an earlier workbench.
+        log: the history.
         done: called with what a run gave, after it was shown.
         found: called with the devices that there are, after a look for them.
 
     Attributes:
         runner: what is under way.
         looker: the same of a look for devices.
-        past: every run that is remembered, the latest last.
     """
 
     def __init__(
@@ -49,18 +48,18 @@ class Runs:
         controls: Controls,
         live: Live,
         compare: CompareView,
-        before: Sequence[Past],
+        log: RunLog,
         done: Callable[[Outcome], None],
         found: Callable[[Sequence[DeviceState]], None],
     ) -> None:
         self._engine, self._controls, self._live = engine, controls, live
         self._compare, self._done, self._found = compare, done, found
-        self.past = tuple(before)
+        self._log = log
         self.runner: Runner[Outcome] = Runner(self._heard, self._ended)
         self.looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
-        if self.past:
-            compare.show(self.past)
-            controls.report("", markup.history(self.past))
+        if log.runs:
+            compare.show(log.runs)
+            controls.report("", markup.history(log.runs))
 
     def start(self, prepared: Prepared, plan: Plan) -> None:
         """Runs a plan, as often and with the comparison that the controls say."""
@@ -112,10 +111,9 @@ class Runs:
     def _show(self, outcome: Outcome) -> None:
         label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
         row = RunRow.of(label, outcome.to_json())
-        number = self.past[-1].number + 1 if self.past else 1
-        self.past = (*self.past, past(number, row, outcome.result.trace))[-MOST_RUNS:]
-        self._compare.show(self.past)
-        self._controls.report(markup.result(row), markup.history(self.past))
+        self._log.add(past(row, outcome.result.trace))
+        self._compare.show(self._log.runs)
+        self._controls.report(markup.result(row), markup.history(self._log.runs))
         self._done(outcome)
 
     def _looked(self, job: Future[Sequence[DeviceState]]) -> None:

@@ -20,6 +20,7 @@ from flashmem_lab.views.kept import FIRST_PERCENT, Keeper, Kept
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.loading import Loaded, Planners, Source
 from flashmem_lab.views.parts import wide
+from flashmem_lab.views.past import RunLog
 from flashmem_lab.views.picker import Picker, working
 from flashmem_lab.views.planning import Choice
 from flashmem_lab.views.queue import QueueView
@@ -45,6 +46,9 @@ class Workbench:
     In a notebook the model is opened in the background, and other cells run meanwhile; what needs
     it waits for it, and raises what went wrong. Elsewhere it is open when this returns.
 
+    Runs are remembered: the history goes on where the last workbench of this model ended, in a
+    notebook or in a tab of JupyterLab. Budget and edits are what the cell says.
+
     Args:
         model: path of the .onnx file.
         device: "auto", or an id such as "ocl:0", "adb:SERIAL" or "sim:adreno750"; of several the
@@ -55,7 +59,7 @@ class Workbench:
         shapes: shapes of inputs, by name.
         repeat: runs a press of Run makes; the first is cold.
         kept: what was done in an earlier workbench of this model; its edits are taken over.
-        keeper: remembers what is done; its runs are the beginning of the history.
+        keeper: remembers what is done, for `kept` of a later one.
         failed: called with why the model cannot be opened, if it cannot.
         engine: opens, plans and runs; by default every device is used in a child process, so
             that a driver that crashes takes nothing with it.
@@ -118,8 +122,8 @@ class Workbench:
             self._controls,
             live,
             self._screen.pages.compare,
-            keeper.runs() if keeper else (),
-            self._ran,
+            RunLog(self._source.model),
+            self._screen.ran,
             self._found,
         )
         self._picker: Picker | None = None  # until the model and the devices are there
@@ -275,11 +279,6 @@ class Workbench:
     def _start(self) -> None:
         if self._runs.runner.job is None and (shown := self._screen.to_run()) is not None:
             self._runs.start(*shown)
-
-    def _ran(self, outcome: Outcome) -> None:
-        if self._keeper is not None:
-            self._keeper.save_runs(self._runs.past)
-        self._screen.ran(outcome)
 
     def _found(self, devices: Sequence[DeviceState]) -> None:
         if self._picker is not None:
