@@ -15,6 +15,7 @@ from flashmem_lab.units import Budget
 from flashmem_lab.views.plan_data import plan_data
 from flashmem_lab.worker.sketch import preview
 from flashmem_lab.zoo import make
+from tests.ui.conftest import drawn
 
 pytestmark = pytest.mark.ui
 
@@ -47,6 +48,7 @@ def plan(bare_page: Page, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     made = workflow.make_plan(prepared, budget=Budget(share=0.2))
     sent = plan_data(prepared.model, made, preview(prepared, made))
     bare_page.evaluate(START, b64encode(sent).decode())
+    bare_page.wait_for_function("() => view.axis.width > 1")  # it knows its place by then
     return made
 
 
@@ -143,7 +145,6 @@ def drag(page: Page, start: tuple[float, float], x: float) -> None:
 
 def test_a_load_is_dragged(bare_page: Page, plan: Plan, shots: Path) -> None:
     page = bare_page
-    page.wait_for_timeout(100)
     life = max(plan.streamed, key=lambda one: one.first_use)
     start = place(page, plan, life.weight, life.first_use + 0.5)
     target = place(page, plan, life.weight, 10.5)[0]
@@ -178,7 +179,6 @@ def test_a_load_is_dragged(bare_page: Page, plan: Plan, shots: Path) -> None:
 
 def test_what_is_pointed_at_is_told_and_shown(bare_page: Page, plan: Plan, shots: Path) -> None:
     page, life = bare_page, plan.streamed[-1]
-    page.wait_for_timeout(100)
     page.mouse.move(*place(page, plan, life.weight, life.first_use + 0.5))
     hovered = page.evaluate("() => state.hovered")
     assert hovered == {"weight": life.weight, "first": life.load_at, "last": life.last_use}
@@ -197,7 +197,7 @@ def test_what_is_pointed_at_is_told_and_shown(bare_page: Page, plan: Plan, shots
     page.get_by_role("combobox", name="Over").select_option("time")
     page.get_by_role("application").focus()
     page.keyboard.press("+")
-    page.wait_for_timeout(100)
+    drawn(page)
     page.screenshot(path=shots / "schedule_over_time.png")
     page.get_by_role("combobox", name="Compare with").select_option("preload")
     assert page.evaluate("() => state.against") == "preload"
@@ -223,17 +223,15 @@ def test_what_was_refused_and_what_changed_is_said(
     expect(page.get_by_text("peak 1 MB → 2 MB")).to_be_visible()
     # It is said below the row that it is about, where that is seen.
     page.evaluate("name => view.select(name)", weight)
-    page.wait_for_timeout(100)
-    below = page.evaluate(
+    page.wait_for_function(
         """weight => {
           const row = view.rows.indexOf(view.plan.weights.indexOf(weight));
           const at = 162 + 20 * (row + 1) - view.scroller.scrollTop;
           const box = document.querySelector(".fml-refused").getBoundingClientRect();
-          return box.y - view.canvas.getBoundingClientRect().y - at;
+          return Math.abs(box.y - view.canvas.getBoundingClientRect().y - at) < 8;
         }""",
-        weight,
+        arg=weight,
     )
-    assert abs(below) < 8
     page.screenshot(path=shots / "schedule_refused.png")
     undo.click()
     assert asked(page) == {"kind": "move", "by": -1}

@@ -20,6 +20,7 @@ export class ModelPanel extends Panel {
   private readonly rendermime: IRenderMimeRegistry;
   private view: GraphView | undefined;
   private shown = false; // the workbench takes the place of the graph
+  private asked = 0; // times that a kernel was; only the latest answer counts
   private died = false; // and has to be told of: a kernel may be back before anybody reads that
 
   constructor(
@@ -110,10 +111,12 @@ export class ModelPanel extends Panel {
     const name = this.context.localPath.split("/").at(-1)!;
     const code = `from flashmem_lab.views.document import show\nshow(${JSON.stringify(name)})`;
     this.output.future = kernel.requestExecute({ code, store_history: false }) as never;
+    const asked = ++this.asked;
     const reply = await this.output.future.done.catch(() => undefined);
-    if (this.isDisposed) return;
+    if (this.isDisposed || asked !== this.asked) return;
     if (reply?.content.status === "ok") this.whenOpen();
     else if (reply?.content.status === "error") this.fail(reply.content.ename);
+    else void this.afterRestart(); // the kernel died or was restarted before it could answer
   }
 
   /** The kernel opens the model in the background; until then the server's graph is seen. */
