@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from flashmem_lab.plan.queue import QueuePlan, plan_queue
 from flashmem_lab.queues import Queue, QueueOutcome, run_queue
 from flashmem_lab.units import Budget
 from flashmem_lab.views import Workbench, markup
+from flashmem_lab.views.screen import _DRAW_SECONDS
 from flashmem_lab.views.throttle import Throttle
 from flashmem_lab.worker.jobs import Held, Planned
 from flashmem_lab.worker.planning import Ask
@@ -210,10 +212,10 @@ def test_a_slider_that_moves_has_the_kernel_for_itself(bench: Workbench, engine:
         await asyncio.sleep(0.4)
         assert engine.plans == before, "nothing is planned for elsewhere meanwhile"
         controls(bench).choices.slider.moving = False
-        await asyncio.sleep(0.1)
-        assert engine.plans > before
+        while engine.plans == before:
+            await asyncio.sleep(0.01)
 
-    asyncio.run(move())
+    asyncio.run(asyncio.wait_for(move(), 60))
 
 
 def test_every_control_makes_another_plan(bench: Workbench) -> None:
@@ -393,20 +395,26 @@ def test_a_model_or_device_that_is_not_there_is_an_error(model: Path, engine: En
 def test_a_drag_is_planned_once_in_a_while_and_for_its_end(
     bench: Workbench, engine: Engine
 ) -> None:
-    async def drag() -> None:
+    def shown() -> int:
+        plan = bench._screen.plan
+        assert plan is not None
+        return plan.budget_bytes
+
+    async def drag() -> float:
+        began = monotonic()
         for percent in range(100):
             controls(bench).choices.slider.value = percent / 2
             await asyncio.sleep(0)
-        await asyncio.sleep(0.2)
+        while shown() != least + round(0.495 * span):
+            await asyncio.sleep(0.01)
+        return monotonic() - began
 
+    assert bench.plan is not None
+    least = bench.plan.min_budget_bytes
+    span = bench.plan.preload_peak_bytes - least
     before = engine.plans
-    asyncio.run(drag())
-    assert 1 <= engine.plans - before < 40
-    assert bench._screen.plan is not None
-    span = bench._screen.plan.preload_peak_bytes - bench._screen.plan.min_budget_bytes
-    assert bench._screen.plan.budget_bytes == bench._screen.plan.min_budget_bytes + round(
-        0.495 * span
-    )
+    took = asyncio.run(asyncio.wait_for(drag(), 60))
+    assert 1 <= engine.plans - before <= 2 + took / _DRAW_SECONDS
 
 
 @pytest.mark.usefixtures("front_end")
