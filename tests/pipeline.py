@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from flashmem_lab.device import DeviceSpec
 from flashmem_lab.graph import open_graph
+from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import LoweredModel, Precision, Storage, lower
 from flashmem_lab.plan import check_plan, make_plan
 from flashmem_lab.program import build_program, pack_weights
@@ -71,3 +73,40 @@ def run_model(
     check_plan(plan, model, device)
     packed = pack_weights(model, path.parent / "cache")
     return model, runtime.run(build_program(plan, model, packed), packed.path, inputs)
+
+
+def compare(
+    folder: Path,
+    runtime: OpenCLRuntime,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Arrays,
+    weights: Arrays,
+    *,
+    precision: Precision = Precision.FP32,
+    storage: Storage | None = None,
+    budget: str = "0%",
+    kind: str | None = None,
+    on_device: bool = True,
+) -> LoweredModel:
+    """Runs the nodes here and in onnxruntime: outputs agree, and (unless told) none is the host's.
+
+    With `kind`, the kernels are those of that class of devices: each device runs them all.
+
+    Returns:
+        What ran.
+    """
+    device = runtime.spec if kind is None else replace(runtime.spec, kind=kind)
+    path = save_nodes(folder, nodes, inputs, weights)
+    model, result = run_model(
+        path, inputs, runtime, device=device, precision=precision, storage=storage, budget=budget
+    )
+    wanted = reference_outputs(path, inputs)["y"]
+    got = result.outputs["y"]
+    assert got.dtype == wanted.dtype
+    assert got.shape == wanted.shape
+    scale = max(1e-3, float(np.abs(wanted.astype(np.float64)).max()))
+    tolerance = 2e-5 if precision is Precision.FP32 else 4e-3
+    assert float(np.abs(got.astype(np.float64) - wanted).max()) <= tolerance * scale
+    if on_device:
+        assert [layer.name for layer in model.layers if layer.kind == "host"] == []
+    return model

@@ -90,7 +90,7 @@ class Emitter:
             Layer(
                 index=len(self.layers),
                 name=op.nodes[0] + (f" [{op.tile}]" if op.tile else ""),
-                kind=op.kind,
+                kind=op.costs_as,
                 op_class=op.op_class,
                 work=work,
                 reads=tuple(dict.fromkeys(t.name for t in reads if not t.weight)),

@@ -262,6 +262,12 @@ class Op:
     storage: Storage = Storage.BUFFER
 
     @property
+    def costs_as(self) -> str:
+        """`kind`, but that convolutions which skip pixels gather them one by one and cost more."""
+        strided = self.kind == "conv" and max(self.integer("sh"), self.integer("sw")) > 1
+        return "strided conv" if strided else self.kind
+
+    @property
     def is_plain(self) -> bool:
         """True if the anchor's value is stored as it is."""
         return not self.body.statements and len(self.body.inputs) == 1

@@ -12,6 +12,7 @@ from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body, literal
 from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import KernelCall
+from flashmem_lab.lower.planes import by_planes, planes
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.tiles import (
     LANES,
@@ -129,7 +130,9 @@ class Launcher:
         return Geometry("conv.cl", params, size, (local, 1, 1))
 
     def depthwise(self, op: Op, s: Signature) -> Geometry:
-        """Depthwise convolution: a run of pixels of four channels a work-item."""
+        """Depthwise convolution by planes, or a run of pixels of four channels a work-item."""
+        if self.cpu and by_planes(op):
+            return planes(op, s)
         x, channels = op.operands["x"], op.out.shape[1]
         s.view("x", x)
         s.store(op)
@@ -139,7 +142,7 @@ class Launcher:
             in_height=x.shape[2], in_width=x.shape[3], out_width=width,
             channels=channels, quarters=quarter,
         )  # fmt: skip
-        tile = power_of_two(width, 8 if self.cpu else 4)
+        tile = power_of_two(width, 4)
         across = up(width, tile) // tile
         local = self._local(across, 1 if self.cpu else 16)
         params = {**window(op), "columns": tile}
@@ -147,12 +150,18 @@ class Launcher:
         return Geometry("depthwise.cl", params, size, (local, 1, 1))
 
     def deconv(self, op: Op, s: Signature) -> Geometry:
-        """Transposed convolution: one pixel of four output channels a work-item."""
+        """Transposed convolution by panels, or one pixel of four output channels a work-item."""
+        if by_panels(op, self.cpu):
+            return panel_conv(op, s)
         quarters = _convolution(op, s)
         n, _, height, width = op.out.shape
         local = self._local(width, 4 if self.cpu else 32)
         size = (up(width, local), height, n * quarters)
         return Geometry("deconv.cl", window(op), size, (local, 1, 1))
+
+    def pool(self, op: Op, s: Signature) -> Geometry:
+        """Pooling by planes, or one work-item for each output."""
+        return planes(op, s) if self.cpu and by_planes(op) else self.by_element(op, s)
 
     def by_row(self, op: Op, s: Signature) -> Geometry:
         """Row operations: one work-group a row; in vectors where that is one work-item."""
@@ -254,7 +263,7 @@ _GEOMETRY: dict[str, Callable[[Launcher, Op, Signature], Geometry]] = {
     "reduce": Launcher.by_row,
     "scan": Launcher.scan,
     "gather": Launcher.gather,
-    "pool": Launcher.by_element,
+    "pool": Launcher.pool,
     "resize": Launcher.by_element,
     "pad": Launcher.by_element,
 }

@@ -67,7 +67,7 @@ def _part(pieces: Sequence[Op]) -> Part:
     return Part(
         name=pieces[0].nodes[0],
         value=pieces[-1].out.tensor.name,
-        kind=anchor.kind,
+        kind=anchor.costs_as,
         op_class=anchor.op_class if anchor.kind != "map" else OperatorClass.ELEMENTAL,
         flops=sum(op.flops for op in pieces),
         bytes_read=sum(ref.touched for ref in read),

@@ -143,11 +143,16 @@ def most_channels(steps: int, limits: Limits) -> int:
 
 
 def panels(op: Op, limits: Limits) -> Panels:
-    """Texel order of the weight of a "gemm" or a "conv", by panels."""
+    """Texel order of the weight of a "gemm", "conv" or "deconv", by panels."""
     weight = op.weight
     assert weight is not None, "only operations with a weight have panels"
     if op.kind == "gemm":
         by_channel = weight.permute((1, 0)).reshape((1, weight.shape[1], weight.shape[0]))
+    elif op.kind == "deconv":  # (g * ic, oc, kh, kw)
+        groups, channels = op.integer("groups"), weight.shape[1]
+        inputs, taps = weight.shape[0] // groups, prod(weight.shape[2:])
+        by_input = weight.reshape((groups, inputs, channels, taps)).permute((0, 2, 1, 3))
+        by_channel = by_input.reshape((groups, channels, inputs * taps))
     else:
         groups = op.integer("groups")
         by_channel = weight.reshape((groups, weight.shape[0] // groups, prod(weight.shape[1:])))

@@ -8,6 +8,7 @@ runs a register tile over it, so that each texel is read once for many rows. Siz
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import gcd
 
 from flashmem_lab.lower.ir import Op
 from flashmem_lab.lower.signature import Signature
@@ -73,7 +74,7 @@ def panel_product(op: Op, s: Signature) -> Geometry:
 
 def by_panels(op: Op, cpu: bool) -> bool:
     """True if the operation's weight is laid out, and read, by panels."""
-    if op.kind == "conv":
+    if op.kind in ("conv", "deconv"):
         return cpu and op.integer("kh") * op.integer("kw") <= MOST_TAPS
     return cpu and op.kind == "gemm"
 
@@ -92,35 +93,48 @@ def one_row_a_plane(op: Op) -> tuple[Op, bool]:
 
 
 def panel_conv(op: Op, s: Signature) -> Geometry:
-    """Convolution as a product of channels and pixels; the pixels of a plane are one row."""
+    """Convolution as a product of channels and pixels; the pixels of a plane are one row.
+
+    The pixels of a transposed one fall into sets, as many as its strides have steps, each of which
+    is a plane of its own.
+    """
     x, (n, channels, height, width) = op.operands["x"], op.out.shape
-    op, flat = one_row_a_plane(op)
+    transposed = op.kind == "deconv"
+    sh, sw = op.integer("sh"), op.integer("sw")
+    down, across = (-(-height // sh), -(-width // sw)) if transposed else (height, width)
+    flat = False
+    if not transposed:
+        op, flat = one_row_a_plane(op)
     s.view("x", x)
     s.store(op)
     groups = op.integer("groups")
     group_in, group_out = x.shape[1] // groups, channels // groups
     columns = panel_columns(group_out)
     block = columns * min(-(-group_out // columns), CHANNELS // columns)
-    pixels = even(height * width, PIXELS, 2 * LANES)
+    pixels = even(down * across, PIXELS, 2 * LANES)
     s.integers(
         in_height=x.shape[2], in_width=x.shape[3], x_size=x.tensor.size,
-        out_width=width, out_pixels=height * width, group_in=group_in, group_out=group_out,
+        out_height=height, out_width=width, group_in=group_in, group_out=group_out,
         block_channels=block, block_pixels=pixels,
     )  # fmt: skip
-    taps = op.integer("kh") * op.integer("kw")
-    neighbours = width == 1 or x.strides[3] == 1
+    kh, kw = op.integer("kh"), op.integer("kw")
+    if transposed:  # those that reach a pixel
+        kh = -(-kh // (sh // gcd(sh, op.integer("dh"))))
+        kw = -(-kw // (sw // gcd(sw, op.integer("dw"))))
+    taps = kh * kw
+    neighbours = x.shape[3] == 1 or x.strides[3] == 1
+    as_wide = width == x.shape[3] * sw if transposed else (sh, sw, width) == (1, 1, x.shape[3])
     rows_follow = x.shape[2] == 1 or x.strides[2] == x.shape[3]
     params: dict[str, object] = {
         **window(op),
         "flat": int(flat),
-        "shifted": int(
-            (op.attrs["sh"], op.attrs["sw"]) == (1, 1)
-            and width == x.shape[3] and neighbours and rows_follow
-        ),
-        "inputs": max(1, CONV_STEPS // taps),
+        "transposed": int(transposed),
+        "shifted": int(as_wide and neighbours and rows_follow),
+        "most_taps": taps, "inputs": max(1, CONV_STEPS // taps),
         "columns": columns, "channels": CHANNELS, "pixels": PIXELS, "tile_rows": TILE_ROWS,
     }  # fmt: skip
-    size = (-(-height * width // pixels), groups * -(-group_out // block), n)
+    sets = sh * sw if transposed else 1
+    size = (-(-down * across // pixels), groups * -(-group_out // block), n * sets)
     return Geometry("panel_conv.cl", params, size, (1, 1, 1))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isclose
+from math import isclose, log
 from typing import TypeAlias
 
 import numpy as np
@@ -25,6 +25,13 @@ from flashmem_lab.plan.room import earliest_loads, least_budget, residency
 
 PIN_STEPS = 64
 """Sizes of W tried in each order of pinning; more make planning slower, not safer."""
+
+LIGHT = 1 / 128
+"""Share of all bytes, in the smallest weights, that is pinned before others: each object costs the
+host its time in every run, however small it is."""
+
+ALIKE = 0.002
+"""Later runs whose times differ by less are alike: the plan that streams fewer objects is taken."""
 
 BOUND_ROUNDS = 2
 """Of `ns_at_least`: what is left after two is a handful of candidates, most often none."""
@@ -149,9 +156,9 @@ def least_cold(problem: Problem, free: Freedom, budget: int) -> Schedule:
     candidates = [Schedule(some, earliest_loads(problem, free, some, budget)) for some in pinned]
     candidates += [least_warm(problem, free, budget), plain]
 
-    def later_runs(plan: Schedule) -> tuple[float, int]:
+    def later_runs(plan: Schedule) -> tuple[float, int, float]:
         time_ns = ns_at_least(problem, plan.pinned, plan.load_at, cold=False)
-        return time_ns, -int(problem.size[plan.pinned].sum())
+        return round(log(time_ns) / ALIKE), int((~plan.pinned).sum()), time_ns
 
     # Not even a faster one: a plan with a larger budget might not be able to follow.
     return next(
@@ -174,24 +181,30 @@ def _takes(problem: Problem, plan: Schedule, time_ns: float) -> bool:
 def _free_pins(
     problem: Problem, free: Freedom, plain: Schedule, run: Run, budget: int
 ) -> Iterator[Mask]:
-    """Sets of weights that can be pinned with every event of the first run where it was.
+    """Sets of weights that can be pinned with every layer of the first run where it was.
 
-    An object made at step z could be made as late as the last step that begins before its first
-    read, without moving that read. What then is free at every step outside a weight's life is
-    room to pin it, unless its read waited for memory: that one would come earlier.
+    An object made at step z could be made as late as the last step that begins before its read
+    must. What then is free at every step outside a weight's life is room to pin it, unless its
+    read waited for memory: that one would come earlier.
     """
-    begun = np.searchsorted(run.end, run.begin, side="right")  # the step of each first read
+    begun = np.searchsorted(run.end, _latest_begins(problem, run), side="right")
     latest = plain.load_at.copy()
     latest[run.order] = np.maximum(latest[run.order], np.minimum(begun, free.latest[run.order]))
     waited = set(problem.first[run.order[run.gate > run.free]].tolist())
     groups = [
         group for group in _groups(problem, free) if int(problem.first[group[0]]) not in waited
     ]
-    by_size = sorted(groups, key=lambda group: -int(problem.size[group].sum()))
+    sizes = {id(group): int(problem.size[group].sum()) for group in groups}
+    by_size = sorted(groups, key=lambda group: -sizes[id(group)])
+    light = set(_lightest(np.array([sizes[id(group)] for group in groups]), problem).tolist())
+    first_light = [group for at, group in enumerate(groups) if at in light]
+    orders = (groups, by_size, [*first_light, *by_size])
     spare = budget - residency(problem, plain.pinned, latest)
-    for order in (groups, by_size):
+    for order in orders:
         room, pinned = spare, plain.pinned.copy()
         for group in order:
+            if pinned[group].all():
+                continue
             left = room.copy()
             for weight in group.tolist():
                 left[: latest[weight]] -= problem.size[weight]
@@ -200,6 +213,27 @@ def _free_pins(
                 room = left
                 pinned[group] = True
         yield pinned
+
+
+def _latest_begins(problem: Problem, run: Run) -> Floats:
+    """When each read of a run must begin for every layer to start when it did, in the run's order.
+
+    Reads follow one another; each ends, and is uploaded, before its layer starts.
+    """
+    order = run.order
+    read_ns = problem.size[order] / problem.own_disk * 1e9
+    done = np.cumsum(read_ns)
+    due = run.start[problem.first[order]] - problem.tail[order] / problem.upload * 1e9
+    slackless = np.minimum.accumulate((due - done)[::-1])[::-1]
+    latest: Floats = np.maximum(run.begin, slackless + done - read_ns)
+    return latest
+
+
+def _lightest(sizes: Ints, problem: Problem) -> Ints:
+    """Places of the smallest, up to LIGHT of the bytes of all weights."""
+    ascending = np.argsort(sizes, kind="stable")
+    many = np.searchsorted(np.cumsum(sizes[ascending]), LIGHT * problem.size.sum(), side="right")
+    return ascending[:many]
 
 
 def _groups(problem: Problem, free: Freedom) -> list[Ints]:
@@ -240,10 +274,17 @@ def least_warm(problem: Problem, free: Freedom, budget: int) -> Schedule:
 
 
 def _families(problem: Problem, free: Freedom) -> Iterator[Mask]:
-    """W of growing size: by use (stalls at the start cost most), by size, and evenly spread."""
+    """W of growing size: by use (stalls at the start cost most), by size, and evenly spread.
+
+    All that hold anything hold the lightest weights.
+    """
+    yield free.forced
     groups = _groups(problem, free)
     count = len(groups)
     sizes = np.array([problem.size[group].sum() for group in groups], dtype=np.int64)
+    open_ = np.flatnonzero(~free.forced & ~free.never)
+    light = free.forced.copy()
+    light[open_[_lightest(problem.size[open_], problem)]] = True
     golden = (np.arange(count) * 0.6180339887498949) % 1  # low discrepancy: even at every k
     orders = (np.arange(count), np.argsort(-sizes, kind="stable"), np.argsort(golden))
     stride = -(-count // PIN_STEPS) or 1
@@ -252,6 +293,6 @@ def _families(problem: Problem, free: Freedom) -> Iterator[Mask]:
         weights = np.concatenate([np.zeros(0, dtype=np.int64), *members])
         ends = np.cumsum([0, *map(len, members)]).tolist()
         for pins in [*range(0, count, stride), count]:
-            pinned = free.forced.copy()
+            pinned = light.copy()
             pinned[weights[: ends[pins]]] = True
             yield pinned

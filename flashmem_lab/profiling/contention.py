@@ -6,7 +6,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from statistics import median
 
@@ -57,26 +57,23 @@ def measure_reading(
     with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
         packed = pack_weights(model, Path(folder))
 
-        def session(plan: Plan) -> tuple[list[Event], list[Event]]:
-            """Events of the first run, and of the others."""
+        def session(plan: Plan) -> list[list[Event]]:
+            """Events of each run."""
             program = build_program(plan, model, packed)
             arrays = sample_inputs(program)
             with closing(open_runtime(device)) as runtime:
                 done = runtime.run(program, packed.path, arrays, repeat=REPEAT, progress=progress)
             events = done.trace.timeline.events
-            return [event for event in events if not event.run], [e for e in events if e.run]
+            return [[event for event in events if event.run == run] for run in range(REPEAT)]
 
         sessions = [session(resident) for _ in range(SESSIONS)]
-        usual_ns = usual_launches(event for _, later in sessions for event in later)
+        usual_ns = usual_launches(chain.from_iterable(chain(*(runs[1:] for runs in sessions))))
+        streamed = list(chain(*(session(moving)[1:] for _ in range(SESSIONS))))
         alike = f"{source}: products, weights "
-        first = [
-            reading_of(events, usual_ns, f"{alike}read into new memory") for events, _ in sessions
-        ]
-        later_ones = [
-            reading_of(later, usual_ns, f"{alike}streamed")
-            for _, later in (session(moving) for _ in range(SESSIONS))
-        ]
-        return _middle(first), _middle(later_ones)
+        return (
+            reading_of([runs[0] for runs in sessions], usual_ns, f"{alike}read for the first time"),
+            reading_of(streamed, usual_ns, f"{alike}streamed"),
+        )
 
 
 def usual_launches(events: Iterable[Event]) -> dict[int, float]:
@@ -88,43 +85,47 @@ def usual_launches(events: Iterable[Event]) -> dict[int, float]:
     return {layer: median(took) for layer, took in took_ns.items()}
 
 
-def reading_of(events: Sequence[Event], usual_ns: Mapping[int, float], source: str) -> Reading:
-    """What runs with reads beside their launches show.
+def reading_of(
+    runs: Sequence[Sequence[Event]], usual_ns: Mapping[int, float], source: str
+) -> Reading:
+    """What runs with reads beside their launches show: the median of them, event by event.
 
     Launches that took `excess` longer in all than they usually do, and had reads beside them for
     `overlap`, lost excess / overlap of their pace meanwhile, 0 to MOST. Whatever a read does to a
-    launch counts, also afterwards: weights that a core has written lie in that core's cache.
-    The usual pause between two reads belongs to the disk's time; longer ones wait for memory.
+    launch counts, also afterwards: weights that a core has written lie in that core's cache, and
+    pages that were just mapped are looked up anew. Where that exceeds MOST of the overlap it is
+    spread over all reads, which count as longer if that is not enough. The usual pause between two
+    reads is theirs too; longer ones wait for memory.
 
     Args:
-        events: of one or more runs, with reads.
+        runs: events of each of some runs of one program, with reads.
         usual_ns: time of each layer's launch without any, ns.
         source: what the quantities name as their source.
     """
-    reads = [event for event in events if event.lane is Lane.DISK]
-    excess = overlap = 0.0
-    for launch in events:
-        if launch.kind == "launch":
-            excess += launch.end_ns - launch.start_ns - usual_ns[launch.layer]
-            overlap += sum(
-                max(0, min(read.end_ns, launch.end_ns) - max(read.start_ns, launch.start_ns))
-                for read in reads
-                if read.run == launch.run
-            )
-    lost = min(max(excess / overlap, 0.0), MOST) if overlap else 0.0
-    busy_ns = float(sum(read.end_ns - read.start_ns for read in reads))
-    pauses: list[int] = [
-        after.start_ns - before.end_ns
-        for before, after in pairwise(reads)
-        if before.run == after.run
-    ]
-    busy_ns += len(reads) * median(pauses or [0])
-    rate = sum(read.bytes for read in reads) / max(1, busy_ns) * 1e9
+    took: dict[int, list[float]] = defaultdict(list)
+    beside: dict[int, list[float]] = defaultdict(list)
+    reading: dict[int, list[float]] = defaultdict(list)
+    pauses: list[float] = []
+    for events in runs:
+        reads = [event for event in events if event.lane is Lane.DISK]
+        for launch in events:
+            if launch.kind == "launch":
+                took[launch.layer].append(launch.end_ns - launch.start_ns)
+                beside[launch.layer].append(sum(_both_ns(read, launch) for read in reads))
+        for at, read in enumerate(reads):
+            reading[at].append(read.end_ns - read.start_ns)
+        pauses += [after.start_ns - before.end_ns for before, after in pairwise(reads)]
+    excess = sum(median(times) - usual_ns[layer] for layer, times in took.items())
+    overlap = sum(map(median, beside.values()))
+    busy_ns = sum(map(median, reading.values())) + len(reading) * median(pauses or [0.0])
+    if excess > MOST * overlap:
+        overlap = busy_ns = max(busy_ns, excess / MOST)
+    lost = max(excess / overlap, 0.0) if overlap else 0.0
+    moved = sum(event.bytes for event in runs[0] if event.lane is Lane.DISK)
+    rate = moved / max(1.0, busy_ns) * 1e9
     return Reading(Quantity(rate, source), Quantity(lost / (1 - lost), source))
 
 
-def _middle(readings: Sequence[Reading]) -> Reading:
-    """The median of each of their parts."""
-    disk = sorted((reading.disk for reading in readings), key=lambda one: one.value)
-    lost = sorted((reading.contention for reading in readings), key=lambda one: one.value)
-    return Reading(disk[len(disk) // 2], lost[len(lost) // 2])
+def _both_ns(one: Event, other: Event) -> int:
+    """Time during which both went on."""
+    return max(0, min(one.end_ns, other.end_ns) - max(one.start_ns, other.start_ns))

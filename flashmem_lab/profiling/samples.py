@@ -21,15 +21,18 @@ def sample_graph() -> Graph:
     made = SampleBuilder("profile")
     for rows, inner, columns in (
         (197, 768, 768), (197, 768, 3072), (197, 3072, 768), (128, 3072, 768), (50, 512, 2048),
-        (1024, 320, 320), (1024, 256, 1024), (1, 2048, 1000), (1, 768, 1000),
+        (1024, 320, 320), (1024, 256, 1024), (3136, 96, 288), (784, 768, 192), (1, 2048, 1000),
+        (1, 768, 1000),
     ):  # fmt: skip
         made.add("MatMul", [(1, rows, inner)], (1, rows, columns), weights=[(inner, columns)])
     for channels, outputs, side, window, stride in (
         (64, 64, 56, 3, 1), (128, 128, 28, 3, 1), (512, 512, 7, 3, 1), (32, 32, 96, 3, 1),
         (256, 64, 56, 1, 1), (64, 256, 56, 1, 1), (256, 1024, 14, 1, 1), (2048, 512, 7, 1, 1),
-        (128, 128, 56, 3, 2), (3, 64, 224, 7, 2),
+        (32, 16, 112, 1, 1), (144, 24, 56, 1, 1), (192, 32, 28, 1, 1), (96, 576, 14, 1, 1),
+        (128, 128, 56, 3, 2), (256, 256, 14, 3, 2), (3, 64, 224, 7, 2), (3, 32, 224, 3, 2),
+        (256, 512, 56, 1, 2), (3, 768, 224, 16, 16), (3, 96, 224, 4, 4),
     ):  # fmt: skip
-        pad = window // 2
+        pad = window // 2 if window > stride else 0
         made.add(
             "Conv",
             [(1, channels, side, side)],
@@ -39,16 +42,19 @@ def sample_graph() -> Graph:
             pads=(pad, pad, pad, pad),
             kernel_shape=(window, window),
         )
-    for channels, side, stride in ((144, 56, 1), (576, 14, 1), (144, 56, 2)):
+    for channels, side, window, stride in (
+        (144, 56, 3, 1), (576, 14, 3, 1), (144, 56, 3, 2), (960, 7, 3, 1), (384, 28, 5, 1),
+    ):  # fmt: skip
+        pad = window // 2
         made.add(
             "Conv",
             [(1, channels, side, side)],
             (1, channels, side // stride, side // stride),
-            weights=[(channels, 1, 3, 3)],
+            weights=[(channels, 1, window, window)],
             group=channels,
             strides=(stride, stride),
-            pads=(1, 1, 1, 1),
-            kernel_shape=(3, 3),
+            pads=(pad, pad, pad, pad),
+            kernel_shape=(window, window),
         )
     for inputs, outputs, side in ((48, 48, 40), (256, 64, 20), (96, 24, 32)):
         made.add(
@@ -59,11 +65,13 @@ def sample_graph() -> Graph:
             strides=(2, 2),
             kernel_shape=(2, 2),
         )
+    for heads, rows, width in ((192, 49, 32), (96, 64, 32)):  # windows of images
+        made.attention(heads, rows, width)
     for heads, rows, width in ((12, 197, 64), (8, 256, 40), (12, 128, 64)):
         made.attention(heads, rows, width)
         made.add("MatMul", [(heads, rows, width), (heads, width, rows)], (heads, rows, rows))
         made.add("Softmax", [(heads, rows, rows)], (heads, rows, rows), axis=-1)
-    for rows, width in ((197, 768), (1024, 320), (128, 2048)):
+    for rows, width in ((197, 768), (1024, 320), (128, 2048), (3136, 96), (785, 192)):
         made.add(
             "LayerNormalization",
             [(1, rows, width)],

@@ -11,6 +11,7 @@ from flashmem_lab.program.check import check_program
 from flashmem_lab.program.container import (
     ALIGNMENT,
     PREAMBLE_BYTES,
+    WEIGHT_BUFFER,
     Frame,
     FrameError,
     align,
@@ -18,6 +19,7 @@ from flashmem_lab.program.container import (
     encode_header,
     encode_preamble,
     has_magic,
+    pad_to,
     read_frame,
     replacing,
     reserve,
@@ -67,15 +69,18 @@ def write_bundle(program: Program, packed: Packed, path: Path) -> None:
     try:
         _refuse_other_files(path)
         check_room(path.parent, data_offset + data_bytes, _DOING)
-        with packed.path.open("rb") as source, replacing(path, _DOING) as file:
+        with (
+            packed.path.open("rb") as source,
+            replacing(path, _DOING, buffer_bytes=WEIGHT_BUFFER) as file,
+        ):
             reserve(file, data_offset + data_bytes)
             file.write(preamble + header)
             for name, place in places.items():
-                file.seek(data_offset + place.offset)
+                pad_to(file, data_offset + place.offset)
                 blocks = checked_blocks(source, program.spans[name], weight=name, path=packed.path)
                 for block in blocks:
                     file.write(block)
-            file.truncate(data_offset + data_bytes)
+            pad_to(file, data_offset + data_bytes)
     except OSError as error:
         raise from_os_error(error, _DOING) from error
 

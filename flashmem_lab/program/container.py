@@ -29,6 +29,10 @@ from flashmem_lab.units import format_bytes
 ALIGNMENT = 4096
 """Offsets of the data section and of every weight in it: what O_DIRECT and mmap ask for."""
 
+WEIGHT_BUFFER = 32 * 2**20
+"""Bytes of weights written at once: Linux keeps a file in memory in pieces (folios) as large as it
+was written, up to 2 MiB, and reads large ones many times as fast (runtime/filemap.py)."""
+
 PREAMBLE_BYTES = 4096
 _FIELDS = struct.Struct("<8sIIQQQQQQQ")
 _CHECKSUM = struct.Struct("<Q")
@@ -55,6 +59,11 @@ class Frame:
 
 class FrameError(Exception):
     """The file is not one of ours, is damaged, or is of another version."""
+
+
+def pad_to(file: BinaryIO, offset: int) -> None:
+    """Writes zeros up to `offset`, so that whole buffers are written and none is for a seek."""
+    file.write(bytes(offset - file.tell()))
 
 
 def align(offset: int) -> int:
@@ -158,7 +167,9 @@ def _read_header(file: BinaryIO, offset: int, stored: int, plain_bytes: int, dig
 
 
 @contextmanager
-def replacing(path: Path, doing: str, *, lasting: bool = True) -> Iterator[BinaryIO]:
+def replacing(
+    path: Path, doing: str, *, lasting: bool = True, buffer_bytes: int = -1
+) -> Iterator[BinaryIO]:
     """A new file that takes `path`'s place when the block ends well, and vanishes otherwise.
 
     The file has a unique name in the same folder and is then renamed, so others see the old file or
@@ -170,6 +181,7 @@ def replacing(path: Path, doing: str, *, lasting: bool = True) -> Iterator[Binar
         doing: the work, for the error message.
         lasting: flush it to the disk first, so that a power cut leaves the one or the other too;
             that takes milliseconds.
+        buffer_bytes: written at once, if it is written without seeking; Python's own by default.
 
     Raises:
         DiskFull: the disk has no room.
@@ -179,7 +191,7 @@ def replacing(path: Path, doing: str, *, lasting: bool = True) -> Iterator[Binar
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         try:
-            with temporary.open("x+b") as file:
+            with temporary.open("x+b", buffering=buffer_bytes) as file:
                 with suppress(OSError):  # some network file systems have no locks
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield file

@@ -30,11 +30,13 @@ from flashmem_lab.program.cache import (
 )
 from flashmem_lab.program.container import (
     PREAMBLE_BYTES,
+    WEIGHT_BUFFER,
     FrameError,
     align,
     check_room,
     encode_header,
     encode_preamble,
+    pad_to,
     read_frame,
     remove_stale,
     replacing,
@@ -57,7 +59,8 @@ def pack_weights(
     """The packed weights of `model`, from the cache or made now.
 
     A damaged or truncated file in the cache is made anew; blocks of the data are checked when
-    they are read (`check_rows`), or all at once by `verify`. Memory held is a few blocks.
+    they are read (`check_rows`), or all at once by `verify`. Memory held is a few blocks and
+    what is written at once.
 
     Args:
         model: what to pack; every weight, host tables included.
@@ -84,7 +87,10 @@ def pack_weights(
     remove_stale(directory)
     make_room(directory, data_end)
     check_room(directory, data_end, _DOING)
-    with replacing(path, _DOING) as file, Sources(model.constants) as sources:
+    with (
+        replacing(path, _DOING, buffer_bytes=WEIGHT_BUFFER) as file,
+        Sources(model.constants) as sources,
+    ):
         reserve(file, data_end)
         spans = _write_data(model, places, sources, file, data_end, progress)
         _write_header(file, key, spans, data_end)
@@ -151,7 +157,7 @@ def _write_data(
     for weight in model.weights.values():
         place = places[weight.name]
         array = lazy_weight(weight, sources)
-        file.seek(place.offset)
+        pad_to(file, place.offset)
         checksums: list[int] = []
         rows = max(1, _PIECE_BYTES // (place.row_bytes * place.block_rows)) * place.block_rows
         for first in range(0, weight.height, rows):
@@ -180,7 +186,7 @@ def _checksums(data: memoryview, block_bytes: int) -> list[int]:
 def _write_header(file: BinaryIO, key: str, spans: Mapping[str, PackedSpan], data_end: int) -> None:
     """Header behind the data, preamble before it; the last is what makes the file valid."""
     header, plain_bytes = encode_header({"key": key, "spans": to_plain(spans)})
-    file.seek(data_end)
+    pad_to(file, data_end)
     file.write(header)
     preamble = encode_preamble(
         MAGIC,

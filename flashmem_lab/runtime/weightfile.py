@@ -1,11 +1,13 @@
-"""Reading packed weight files: straight into given memory, every block checked when first read.
+"""Packed weight files: read straight into given memory, or used where they lie in the page cache.
 
-Reads go through the page cache (`preadv`), never through a mapping: mapped pages would count as
-memory of this process, which must not hold a second copy of the weights.
+Every block is checked when it is first read. What is copied is read by `preadv`, never through a
+mapping: mapped pages would count as memory of this process, which must not hold a second copy of
+the weights.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from flashmem_lab.errors import CacheCorrupt, InputError, from_os_error
 from flashmem_lab.program.packed import check_rows
 from flashmem_lab.program.program import PackedSpan
+from flashmem_lab.runtime.filemap import FileMap
 from flashmem_lab.runtime.pagecache import PageCache, drops
 
 _IOV_MAX = 1024  # buffers of one preadv; POSIX guarantees 16, Linux and macOS take 1024
@@ -28,6 +31,9 @@ class WeightFiles:
         paths: the files, as the spans number them.
         spans: where each weight lies; offsets from the start of its file.
         pages: what becomes of the pages that were read.
+
+    Attributes:
+        kept: whether pages that were read stay in memory.
 
     Raises:
         FlashMemError: one cannot be opened.
@@ -44,10 +50,11 @@ class WeightFiles:
         # File and offset of each block that was found sound: later runs only read it.
         self._sound: set[tuple[int, int]] = set()
         self._files: list[int] = []
+        self._maps: dict[int, FileMap] = {}
         try:
             for path in paths:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            self._drops = drops(pages, paths) and hasattr(os, "posix_fadvise")
+            self.kept = not (drops(pages, paths) and hasattr(os, "posix_fadvise"))
         except OSError as error:
             self.close()
             raise from_os_error(error, "opening packed weights") from error
@@ -58,6 +65,8 @@ class WeightFiles:
 
     def close(self) -> None:
         """Closes the files."""
+        while self._maps:
+            self._maps.popitem()[1].close()
         while self._files:
             os.close(self._files.pop())
 
@@ -76,13 +85,51 @@ class WeightFiles:
         """
         span = self._spans[weight]
         self._fill(weight, span.offset + first_row * span.row_bytes, into)
-        for at in range(0, len(into), span.block_rows):
-            place = self._place(span, first_row + at)
-            if place not in self._sound:
-                block = np.ascontiguousarray(into[at : at + span.block_rows])
-                path = self._paths[span.file]
-                check_rows(span, first_row + at, block.data, weight=weight, file=path)
-                self._sound.add(place)
+        self._check(weight, first_row, into)
+
+    def in_place(self, weight: str) -> NDArray[np.uint8]:
+        """All bytes of a weight where they lie in the page cache, shape (bytes,).
+
+        They may be looked at once they were brought; before, a shortened file is fatal.
+
+        Raises:
+            CacheCorrupt: the file ends before them.
+            FlashMemError: the file cannot be mapped.
+        """
+        span = self._spans[weight]
+        mapped = self._map(span.file)
+        if len(mapped) < span.offset + span.bytes:
+            raise CacheCorrupt(self._paths[span.file], weight)
+        return mapped[span.offset : span.offset + span.bytes]
+
+    def bring(self, weight: str, first_row: int, rows: int) -> None:
+        """Makes rows of a weight present where `in_place` has them, and checks them as `read_rows`.
+
+        Raises:
+            CacheCorrupt: a block differs or the file ends early.
+            FlashMemError: the file cannot be read.
+        """
+        span = self._spans[weight]
+        begin, size = span.offset + first_row * span.row_bytes, rows * span.row_bytes
+        mapped = self._map(span.file)
+        try:
+            mapped.bring(begin, size)
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                raise CacheCorrupt(self._paths[span.file], weight) from error
+            raise from_os_error(error, f"reading packed weights of {weight!r}") from error
+        self._check(weight, first_row, mapped[begin : begin + size].reshape(rows, -1))
+
+    def sound(self, weight: str) -> bool:
+        """Whether every block of a weight was read before, and found sound."""
+        span = self._spans[weight]
+        rows = range(0, span.bytes // span.row_bytes, span.block_rows)
+        return all(self._place(span, row) in self._sound for row in rows)
+
+    def forget(self, weight: str) -> None:
+        """Gives the memory back that `bring` took for a weight."""
+        span = self._spans[weight]
+        self._map(span.file).forget(span.offset, span.bytes)
 
     def whole(self, weight: str) -> NDArray[np.uint8]:
         """All bytes of a weight, checked; shape (bytes,)."""
@@ -129,6 +176,25 @@ class WeightFiles:
                 taken[wanted] = whole[rows[wanted] - first]
         return taken
 
+    def _check(self, weight: str, first_row: int, rows: NDArray[np.uint8]) -> None:
+        """Compares blocks with their checksums that were not yet."""
+        span = self._spans[weight]
+        for at in range(0, len(rows), span.block_rows):
+            place = self._place(span, first_row + at)
+            if place not in self._sound:
+                block = np.ascontiguousarray(rows[at : at + span.block_rows])
+                path = self._paths[span.file]
+                check_rows(span, first_row + at, block.data, weight=weight, file=path)
+                self._sound.add(place)
+
+    def _map(self, file: int) -> FileMap:
+        if file not in self._maps:
+            try:
+                self._maps[file] = FileMap(self._files[file], os.fstat(self._files[file]).st_size)
+            except OSError as error:
+                raise from_os_error(error, f"mapping {self._paths[file]}") from error
+        return self._maps[file]
+
     @staticmethod
     def _place(span: PackedSpan, row: int) -> tuple[int, int]:
         return span.file, span.offset + row * span.row_bytes
@@ -154,7 +220,7 @@ class WeightFiles:
                 count -= len(views.pop(0))
             if views:
                 views[0] = views[0][count:]
-        if self._drops:
+        if not self.kept:
             length = offset - begin
             os.posix_fadvise(self._files[file], begin, length, os.POSIX_FADV_DONTNEED)
         return offset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.runtime.opencl import OpenCLRuntime
-from tests.pipeline import run_model, save_nodes
+from tests.pipeline import compare
 
 KINDS = ("cpu", "gpu")  # by which kernels are chosen; oclgrind's device, for one, is no CPU
 RNG = np.random.default_rng(7)
@@ -21,39 +19,6 @@ RNG = np.random.default_rng(7)
 
 def random(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
-
-
-def compare(
-    folder: Path,
-    runtime: OpenCLRuntime,
-    nodes: list[onnx.NodeProto],
-    inputs: dict[str, np.ndarray],
-    weights: dict[str, np.ndarray],
-    *,
-    precision: Precision = Precision.FP32,
-    storage: Storage | None = None,
-    budget: str = "0%",
-    kind: str | None = None,
-    on_device: bool = True,
-) -> None:
-    """Runs the nodes both ways; outputs must agree, and (unless told) nothing runs on the host.
-
-    With `kind`, the kernels are those of that class of devices: each device runs them all.
-    """
-    device = runtime.spec if kind is None else replace(runtime.spec, kind=kind)
-    path = save_nodes(folder, nodes, inputs, weights)
-    model, result = run_model(
-        path, inputs, runtime, device=device, precision=precision, storage=storage, budget=budget
-    )
-    wanted = reference_outputs(path, inputs)["y"]
-    got = result.outputs["y"]
-    assert got.dtype == wanted.dtype
-    assert got.shape == wanted.shape
-    scale = max(1e-3, float(np.abs(wanted.astype(np.float64)).max()))
-    tolerance = 2e-5 if precision is Precision.FP32 else 4e-3
-    assert float(np.abs(got.astype(np.float64) - wanted).max()) <= tolerance * scale
-    if on_device:
-        assert [layer.name for layer in model.layers if layer.kind == "host"] == []
 
 
 def node(op: str, inputs: str, **attributes: object) -> onnx.NodeProto:
@@ -136,14 +101,47 @@ TRANSPOSED = {
         {"strides": [2, 1, 2], "pads": [1, 0, 1, 2, 0, 1], "group": 2},
     ),
     "deep padding": ((1, 2, 6, 3, 3), (2, 3, 2, 3, 3), {"pads": [2, 0, 0, 2, 0, 0]}),
-}
+    "rows of two vectors": (
+        (2, 5, 9, 40), (5, 70, 3, 3),
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+    ),
+    "several blocks": ((1, 150, 7, 67), (150, 9, 4, 4), {"strides": [4, 4]}),
+    "pixels that no tap reaches": ((1, 3, 5, 18), (3, 6, 1, 2), {"strides": [2, 3]}),
+    "stride 1": ((1, 4, 9, 21), (4, 6, 3, 5), {"pads": [1, 2, 1, 2]}),
+    "dilated by the stride": ((1, 4, 6, 9), (4, 5, 3, 3), {"strides": [2, 2], "dilations": [2, 3]}),
+    "one dimension": ((2, 3, 50), (3, 4, 7), {"strides": [3], "pads": [2, 1]}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", TRANSPOSED)
-def test_transposed_convolution(case: str, runtime: OpenCLRuntime, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+@pytest.mark.parametrize("kind", KINDS)
+def test_transposed_convolution(
+    case: str, storage: Storage, kind: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
     x, w, attributes = TRANSPOSED[case]
-    nodes = [node("ConvTranspose", "x w", **attributes)]
-    compare(tmp_path, runtime, nodes, {"x": random(*x)}, {"w": random(*w)})
+    nodes = [node("ConvTranspose", "x w b", **attributes)]
+    weights = {"w": random(*w), "b": random(w[1] * int(attributes.get("group", 1)))}
+    compare(tmp_path, runtime, nodes, {"x": random(*x)}, weights, storage=storage, kind=kind)
+
+
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_follows_a_transposed_convolution_in_half_precision_is_part_of_it(
+    storage: Storage, kind: str, runtime: OpenCLRuntime, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w", "b"], ["c"], name="c", strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["r"], name="r"),
+        node("Add", "r z"),
+    ]
+    inputs = {"x": random(1, 12, 9, 19), "z": random(1, 35, 18, 38)}
+    weights = {"w": random(12, 35, 2, 2), "b": random(35)}
+    model = compare(
+        tmp_path, runtime, nodes, inputs, weights,
+        precision=Precision.FP16, storage=storage, kind=kind,
+    )  # fmt: skip
+    assert len(model.layers) == 1
 
 
 @pytest.mark.parametrize("precision", Precision)

@@ -16,7 +16,9 @@ from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.trace import profile_of
 
 Make = Callable[..., Any]
-_SPINS = {"cpu": 400}  # some 80 ms a launch on two cores: a host that is kept waiting is little beside
+_SPINS = {
+    "cpu": 400
+}  # some 80 ms a launch on two cores: a host that is kept waiting is little beside
 _SPINS_OF_GPUS = 3_000_000
 
 

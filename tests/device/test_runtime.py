@@ -161,12 +161,13 @@ def test_budget_is_enforced(runtime: OpenCLRuntime, make_chain: Make, transport:
     assert_nothing_left(runtime, chain)
 
 
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("weight", ["w0", "w3"])
 def test_corrupt_block(
-    runtime: OpenCLRuntime, make_chain: Make, transport: Transport, weight: str
+    runtime: OpenCLRuntime, make_chain: Make, transport: Transport, storage: Storage, weight: str
 ) -> None:
-    chain = make_chain(transport=transport)
+    chain = make_chain(transport=transport, storage=storage)
     span = chain.packed.spans[weight]
     good = chain.packed.path.read_bytes()
     bad = bytearray(good)
@@ -179,8 +180,9 @@ def test_corrupt_block(
     assert_nothing_left(runtime, chain)
 
 
-def test_truncated_file(runtime: OpenCLRuntime, make_chain: Make) -> None:
-    chain = make_chain()
+@pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
+def test_truncated_file(runtime: OpenCLRuntime, make_chain: Make, storage: Storage) -> None:
+    chain = make_chain(storage=storage)
     good = chain.packed.path.read_bytes()
     chain.packed.path.write_bytes(good[: chain.packed.spans["w2"].offset + 5])
     with pytest.raises(CacheCorrupt, match="'w2'"):

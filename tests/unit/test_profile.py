@@ -65,13 +65,23 @@ def test_contention_is_what_launches_beside_reads_lose() -> None:
     alone = [launch(0, 100), launch(400, 500), launch(600, 690)]
     usual = usual_launches(alone)
     assert usual == {0: 100}
-    seen = reading_of([alone[0], read, launch(180, 330)], usual, "drawn")
+    slowed = [read, launch(180, 330)]
+    seen = reading_of([slowed], usual, "drawn")
     assert seen.contention.value == pytest.approx(1.0), "half its pace: twice as long"
     assert seen.disk.value == pytest.approx(4096 / 100e-9)
-    faster = reading_of([read, launch(200, 290)], usual, "drawn")
+    hiccup = [replace(read, end_ns=900), launch(180, 990)]
+    assert reading_of([slowed, hiccup, slowed], usual, "drawn") == seen, "the median run counts"
+    faster = reading_of([[read, launch(200, 290)]], usual, "drawn")
     assert faster.contention.value == 0
-    apart = reading_of([read, launch(0, 190)], usual, "drawn")
-    assert apart.contention.value == 0, "nothing was read beside it"
+
+
+@pytest.mark.parametrize("late", [launch(0, 190), launch(290, 480), launch(150, 900)])
+def test_all_that_launches_lose_is_the_reads_doing(late: Event) -> None:
+    """Also what they lose without a read beside them, and more than all of their pace."""
+    read = Event(Lane.DISK, "read", "w", 0, "w", 200, 300, 4096, 1)
+    seen = reading_of([[read, late]], {0: 100}, "drawn")
+    lost_ns = seen.contention.value / (1 + seen.contention.value) * 4096 / seen.disk.value * 1e9
+    assert lost_ns == pytest.approx(late.end_ns - late.start_ns - 100)
 
 
 def test_samples_hold_every_kind_that_networks_spend_time_on() -> None:

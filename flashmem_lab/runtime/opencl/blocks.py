@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict, deque
+from collections.abc import Container, Hashable, Iterable
 from dataclasses import dataclass, replace
 
 import pyopencl as cl
 
-from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import DeviceObject, ObjectKind
-
-Geometry = tuple[ObjectKind, Pool, int, int, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +37,16 @@ class Block:
 
 
 class EndedBlocks:
-    """Ended blocks, the oldest first."""
+    """Ended blocks, the oldest first.
 
-    def __init__(self) -> None:
+    Args:
+        in_place: weights whose blocks are of no use to any other object.
+    """
+
+    def __init__(self, in_place: Container[str]) -> None:
+        self._in_place = in_place
         self._blocks: dict[int, Block] = {}  # in the order in which they ended
+        self._alike: dict[Hashable, deque[int]] = defaultdict(deque)
         self._next = 0
 
     def __bool__(self) -> bool:
@@ -51,29 +55,32 @@ class EndedBlocks:
     def add(self, block: Block, used: Iterable[cl.Event]) -> None:
         """Adds a block whose object has ended; `used` are the last commands that use it."""
         self._blocks[self._next] = replace(block, used=tuple(used))
+        self._alike[self._key(block.spec)].append(self._next)
         self._next += 1
 
     def take(self, wanted: DeviceObject) -> Block | None:
-        """The oldest block of the geometry of `wanted`, now of that object."""
-        for at, block in self._blocks.items():
-            if geometry(block.spec) == geometry(wanted):
-                return replace(self._blocks.pop(at), spec=wanted)
-        return None
+        """The oldest block that will do for `wanted`, now of that object."""
+        alike = self._alike[self._key(wanted)]
+        return replace(self._blocks.pop(alike.popleft()), spec=wanted) if alike else None
 
     def oldest(self) -> Block:
         """The block that ended first; it is no longer here."""
-        return self._blocks.pop(next(iter(self._blocks)))
+        at, block = next(iter(self._blocks.items()))
+        del self._blocks[at]
+        self._alike[self._key(block.spec)].popleft()
+        return block
 
-    def first_done(self) -> Block | None:
-        """The first that the device uses no more; it is no longer here."""
-        for at, block in self._blocks.items():
-            if block.done():
-                return self._blocks.pop(at)
-        return None
+    def oldest_done(self) -> Block | None:
+        """The block that ended first, if the device uses it no more; it is no longer here.
 
+        Objects end in the order of the compute queue: those that ended later are rarely done.
+        """
+        return self.oldest() if self._blocks[next(iter(self._blocks))].done() else None
 
-def geometry(spec: DeviceObject) -> Geometry:
-    """What two objects must share to stand in for one another."""
-    if spec.kind is ObjectKind.BUFFER:
-        return (spec.kind, spec.pool, spec.bytes, 0, 0, "")
-    return (spec.kind, spec.pool, spec.bytes, spec.width, spec.height, spec.dtype)
+    def _key(self, spec: DeviceObject) -> Hashable:
+        """What blocks that can stand in for one another have in common."""
+        if spec.name in self._in_place:
+            return spec.name
+        if spec.kind is ObjectKind.BUFFER:
+            return spec.kind, spec.pool, spec.bytes
+        return spec.kind, spec.pool, spec.bytes, spec.width, spec.height, spec.dtype

@@ -1,16 +1,20 @@
-"""The disk thread: serves the disk and transfer lanes while the main thread computes."""
+"""Disk and transfer lane: served by the disk thread while the main thread computes.
+
+Weights that are at hand already are loaded by the main thread, as soon as they are made: to wake
+another thread and to wait for it takes longer than that, and the cores are the device's.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from time import perf_counter_ns
 
 import pyopencl as cl
 
 from flashmem_lab.errors import PlanError
 from flashmem_lab.plan.timeline import Lane
-from flashmem_lab.program.program import Program
+from flashmem_lab.program.program import Program, Read, Upload
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
@@ -42,12 +46,31 @@ class Loader(threading.Thread):
         recorder: Recorder,
     ) -> None:
         super().__init__(name="flashmem-disk", daemon=True)
-        self._reads = [read for read in program.disk if first_run or not read.once]
-        self._uploads = deque(up for up in program.transfer if first_run or not up.once)
         self._transport = transport
         self._queue = queue
         self._signals = signals
         self._recorder = recorder
+        self._reads: list[Read] = []
+        self._uploads: deque[Upload] = deque()
+        self._at_hand: dict[str, list[Read | Upload]] = defaultdict(list)
+        commands: list[Read | Upload] = [*program.disk, *program.transfer]
+        for command in commands:
+            if first_run or not command.once:
+                if command.weight in transport.at_hand:
+                    self._at_hand[command.weight].append(command)
+                elif isinstance(command, Read):
+                    self._reads.append(command)
+                else:
+                    self._uploads.append(command)
+
+    def load_at_hand(self, weight: str) -> None:
+        """Loads a weight that was just made, if it is at hand; on the calling thread.
+
+        Raises:
+            As the transport's methods.
+        """
+        for command in self._at_hand.get(weight, ()):
+            self._read(command) if isinstance(command, Read) else self._upload(command)
 
     def run(self) -> None:
         """Serves both lanes to their ends, or until either thread gives up."""
@@ -67,9 +90,7 @@ class Loader(threading.Thread):
             for needed in read.after:
                 self._signals.wait(needed, who=_WHO)
             self._signals.check()
-            begun_ns = self._transport.read(read)
-            self._recorder.moved(read.id, Lane.DISK, "read", read.weight, read.bytes, begun_ns)
-            self._signals.publish(read.id)
+            self._read(read)
             self._upload_ready()
         if self._uploads:
             raise PlanError(
@@ -80,11 +101,19 @@ class Loader(threading.Thread):
     def _upload_ready(self) -> None:
         """Enqueues the uploads that are next in their lane and whose reads are done."""
         while self._uploads and self._signals.published(self._uploads[0].after):
-            upload = self._uploads.popleft()
-            begun_ns = perf_counter_ns()
-            event = self._transport.upload(upload)
+            self._upload(self._uploads.popleft())
+
+    def _read(self, read: Read) -> None:
+        begun_ns = self._transport.read(read)
+        self._recorder.moved(read.id, Lane.DISK, "read", read.weight, read.bytes, begun_ns)
+        self._signals.publish(read.id)
+
+    def _upload(self, upload: Upload) -> None:
+        begun_ns = perf_counter_ns()
+        event = self._transport.upload(upload)
+        if event is not None:
             self._queue.flush()  # the compute queue may wait for it already
-            self._recorder.moved(
-                upload.id, Lane.TRANSFER, "upload", upload.weight, upload.bytes, begun_ns, event
-            )
-            self._signals.publish(upload.id, event)
+        self._recorder.moved(
+            upload.id, Lane.TRANSFER, "upload", upload.weight, upload.bytes, begun_ns, event
+        )
+        self._signals.publish(upload.id, event)

@@ -24,6 +24,7 @@ from flashmem_lab.runtime.opencl.disk import Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
+from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
@@ -31,6 +32,7 @@ from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.transports import (
     CopyTransport,
+    InPlaceTransport,
     MapTransport,
     StagingRing,
     WeightTransport,
@@ -42,12 +44,19 @@ from flashmem_lab.runtime.weightfile import WeightFiles
 
 @dataclass(frozen=True, slots=True)
 class OpenDevice:
-    """A device that is open: one context, an in-order queue for each of compute and transfer."""
+    """A device that is open.
+
+    Attributes:
+        device, context: the device and its only context.
+        compute, transfer: an in-order queue for each lane.
+        host_memory: whether it uses memory of the host as it is (`works_in_place`).
+    """
 
     device: cl.Device
     context: cl.Context
     compute: cl.CommandQueue
     transfer: cl.CommandQueue
+    host_memory: bool
 
 
 class Engine:
@@ -87,6 +96,7 @@ class Engine:
         self.booking = Booking(program)
         mapped = program.transport is Transport.MAP
         alignment = device.device.mem_base_addr_align // 8
+        self._in_place = InPlace(program, file, alignment if device.host_memory else 0)
         self._objects = DeviceObjects(
             device.context,
             ledger,
@@ -94,6 +104,7 @@ class Engine:
             written=program.transport is Transport.INLINE,
             cap_bytes=program.predicted_peak_bytes,
             arena=arena_of(program, alignment),
+            in_place=self._in_place,
         )
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
@@ -120,7 +131,6 @@ class Engine:
         signals, recorder = Signals(self._kept), Recorder(self._tables, number)
         self._objects.make_arena(program.objects.values())
         transport = self._transport(signals, first=first)
-        making = Making(program.objects, self._tables, self._objects, transport, signals)
         loader = Loader(
             program,
             first_run=first,
@@ -129,6 +139,7 @@ class Engine:
             signals=signals,
             recorder=recorder,
         )
+        making = Making(program.objects, self._tables, self._objects, transport, loader, signals)
         lane = ComputeLane(
             program,
             launches=self._launches,
@@ -168,6 +179,7 @@ class Engine:
         self.booking.book(number, (start_ns, end_ns), making.made_ns, spans)
         events = recorder.events(spans, start_ns)
         self._kept = self._done_once()
+        self._in_place.look()
         ports = {port.name: port for port in program.outputs}
         outputs = {name: to_port(lane.outputs[name], port) for name, port in ports.items()}
         return Pass(start_ns, end_ns, tuple(events), outputs)
@@ -205,7 +217,8 @@ class Engine:
     def _transport(self, signals: Signals, *, first: bool) -> WeightTransport:
         program, transfer = self._program, self._device.transfer
         if program.transport is Transport.MAP or not program.staging_bytes:  # no weights, no ring
-            return MapTransport(program, file=self._file, objects=self._objects, queue=transfer)
+            mapped = MapTransport(program, file=self._file, objects=self._objects, queue=transfer)
+            return InPlaceTransport(self._in_place, mapped)
         if self._ring is None:
             self._ring = self._make_ring()
         if isinstance(self._ring, SlotRing):

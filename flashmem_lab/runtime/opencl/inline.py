@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from time import perf_counter_ns
 
 import numpy as np
@@ -61,6 +61,8 @@ class InlineTransport:
         slots: where each upload of this run lies, by its id.
         unused: a slot for arguments that move nothing.
     """
+
+    at_hand: Container[str] = frozenset()
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 
 from flashmem_lab.program.program import Alloc, DeviceObject
+from flashmem_lab.runtime.opencl.disk import Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.signals import Signals
@@ -22,6 +23,7 @@ class Making:
         tables: of the program.
         objects: where they are made.
         transport: hears of every weight that was made.
+        loader: loads at once those that are at hand.
         signals: hears of every Alloc.
 
     Attributes:
@@ -34,6 +36,7 @@ class Making:
         tables: Tables,
         objects: DeviceObjects,
         transport: WeightTransport,
+        loader: Loader,
         signals: Signals,
     ) -> None:
         self.made_ns: dict[int, int] = {}
@@ -41,6 +44,7 @@ class Making:
         self._tables = tables
         self._objects = objects
         self._transport = transport
+        self._loader = loader
         self._signals = signals
         self._put_off: deque[Alloc] = deque()
 
@@ -70,6 +74,8 @@ class Making:
         with translating(f"mapping {command.object!r}"):
             self._transport.created(command.object)
         self._done(command)
+        with translating(f"loading {command.object!r}"):
+            self._loader.load_at_hand(command.object)
 
     def _done(self, command: Alloc) -> None:
         self.made_ns[command.id] = perf_counter_ns()

@@ -12,6 +12,7 @@ from flashmem_lab.runtime.arena import Arena
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.blocks import Block, EndedBlocks
 from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.inplace import InPlace
 
 _CHANNELS = {"float32": cl.channel_type.FLOAT, "float16": cl.channel_type.HALF_FLOAT}
 DeviceMemory = cl.Buffer | cl.Image
@@ -31,6 +32,7 @@ class DeviceObjects:
         written: True where kernels write weights.
         cap_bytes: what the device may hold, ended blocks too.
         arena: places of the activations; None for a block each.
+        in_place: holds the weights that the device uses where their file lies in memory.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class DeviceObjects:
         written: bool,
         cap_bytes: int,
         arena: Arena | None,
+        in_place: InPlace,
     ) -> None:
         self._context = context
         self._ledger = ledger
@@ -50,8 +53,9 @@ class DeviceObjects:
         self._weight_flags = access | visible
         self._cap_bytes = cap_bytes
         self._live: dict[str, Block] = {}
-        self._ended = EndedBlocks()
+        self._ended = EndedBlocks(in_place)
         self._arena = arena
+        self._in_place = in_place
         self._whole: cl.Buffer | None = None
         self._places: dict[str, cl.Buffer] = {}
 
@@ -107,7 +111,7 @@ class DeviceObjects:
         if wanted.name in self._places or self._take(wanted):
             return True
         while self._lacks_room(wanted):
-            done = self._ended.first_done()
+            done = self._ended.oldest_done() if self._ended else None
             if done is None:
                 return False
             self._release(done)
@@ -125,6 +129,7 @@ class DeviceObjects:
             self._release(self._ended.oldest())
         while self._live:
             self._release(self._live.popitem()[1])
+        self._in_place.release()
         while self._places:
             self._places.popitem()[1].release()
         if self._whole is not None:
@@ -150,10 +155,15 @@ class DeviceObjects:
 
     def _release(self, block: Block) -> None:
         block.wait()
-        block.memory.release()
+        if block.spec.name in self._in_place:
+            self._in_place.forget(block.spec.name)
+        else:
+            block.memory.release()
         self._ledger.release(block.spec.pool, block.spec.bytes)
 
     def _memory(self, wanted: DeviceObject) -> DeviceMemory:
+        if wanted.name in self._in_place:
+            return self._in_place.buffer(self._context, wanted.name)
         weight = wanted.pool is Pool.TEXTURE
         flags = self._weight_flags if weight else cl.mem_flags.READ_WRITE
         if wanted.kind is ObjectKind.BUFFER:

@@ -19,6 +19,7 @@ from flashmem_lab.runtime.opencl.binaries import KernelBinaries
 from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
+from flashmem_lab.runtime.opencl.inplace import works_in_place
 from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.query import find, spec_of
 from flashmem_lab.runtime.opencl.residency import ResidencySampler
@@ -57,11 +58,13 @@ class OpenCLRuntime:
         with translating(f"opening {device_id}"):
             context = cl.Context([device])
             timed = cl.command_queue_properties.PROFILING_ENABLE
+            transfer = cl.CommandQueue(context, properties=timed)
             self._device = OpenDevice(
                 device=device,
                 context=context,
                 compute=cl.CommandQueue(context, properties=timed),
-                transfer=cl.CommandQueue(context, properties=timed),
+                transfer=transfer,
+                host_memory=works_in_place(context, transfer),
             )
         kept = KernelBinaries(device, binaries) if binaries is not None else None
         self._kernels = Kernels(context, device, kept)

@@ -1,8 +1,8 @@
-"""How a chunk gets from the disk into its image or buffer: over a pinned ring, or mapped."""
+"""How a chunk gets from the disk to the device: over a pinned ring, mapped, or as it lies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flashmem_lab.errors import PlanError
 from flashmem_lab.program.program import PackedSpan, Program, Read, Upload
+from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.mapping import Mapped, map_rows
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.weightfile import WeightFiles
@@ -20,7 +21,16 @@ _DAMAGED = "the plan or bundle is damaged: make it anew"
 
 
 class WeightTransport(Protocol):
-    """What the disk thread does with its commands."""
+    """How the commands of disk and transfer lane are done.
+
+    Attributes:
+        at_hand: weights whose bytes are in memory: loading them is not worth another thread.
+    """
+
+    @property
+    def at_hand(self) -> Container[str]:
+        """Weights whose bytes are in memory: loading them is not worth another thread."""
+        ...
 
     def created(self, weight: str) -> None:
         """Hears from the main thread that a weight's object exists, before any read of it."""
@@ -30,8 +40,8 @@ class WeightTransport(Protocol):
         """Brings a chunk to host memory, checked; returns when the disk began, host ns."""
         ...
 
-    def upload(self, command: Upload) -> cl.Event:
-        """Moves what was read into its object, without waiting."""
+    def upload(self, command: Upload) -> cl.Event | None:
+        """Moves what was read into its object, without waiting; None where that was nothing."""
         ...
 
     def abandon(self) -> None:
@@ -85,6 +95,8 @@ class CopyTransport:
         queue: for the copies.
         ring: the slots.
     """
+
+    at_hand: Container[str] = frozenset()
 
     def __init__(
         self,
@@ -179,6 +191,8 @@ class MapTransport:
         queue: for mapping and unmapping.
     """
 
+    at_hand: Container[str] = frozenset()
+
     def __init__(
         self,
         program: Program,
@@ -225,3 +239,46 @@ class MapTransport:
             mapped.unmap(self._queue)
         self._mapped.clear()
         self._queue.finish()
+
+
+# --- in place: the file in memory is the object ---------------------------------------------
+
+
+class InPlaceTransport:
+    """Makes weights present where the device uses them; those that lie in images are mapped.
+
+    Args:
+        in_place: those that it uses where they lie.
+        others: for the rest.
+    """
+
+    def __init__(self, in_place: InPlace, others: MapTransport) -> None:
+        self.at_hand = in_place.at_hand
+        self._in_place = in_place
+        self._others = others
+
+    def created(self, weight: str) -> None:
+        """Nothing to do but for the others."""
+        if weight not in self._in_place:
+            self._others.created(weight)
+
+    def read(self, command: Read) -> int:
+        """Brings the chunk's pages; those of a weight that is at hand with its first chunk."""
+        if command.weight not in self._in_place:
+            return self._others.read(command)
+        begun_ns = perf_counter_ns()
+        if command.weight not in self.at_hand:
+            self._in_place.bring(command.weight, command.first_row, command.rows)
+        elif not command.first_row:
+            self._in_place.bring_whole(command.weight)
+        return begun_ns
+
+    def upload(self, command: Upload) -> cl.Event | None:
+        """Nothing to do but for the others."""
+        if command.weight in self._in_place:
+            return None
+        return self._others.upload(command)
+
+    def abandon(self) -> None:
+        """Unmaps what of the others an early end left mapped."""
+        self._others.abandon()

@@ -1,0 +1,56 @@
+"""Files as memory: what is brought counts, what is forgotten does not, and no signal ever comes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from flashmem_lab.runtime.filemap import FileMap, can_map
+
+pytestmark = pytest.mark.skipif(not can_map(), reason="this system maps no files as we need it")
+_SIZE = 64 * 2**20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of random bytes."""
+    made = tmp_path / "weights"
+    np.random.default_rng(3).integers(0, 256, _SIZE, np.uint8).tofile(made)
+    return made
+
+
+@pytest.fixture
+def mapped(path: Path) -> Iterator[FileMap]:
+    file = os.open(path, os.O_RDONLY)
+    made = FileMap(file, _SIZE)
+    os.close(file)
+    yield made
+    made.close()
+
+
+def test_what_is_brought_is_memory_of_this_process_until_it_is_forgotten(mapped: FileMap) -> None:
+    process = psutil.Process()
+    before = process.memory_info().shared  # resident pages of files
+    mapped.bring(4096, _SIZE // 2)
+    assert process.memory_info().shared - before == pytest.approx(_SIZE // 2, rel=0.05)
+    mapped.forget(4096, _SIZE // 2)
+    assert process.memory_info().shared - before < _SIZE // 32
+
+
+def test_forgotten_bytes_are_there_when_they_are_looked_at(mapped: FileMap, path: Path) -> None:
+    mapped.bring(0, _SIZE)
+    mapped.forget(8192, 3 * 2**20)
+    assert np.array_equal(mapped[0:_SIZE], np.fromfile(path, np.uint8))
+
+
+def test_a_file_that_got_shorter_is_an_error(mapped: FileMap, path: Path) -> None:
+    os.truncate(path, _SIZE // 2)
+    mapped.bring(0, _SIZE // 2)
+    with pytest.raises(OSError, match=os.strerror(errno.EFAULT)):
+        mapped.bring(_SIZE // 2, 4096)
