@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flashmem_lab.queues import QueueOutcome
     from flashmem_lab.views.past import Past
 
+_COUNTED = 100_000  # layers, kernels and runs are fewer: a larger total is one of bytes
+
 STYLE = """<style>
 .fml { line-height: 1.45; font-variant-numeric: tabular-nums; }
 .fml { color: var(--jp-ui-font-color1, #222); }
@@ -156,6 +158,13 @@ def _when(seconds: float) -> str:
 def comparison(names: Sequence[str], rows: Sequence[tuple[str, str, str, str]]) -> str:
     """Two runs: a figure, what it is in one, in the other, and their relation."""
     return _block(_table(("figure", *names, "difference"), rows))
+
+
+def progress(what: str, done: int, total: int) -> str:
+    """How far a job is."""
+    if total > _COUNTED:
+        return note(f"{what}: {format_bytes(done)} of {format_bytes(total)}")
+    return note(f"{what}: {done} of {total}")
 
 
 def place(number: int, name: str) -> str:

@@ -228,7 +228,7 @@ class QueueView:
 
     def _heard(self, message: Message) -> None:
         if isinstance(message, Step):
-            self._words.value = markup.note(f"{message.what}: {message.done} of {message.total}")
+            self._words.value = markup.progress(message.what, message.done, message.total)
         elif isinstance(message, Held):
             self._live.hear(message)
 

@@ -93,7 +93,7 @@ class RunBar:
         """Moves the progress bar."""
         self._progress.max = max(1, total)
         self._progress.value = done
-        self.say(f"{what}: {done} of {total}")
+        self._status.value = markup.progress(what, done, total)
 
     def wait(self, text: str) -> None:
         """There is nothing to run yet, and why; until `rest`."""

@@ -224,6 +224,10 @@ def test_a_plan_and_a_bundle_are_drawn_as_they_are_predicted(model: Path) -> Non
     bundle = model.with_name("a.fmb")
     workflow.save_bundle(prepared, plan, bundle, cache=model.parent / "cache")
     assert read_trace(bundle).layers == trace.layers
+    other = workflow.load(model, device=workflow.open_device("sim:mali-g715"), dims={"batch": 8})
+    whole = workflow.make_plan(other, budget=Budget(share=1))
+    workflow.save_bundle(other, whole, bundle, cache=model.parent / "cache")
+    assert read_trace(bundle).device == "sim:mali-g715", "the one that it was planned for"
     header, found = decode(timeline_data(trace))
     assert header["runEvents"] == [0, len(trace.timeline.events)]
     assert found["held"].size == 3 * found["time"].size
