@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
-from math import isfinite
+from math import ceil, isfinite
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import BudgetTooSmall, FlashMemError
@@ -96,7 +96,9 @@ def _gap(plan: Plan) -> str:
         return ""
     if plan.status is Status.OPTIMAL:
         return ", proven best"
-    return f", at most {100 * plan.gap:.1f} % from the best" if isfinite(plan.gap) else ""
+    if not isfinite(plan.gap):
+        return ""
+    return f", at most {ceil(1000 * plan.gap) / 10:.1f} % from the best"  # up: "0.0" is not proven
 
 
 def result(row: RunRow) -> str:
