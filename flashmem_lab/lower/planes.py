@@ -15,6 +15,8 @@ from flashmem_lab.lower.tiles import MOST_TAPS, Geometry, up, window
 
 ROOM = 6144  # floats of a block with its padding: 24 KiB of a core's cache
 MOST_ROOM = 1 << 16  # a block beyond that would outgrow the stack
+MOST_PHASES = 16  # copies of a block; one for each tap would do nothing but copy
+FEWEST_PIXELS = 8  # of an output plane; fewer would leave most lanes idle
 MOST_WIDTH = 256  # pixels of a block
 VECTORS = 4  # of 16 pixels, at a time
 FEWEST_ITEMS = 16  # where planes are few, rows are shared out
@@ -40,9 +42,12 @@ class _Block:
 
 
 def by_planes(op: Op) -> bool:
-    """True if `op`, a window over planes of floats, fits a core."""
-    few = op.integer("kh") * op.integer("kw") <= MOST_TAPS
-    return op.operands["x"].dtype == "float32" and few and _block(op).room <= MOST_ROOM
+    """True if `op`, a window over planes of floats, fits a core and gains by its vectors."""
+    block, taps = _block(op), op.integer("kh") * op.integer("kw")
+    fits = taps <= MOST_TAPS and block.room <= MOST_ROOM
+    phases, pixels = block.phases_high * block.phases_wide, op.out.shape[2] * op.out.shape[3]
+    gains = phases <= MOST_PHASES and pixels >= FEWEST_PIXELS
+    return op.operands["x"].dtype == "float32" and fits and gains
 
 
 def _block(op: Op) -> _Block:

@@ -36,20 +36,24 @@ class _Life:
     end: int
 
 
-def arena_of(program: Program, alignment: int) -> Arena | None:
-    """Places for the activations of `program`, or None if their buffer would not fit.
-
-    Guarantees: activations that are held at one time do not overlap; each layer can have its
-    weights beside the whole arena and the staging ring within program.predicted_peak_bytes, if
-    weights that are loaded ahead come later than planned.
+def arena_of(program: Program, alignment: int) -> Arena:
+    """Places for the activations of `program`: those that are held at one time do not overlap.
 
     Args:
         program: sound.
         alignment: of every place, bytes.
     """
-    arena = _place(_lives(program), alignment)
+    return _place(_lives(program), alignment)
+
+
+def fits(arena: Arena, program: Program) -> bool:
+    """Whether the whole arena can be there throughout.
+
+    Then each layer can have its weights beside it and the staging ring within
+    program.predicted_peak_bytes, if weights that are loaded ahead come later than planned.
+    """
     room = program.predicted_peak_bytes - program.staging_bytes - arena.bytes
-    return arena if arena.offsets and _most_needed(program) <= room else None
+    return bool(arena.offsets) and _most_needed(program) <= room
 
 
 def _lives(program: Program) -> list[_Life]:

@@ -49,6 +49,7 @@ class FileMap:
             self._memory.madvise(mmap.MADV_NOHUGEPAGE)
         self._memory.madvise(mmap.MADV_SEQUENTIAL)  # weights lie in order of use: read far ahead
         self._bytes = np.frombuffer(self._memory, np.uint8)
+        self._address = self._bytes.ctypes.data
         self._sink = os.memfd_create("flashmem-lab", os.MFD_CLOEXEC)
 
     def __len__(self) -> int:
@@ -72,7 +73,9 @@ class FileMap:
             OSError: the file is shorter now (EFAULT), or cannot be read.
         """
         view = self._bytes.data
-        touched = [view[at : at + 1] for at in range(offset, offset + size, _AROUND)]
+        # What is mapped around a page is aligned by address.
+        second = offset + _AROUND - (self._address + offset) % _AROUND
+        touched = [view[at : at + 1] for at in (offset, *range(second, offset + size, _AROUND))]
         for at in range(0, len(touched), _IOV_MAX):
             os.pwritev(self._sink, touched[at : at + _IOV_MAX], 0)
 

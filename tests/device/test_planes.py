@@ -44,10 +44,16 @@ DEPTHWISE: dict[str, Window] = {
     "several planes an item": ((2, 130, 3, 5), (3, 3), {"pads": [1, 1, 1, 1]}),
     "one dimension": ((2, 6, 700), (15,), {"pads": [3, 11]}),
     "81 taps": ((1, 3, 20, 40), (9, 9), {"pads": [4, 4, 4, 4]}),
-    "beyond a core's room": (
+}  # fmt: skip
+
+BEYOND: dict[str, Window] = {
+    "a core's room": (
         (1, 2, 200, 200), (3, 3), {"dilations": [90, 90], "pads": [90, 90, 90, 90]},
     ),
+    "the phases that pay": ((1, 5, 27, 31), (5, 5), {"strides": [5, 5]}),
+    "one pixel": ((1, 6, 7, 7), (7, 7), {}),
 }  # fmt: skip
+"""Those that CPUs compute as GPUs do."""
 
 
 def random(*shape: int) -> np.ndarray:
@@ -62,17 +68,17 @@ def calls(model: LoweredModel) -> list[KernelCall]:
     return [layer.work for layer in model.layers if isinstance(layer.work, KernelCall)]
 
 
-@pytest.mark.parametrize("case", DEPTHWISE)
+@pytest.mark.parametrize("case", [*DEPTHWISE, *BEYOND])
 @pytest.mark.parametrize("kind", KINDS)
 def test_depthwise_convolution(
     case: str, kind: str, runtime: OpenCLRuntime, tmp_path: Path
 ) -> None:
-    shape, window, attributes = DEPTHWISE[case]
+    shape, window, attributes = (DEPTHWISE | BEYOND)[case]
     channels = shape[1]
     nodes = [node("Conv", "x w b", group=channels, **attributes)]
     weights = {"w": random(channels, 1, *window), "b": random(channels)}
     model = compare(tmp_path, runtime, nodes, {"x": random(*shape)}, weights, kind=kind)
-    by_planes = kind == "cpu" and case != "beyond a core's room"
+    by_planes = kind == "cpu" and case in DEPTHWISE
     wanted = "plane_depthwise.cl" if by_planes else "depthwise.cl"
     assert [call.template for call in calls(model)] == [wanted]
 

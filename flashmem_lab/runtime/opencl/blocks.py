@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Container, Hashable, Iterable
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import pyopencl as cl
 
 from flashmem_lab.program.program import DeviceObject, ObjectKind
+from flashmem_lab.runtime.opencl.pages import Left
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,13 @@ class Block:
         spec: an object that it was made for, or has served since.
         memory: what the driver gave.
         used: the last commands that use it, once its object has ended.
+        left: what is left of it then, if it is a place among `ActivationPages`.
     """
 
     spec: DeviceObject
     memory: cl.Buffer | cl.Image
     used: tuple[cl.Event, ...] = ()
+    left: Left | None = None
 
     def done(self) -> bool:
         """Whether the device uses it no more."""
@@ -39,23 +42,32 @@ class Block:
 class EndedBlocks:
     """Ended blocks, the oldest first.
 
+    Places of activations are released last, and never for what is only made early: their pages
+    come back cleared, one by one, as they are touched.
+
     Args:
         in_place: weights whose blocks are of no use to any other object.
     """
 
     def __init__(self, in_place: Container[str]) -> None:
         self._in_place = in_place
-        self._blocks: dict[int, Block] = {}  # in the order in which they ended
+        # In the order in which they ended, by a number that grows.
+        self._blocks: dict[int, Block] = {}
+        self._places: dict[int, Block] = {}
         self._alike: dict[Hashable, deque[int]] = defaultdict(deque)
         self._next = 0
 
     def __bool__(self) -> bool:
-        return bool(self._blocks)
+        return bool(self._blocks or self._places)
 
     def add(self, block: Block, used: Iterable[cl.Event]) -> None:
         """Adds a block whose object has ended; `used` are the last commands that use it."""
-        self._blocks[self._next] = replace(block, used=tuple(used))
-        self._alike[self._key(block.spec)].append(self._next)
+        ended = replace(block, used=tuple(used))
+        if block.left is not None:
+            self._places[self._next] = ended
+        else:
+            self._blocks[self._next] = ended
+            self._alike[self._key(block.spec)].append(self._next)
         self._next += 1
 
     def take(self, wanted: DeviceObject) -> Block | None:
@@ -63,19 +75,28 @@ class EndedBlocks:
         alike = self._alike[self._key(wanted)]
         return replace(self._blocks.pop(alike.popleft()), spec=wanted) if alike else None
 
-    def oldest(self) -> Block:
-        """The block that ended first; it is no longer here."""
-        at, block = next(iter(self._blocks.items()))
-        del self._blocks[at]
-        self._alike[self._key(block.spec)].popleft()
-        return block
+    def first(self) -> Block:
+        """The block to release first; it is no longer here."""
+        done = self.first_done()
+        if done is not None:
+            return done
+        if self._places and (not self._blocks or _oldest(self._places) < _oldest(self._blocks)):
+            return self._places.pop(_oldest(self._places))
+        return self._pop()
 
-    def oldest_done(self) -> Block | None:
-        """The block that ended first, if the device uses it no more; it is no longer here.
+    def first_done(self) -> Block | None:
+        """The oldest but for places, if the device uses it no more; it is no longer here.
 
         Objects end in the order of the compute queue: those that ended later are rarely done.
         """
-        return self.oldest() if self._blocks[next(iter(self._blocks))].done() else None
+        if self._blocks and self._blocks[_oldest(self._blocks)].done():
+            return self._pop()
+        return None
+
+    def _pop(self) -> Block:
+        block = self._blocks.pop(_oldest(self._blocks))
+        self._alike[self._key(block.spec)].popleft()
+        return block
 
     def _key(self, spec: DeviceObject) -> Hashable:
         """What blocks that can stand in for one another have in common."""
@@ -84,3 +105,7 @@ class EndedBlocks:
         if spec.kind is ObjectKind.BUFFER:
             return spec.kind, spec.pool, spec.bytes
         return spec.kind, spec.pool, spec.bytes, spec.width, spec.height, spec.dtype
+
+
+def _oldest(blocks: Mapping[int, Block]) -> int:
+    return next(iter(blocks))

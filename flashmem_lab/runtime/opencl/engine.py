@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pyopencl as cl
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, Program
-from flashmem_lab.runtime.arena import arena_of
+from flashmem_lab.runtime.arena import arena_of, fits
 from flashmem_lab.runtime.booking import Booking
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.measured import Pass
@@ -97,13 +98,17 @@ class Engine:
         mapped = program.transport is Transport.MAP
         alignment = device.device.mem_base_addr_align // 8
         self._in_place = InPlace(program, file, alignment if device.host_memory else 0)
+        arena = arena_of(program, alignment)
+        whole = fits(arena, program)
+        apart = not whole and device.host_memory
         self._objects = DeviceObjects(
             device.context,
             ledger,
             host_visible=mapped,
             written=program.transport is Transport.INLINE,
             cap_bytes=program.predicted_peak_bytes,
-            arena=arena_of(program, alignment),
+            arena=arena if whole else None,
+            pages=arena_of(program, mmap.PAGESIZE) if apart else None,
             in_place=self._in_place,
         )
         self._clock = DeviceClock(device.compute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pyopencl as cl
 
@@ -13,6 +14,7 @@ from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.blocks import Block, EndedBlocks
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.inplace import InPlace
+from flashmem_lab.runtime.opencl.pages import ActivationPages
 
 _CHANNELS = {"float32": cl.channel_type.FLOAT, "float16": cl.channel_type.HALF_FLOAT}
 DeviceMemory = cl.Buffer | cl.Image
@@ -21,9 +23,10 @@ DeviceMemory = cl.Buffer | cl.Image
 class DeviceObjects:
     """The objects that exist now, by name.
 
-    Activations lie in one buffer where that fits (`Arena`). Else, and for weights, the block of
-    an object that has ended serves the next one of its geometry, without waiting: the compute
-    queue runs in order, and other queues wait for `used`. Blocks are released when room is needed.
+    Activations lie in one buffer where that fits (`Arena`), or at places of the host's memory where
+    the device works in that (`ActivationPages`). Else, and for weights, the block of an object
+    that has ended serves the next one of its geometry, without waiting: the compute queue runs in
+    order, and other queues wait for `used`. What is left of ended ones is released for room.
 
     Args:
         context: where to create them.
@@ -31,7 +34,8 @@ class DeviceObjects:
         host_visible: True where the host maps weights: they then lie in memory that both see.
         written: True where kernels write weights.
         cap_bytes: what the device may hold, ended blocks too.
-        arena: places of the activations; None for a block each.
+        arena: places of the activations, there as a whole; None for a block each.
+        pages: places of the activations as pages of the host's memory, instead.
         in_place: holds the weights that the device uses where their file lies in memory.
     """
 
@@ -44,6 +48,7 @@ class DeviceObjects:
         written: bool,
         cap_bytes: int,
         arena: Arena | None,
+        pages: Arena | None,
         in_place: InPlace,
     ) -> None:
         self._context = context
@@ -55,6 +60,7 @@ class DeviceObjects:
         self._live: dict[str, Block] = {}
         self._ended = EndedBlocks(in_place)
         self._arena = arena
+        self._pages = ActivationPages(context, pages) if pages is not None else None
         self._in_place = in_place
         self._whole: cl.Buffer | None = None
         self._places: dict[str, cl.Buffer] = {}
@@ -101,17 +107,20 @@ class DeviceObjects:
         """
         if wanted.name in self._places or self._take(wanted):
             return
+        if self._pages is not None and wanted.pool is Pool.BUFFER:
+            self._lay(wanted, self._pages)
+            return
         with translating(f"waiting for room for {wanted.name!r}"):
-            while self._ended and self._lacks_room(wanted):
-                self._release(self._ended.oldest())
+            while self._ended and self._lacks_room(wanted.bytes):
+                self._release(self._ended.first())
         self._make(wanted)
 
     def try_create(self, wanted: DeviceObject) -> bool:
         """As `create`, if that needs no waiting; whether it was done."""
         if wanted.name in self._places or self._take(wanted):
             return True
-        while self._lacks_room(wanted):
-            done = self._ended.oldest_done() if self._ended else None
+        while self._lacks_room(wanted.bytes):
+            done = self._ended.first_done()
             if done is None:
                 return False
             self._release(done)
@@ -120,16 +129,22 @@ class DeviceObjects:
 
     def end(self, name: str, used: Iterable[cl.Event]) -> None:
         """Ends an object; `used` are the last commands that use it."""
-        if name not in self._places:
-            self._ended.add(self._live.pop(name), used)
+        if name in self._places:
+            return
+        block = self._live.pop(name)
+        if self._pages is not None and block.spec.pool is Pool.BUFFER:
+            block = replace(block, left=self._pages.end(block.spec))
+        self._ended.add(block, used)
 
     def release_all(self) -> None:
         """Releases whatever is left; no command may be running."""
         while self._ended:
-            self._release(self._ended.oldest())
+            self._release(self._ended.first())
         while self._live:
             self._release(self._live.popitem()[1])
         self._in_place.release()
+        if self._pages is not None:
+            self._pages.release()
         while self._places:
             self._places.popitem()[1].release()
         if self._whole is not None:
@@ -137,14 +152,28 @@ class DeviceObjects:
             self._whole.release()
             self._whole = None
 
+    def _lay(self, wanted: DeviceObject, pages: ActivationPages) -> None:
+        """Makes an activation at its place; what ended ones left there is held already."""
+        with translating(f"waiting for room for {wanted.name!r}"):
+            while self._ended and self._lacks_room(wanted.bytes - pages.left_for(wanted)):
+                self._release(self._ended.first())
+        self._ledger.release(wanted.pool, pages.left_for(wanted))
+        pages.take_over(wanted)
+        memory = self._ledger.create(
+            wanted.pool, wanted.bytes, wanted.name, lambda: pages.place(wanted)
+        )
+        self._live[wanted.name] = Block(wanted, memory)
+
     def _take(self, wanted: DeviceObject) -> bool:
+        if self._pages is not None and wanted.pool is Pool.BUFFER:
+            return False
         block = self._ended.take(wanted)
         if block is not None:
             self._live[wanted.name] = block
         return block is not None
 
-    def _lacks_room(self, wanted: DeviceObject) -> bool:
-        return self._ledger.total + wanted.bytes > self._cap_bytes
+    def _lacks_room(self, size: int) -> bool:
+        return self._ledger.total + size > self._cap_bytes
 
     def _make(self, wanted: DeviceObject) -> None:
         with translating(f"creating {wanted.kind} {wanted.name!r} of {wanted.bytes} bytes"):
@@ -155,11 +184,14 @@ class DeviceObjects:
 
     def _release(self, block: Block) -> None:
         block.wait()
-        if block.spec.name in self._in_place:
+        size = block.spec.bytes
+        if self._pages is not None and block.spec.pool is Pool.BUFFER:
+            size = self._pages.give_back(block.left or self._pages.end(block.spec))
+        elif block.spec.name in self._in_place:
             self._in_place.forget(block.spec.name)
         else:
             block.memory.release()
-        self._ledger.release(block.spec.pool, block.spec.bytes)
+        self._ledger.release(block.spec.pool, size)
 
     def _memory(self, wanted: DeviceObject) -> DeviceMemory:
         if wanted.name in self._in_place:
