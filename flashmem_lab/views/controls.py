@@ -39,6 +39,7 @@ class Controls:
         self._history = widgets.HTML(layout=wide())
         self._pictures: Any = None  # until there are any
         self.box: Any = widgets.VBox(layout=wide())
+        self.box.add_class("fml-bench")  # of `markup.STYLE`
 
     def lay_out(self, live: Any, exports: Any, pictures: Any) -> None:
         """Puts everything in its place.

@@ -20,31 +20,40 @@ if TYPE_CHECKING:
     from flashmem_lab.queues import QueueOutcome
     from flashmem_lab.views.past import Past
 
+# Of menus in a dark theme: ipywidgets draws theirs black. As in a URL, "#" is %23.
+_ARROW = (
+    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'>"
+    "<path d='M5 7l4 4 4-4' fill='none' stroke='%23ccc' stroke-width='1.8'/></svg>"
+)
 _COUNTED = 100_000  # layers, kernels and runs are fewer: a larger total is one of bytes
 
-STYLE = """<style>
-.fml { line-height: 1.45; font-variant-numeric: tabular-nums; }
-.fml { color: var(--jp-ui-font-color1, #222); }
-.fml h3 { margin: 2px 0 0; font-size: 17px; }
-.fml .soft { color: var(--jp-ui-font-color2, #666); }
-.fml b { font-weight: 600; }
-.fml .error { border-left: 3px solid #e5484d; padding: 4px 10px; background: rgba(229,72,77,.09); }
-.fml .ok { color: var(--jp-success-color1, #1d7a4f); }
-.fml .bad { color: var(--jp-error-color1, #e5484d); }
-.fml table { border-collapse: collapse; font-size: 12.5px; }
-.fml th { text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }
-.fml td { text-align: right; } .fml td, .fml th { padding: 2px 12px 2px 0; }
-.fml .history td:nth-child(3), .fml .history th:nth-child(3) { text-align: left; }
-.fml .history tbody tr:first-child td { font-weight: 600; }
-.fml .comparison td:first-child { text-align: left; }
-.fml .beside { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: start; }
-.fml .beside td, .fml .beside th { white-space: nowrap; }
-.fml .comparison th:first-child { text-align: left; }
-.fml .live { display: flex; gap: 12px; align-items: center; }
-.fml svg { border-bottom: 1px solid var(--jp-border-color2, #ccc); }
-.fml polyline { fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }
-.fml-stale { opacity: .45; }
-.fml .cap { stroke: #e5484d; stroke-dasharray: 4 3; }
+STYLE = f"""<style>
+.fml {{ line-height: 1.45; font-variant-numeric: tabular-nums; }}
+.fml {{ color: var(--jp-ui-font-color1, #222); }}
+.fml h3 {{ margin: 2px 0 0; font-size: 17px; }}
+.fml .soft {{ color: var(--jp-ui-font-color2, #666); }}
+.fml b {{ font-weight: 600; }}
+.fml .error {{ border-left: 3px solid #e5484d; padding: 4px 10px; background: #e5484d17; }}
+.fml .ok {{ color: var(--jp-success-color1, #1d7a4f); }}
+.fml .bad {{ color: var(--jp-error-color1, #e5484d); }}
+.fml table {{ border-collapse: collapse; font-size: 12.5px; }}
+.fml th {{ text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }}
+.fml td {{ text-align: right; }} .fml td, .fml th {{ padding: 2px 12px 2px 0; }}
+.fml .history td:nth-child(3), .fml .history th:nth-child(3) {{ text-align: left; }}
+.fml .history tbody tr:first-child td {{ font-weight: 600; }}
+.fml .comparison td:first-child {{ text-align: left; }}
+.fml .beside {{ display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: start; }}
+.fml .beside td, .fml .beside th {{ white-space: nowrap; }}
+.fml .comparison th:first-child {{ text-align: left; }}
+.fml .live {{ display: flex; gap: 12px; align-items: center; }}
+.fml svg {{ border-bottom: 1px solid var(--jp-border-color2, #ccc); }}
+.fml polyline {{ fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }}
+.fml-stale {{ opacity: .45; }}
+.fml .cap {{ stroke: #e5484d; stroke-dasharray: 4 3; }}
+[data-jp-theme-light="false"] .fml-bench {{ --jp-widgets-dropdown-arrow: url("{_ARROW}"); }}
+[data-jp-theme-light="false"] .fml-bench .js-plotly-plot text {{
+  fill: var(--jp-ui-font-color1) !important; /* plotly's own are for a light page */
+}}
 </style>"""
 
 

@@ -14,7 +14,7 @@ from flashmem_lab.views.details import node_details
 from flashmem_lab.views.graph_data import graph_data
 from flashmem_lab.views.static import static
 from tests.ui.big_graph import big_graph
-from tests.ui.conftest import SECOND
+from tests.ui.conftest import SECOND, drawn
 
 pytestmark = pytest.mark.ui
 
@@ -162,11 +162,17 @@ def test_it_takes_the_colours_of_a_dark_page(page: Page, shots: Path) -> None:
     start(page)
     ground = "() => view.plane.context.getImageData(2, 2, 1, 1).data[0]"
     assert page.evaluate(ground) == 255
+    # As JupyterLab does it: the name first, the colours a moment later.
+    page.evaluate("() => { document.body.dataset.jpThemeName = 'dark'; }")
+    drawn(page)
     page.evaluate(
         """() => {
-          document.body.style.cssText += "--jp-layout-color1: #111; --jp-layout-color2: #222;"
-            + "--jp-ui-font-color1: #eee; --jp-ui-font-color2: #aaa; --jp-border-color1: #555;";
-          document.body.dataset.jpThemeName = "dark";
+          const style = "body { --jp-layout-color1: #111; --jp-layout-color2: #222; "
+            + "--jp-ui-font-color1: #eee; --jp-ui-font-color2: #aaa; --jp-border-color1: #555; }";
+          const link = document.createElement("link");
+          link.rel = "stylesheet";
+          link.href = "data:text/css," + encodeURIComponent(style);
+          document.body.append(link);
         }"""
     )
     page.wait_for_function(f"() => ({ground})() === 17")
