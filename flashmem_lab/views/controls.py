@@ -65,16 +65,20 @@ class Controls:
             self._history,
         )
 
-    def show(self, *, summary: str, budget: str, prediction: str) -> None:
+    def introduce(self, summary: str) -> None:
+        """Shows what a model is, as HTML."""
+        self._summary.value = summary
+
+    def show(self, *, budget: str, prediction: str) -> None:
         """Shows a plan, as HTML; an error shown before goes."""
-        for widget, text in (
-            (self._summary, summary),
-            (self._budget, budget),
-            (self._prediction, prediction),
-            (self._error, ""),
-        ):
-            widget.value = text
+        self._budget.value, self._prediction.value, self._error.value = budget, prediction, ""
         self._rest()
+
+    def nothing(self, error: BaseException) -> None:
+        """There is no plan, and why; so there is nothing to run."""
+        self._budget.value = self._prediction.value = ""
+        self.fail(error)
+        self.run_bar.wait("")
 
     def fail(self, error: BaseException) -> None:
         """Shows an error in place."""

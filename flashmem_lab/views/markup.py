@@ -234,15 +234,15 @@ def warning(text: str) -> str:
     return _block(f"<div class='error' role='alert'>{escape(text)}</div>")
 
 
-def failure(error: BaseException) -> str:
-    """An error where it happened, with what to do next."""
+def failure(error: BaseException, hint: str = "") -> str:
+    """An error where it happened, with what to do next: `hint`, or what the error says itself."""
     if not isinstance(error, FlashMemError):
         return _block(
             f"<div class='error' role='alert'>{type(error).__name__}: {escape(str(error))}</div>"
         )
-    advice = _hint(error)
-    hint = f"<br><span class='soft'>{escape(advice)}</span>" if advice else ""
-    return _block(f"<div class='error' role='alert'>{escape(error.message)}{hint}</div>")
+    advice = hint or _hint(error)
+    soft = f"<br><span class='soft'>{escape(advice)}</span>" if advice else ""
+    return _block(f"<div class='error' role='alert'>{escape(error.message)}{soft}</div>")
 
 
 def advice(error: FlashMemError) -> str:

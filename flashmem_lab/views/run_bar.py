@@ -60,6 +60,7 @@ class RunBar:
         )
         self._how: Callable[[], None] | None = None
         self._clicked: Mapping[Any, Callable[[], None]] = {}
+        self._ready = True  # there is something to run
         self.busy = False
 
     @property
@@ -79,7 +80,8 @@ class RunBar:
 
     @busy.setter
     def busy(self, value: bool) -> None:
-        self._busy = self._run.disabled = value
+        self._busy = value
+        self._run.disabled = value or not self._ready
         self._stop.layout.display = None if value else "none"
         self._progress.layout.display = None if value else "none"
         self._progress.value = 0
@@ -97,12 +99,12 @@ class RunBar:
 
     def wait(self, text: str) -> None:
         """There is nothing to run yet, and why; until `rest`."""
-        self._run.disabled = True
+        self._ready, self._run.disabled = False, True
         self.say(text)
 
     def rest(self) -> None:
         """Nothing but a run is waited for."""
-        self._run.disabled = self.busy
+        self._ready, self._run.disabled = True, self.busy
         if not self.busy:
             self._status.value = ""
 

@@ -16,7 +16,7 @@ from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.exports import ExportsView, Subject
 from flashmem_lab.views.loading import Planners, Source
 from flashmem_lab.views.pages import Pages, Scene
-from flashmem_lab.views.planning import Choice, Planner
+from flashmem_lab.views.planning import Choice, Planner, Scale
 from flashmem_lab.views.queue import QueueView
 from flashmem_lab.views.recipe import Recipe
 from flashmem_lab.views.refine import Refiner
@@ -194,7 +194,9 @@ class Screen:
         try:
             plan = planner.quick(choice)
         except FlashMemError as error:
+            self._introduce(planner)
             self._nothing(error)
+            self._editing.nothing(planner)
         else:
             self._show(planner, plan)
             self._refine(planner, choice)
@@ -217,7 +219,7 @@ class Screen:
         self.plan = self.outcome = None
         self.pages.show(None)
         self.show_exports()
-        self._controls.fail(error)
+        self._controls.nothing(error)
 
     def _refine(self, planner: Planner, choice: Choice, before: Plan | None = None) -> None:
         """Lets the solver improve on the plan that is shown, in the background."""
@@ -229,18 +231,24 @@ class Screen:
                 lambda plan: self._show(planner, plan, before),
             )
 
+    def _introduce(self, planner: Planner) -> Scale:
+        """Shows what is known of a model without any plan; the scale of its budgets."""
+        model, scale = planner.prepared.model, planner.scale(self.choice)
+        self._controls.introduce(markup.summary(model, summarize(model)))
+        self._controls.choices.slider.ends = [scale.least, scale.full]
+        self.pages.introduce(planner.prepared)
+        return scale
+
     def _show(self, planner: Planner, plan: Plan, before: Plan | None = None) -> None:
         """Shows a plan; `before` is the one that an edit made it from."""
         prepared = planner.prepared
         self.plan, self.outcome = plan, None
-        scale = planner.scale(self.choice)
-        self._controls.choices.slider.ends = [scale.least, scale.full]
+        scale = self._introduce(planner)
         self.pages.show(Scene(prepared, plan, preview(prepared, plan)))
         self.show_exports()
         self._sweeper.start(planner, self.choice)
         sizes = {name: weight.device_bytes for name, weight in prepared.model.weights.items()}
         self._controls.show(
-            summary=markup.summary(prepared.model, summarize(prepared.model)),
             budget=markup.budget(plan, scale.percent(plan.budget_bytes)),
             prediction=markup.prediction(plan, sum(sizes[one.weight] for one in plan.streamed)),
         )

@@ -266,3 +266,14 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     expect(tab.locator("table.history tbody tr")).to_have_count(2)  # the runs before it died
     page.screenshot(path=shots / "lab_12_back.png")
     run(tab, 3)
+
+    # It is shut down: nothing pretends to be there, and another one has all of it again.
+    session = "window.jupyterapp.shell.currentWidget.context.sessionContext"
+    page.evaluate(f"() => void {session}.shutdown()")
+    expect(tab.get_by_text("No kernel: choose one")).to_be_visible()
+    expect(tab.get_by_role("button", name="Run")).to_have_count(0)
+    page.evaluate(f"() => void {session}.changeKernel({{name: 'python3'}})")
+    expect(tab.get_by_text("As it was left: a budget at 50.0 %, 1 edit")).to_be_visible(
+        timeout=90 * SECOND
+    )
+    expect_pinned(tab)

@@ -70,6 +70,7 @@ def test_open_dimensions_are_asked_for(model: Path) -> None:
     document = Document(model, NoDevice())
     assert document.bench is None
     assert "batch" in document._error.value
+    assert "--dim" not in document._error.value, "there is a field for it"
     document._dims.value = "batch = 8"
     document._again.click()
     assert document.bench is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,11 +19,12 @@ from flashmem_lab import workflow
 from flashmem_lab.device import simulated_devices
 from flashmem_lab.errors import BudgetTooSmall, Cancelled, DeviceError, FlashMemError
 from flashmem_lab.outcome import Outcome
-from flashmem_lab.plan import Effort, Plan
+from flashmem_lab.plan import Effort, Plan, Strategy
 from flashmem_lab.plan.queue import QueuePlan, plan_queue
 from flashmem_lab.queues import Queue, QueueOutcome, run_queue
 from flashmem_lab.units import Budget
 from flashmem_lab.views import Workbench, markup
+from flashmem_lab.views.kept import Kept
 from flashmem_lab.views.screen import _DRAW_SECONDS
 from flashmem_lab.views.throttle import Throttle
 from flashmem_lab.worker.jobs import Held, Planned
@@ -375,12 +377,32 @@ def test_a_plan_that_fails_leaves_nothing_to_run(bench: Workbench, engine: Engin
     def refuse(prepared: Prepared, ask: Ask, effort: Effort | None = None) -> Plan:
         raise FlashMemError("no plan", hint="another budget")
 
+    make_plan = engine.make_plan
     engine.make_plan = refuse  # type: ignore[method-assign]
     controls(bench).choices.slider.value = 60
     assert bench.plan is None
     assert bench.memory.memory == b""
     assert "no plan" in controls(bench)._error.value
+    assert controls(bench)._prediction.value == "", "that was of the plan before"
+    assert controls(bench).run_bar._run.disabled
     assert bench.run(wait=True) is None
+    engine.make_plan = make_plan  # type: ignore[method-assign]
+    controls(bench).choices.slider.value = 50
+    assert not controls(bench).run_bar._run.disabled
+
+
+@pytest.mark.usefixtures("front_end")
+def test_a_model_without_a_plan_is_seen(model: Path, engine: Engine) -> None:
+    choice = Workbench(model, device=DEVICE, engine=engine).choice
+    kept = Kept(replace(choice, strategy=Strategy.PRELOAD), {}, ())
+    bench = Workbench(model, device=DEVICE, engine=engine, kept=kept)
+    assert bench.plan is None
+    assert "move the budget to" in controls(bench)._error.value
+    assert "4</b> layers" in controls(bench)._summary.value
+    assert bench.graph.graph, "the graph needs no plan"
+    least, full = controls(bench).choices.slider.ends
+    assert 0 < least < full
+    bench.close()
 
 
 def test_a_model_or_device_that_is_not_there_is_an_error(model: Path, engine: Engine) -> None:

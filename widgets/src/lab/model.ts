@@ -13,6 +13,10 @@ import { decodeGraph } from "../core/model";
 import { fetchBuffer, fetchDetails, RouteError } from "./api";
 import { icon } from "./icon";
 
+const NO_KERNEL =
+  "No kernel: choose one in the toolbar to plan and run; budget and edits are kept. " +
+  "The graph needs none.";
+
 export class ModelPanel extends Panel {
   private readonly status = h("p", { class: "fml-status", role: "status" });
   private readonly graphHost = h("div", { class: "fml-graph-host" });
@@ -82,7 +86,7 @@ export class ModelPanel extends Panel {
     await this.session.ready;
     if (this.isDisposed) return;
     if (!this.session.session?.kernel) {
-      this.say("No kernel: choose one in the toolbar to plan and run. The graph needs none.");
+      this.say(NO_KERNEL);
     }
     // ipywidgets calls its notebooks by what it uses of them: a session, and metadata to load
     // state from, of which a model file has none.
@@ -99,8 +103,17 @@ export class ModelPanel extends Panel {
     this.session.statusChanged.connect(this.onStatus, this);
     this.session.kernelChanged.connect((_, { newValue }) => {
       if (newValue) void this.showWorkbench();
+      else if (!this.isDisposed) this.withoutKernel();
     });
     if (this.session.session?.kernel) await this.showWorkbench();
+  }
+
+  /** It was shut down: what its workbench showed would answer nobody. */
+  private withoutKernel(): void {
+    this.shown = false;
+    this.output.model.clear();
+    void this.showGraph();
+    this.say(NO_KERNEL);
   }
 
   /** Runs the workbench in the kernel and shows it; after a reload, the one that is there. */
