@@ -46,7 +46,8 @@ SECOND = 1000  # ms, the unit of Playwright's timeouts
 _HARMLESS = (
     *("favicon", "status of 404", "status of 422", "ResizeObserver", "WebSocket"),
     "Failed to execute 'removeChild' on 'Node'",
-    "Could not send widget sync message",  # ipywidgets, to a kernel that a test shut down
+    # Of ipywidgets and Lab, to a kernel that a test shut down or killed.
+    *("Could not send widget sync message", "Canceled future for create_subshell_request"),
 )
 
 

@@ -13,6 +13,10 @@ import { decodeGraph } from "../core/model";
 import { fetchBuffer, fetchDetails, RouteError } from "./api";
 import { icon } from "./icon";
 
+const PATIENCE = 3000; // ms for an answer of a kernel
+const PAUSE = 200;
+const pause = (ms: number) => new Promise<undefined>((done) => setTimeout(done, ms));
+
 const NO_KERNEL =
   "No kernel: choose one in the toolbar to plan and run; budget and edits are kept. " +
   "The graph needs none.";
@@ -188,17 +192,18 @@ export class ModelPanel extends Panel {
     }
   }
 
+  /** Asks a kernel that starts again until it answers: what it says at first may be lost. */
   private async afterRestart(): Promise<void> {
-    const kernel = this.session.session?.kernel;
-    await kernel?.info;
-    const idle = (): boolean => this.session.session?.kernel?.status === "idle";
-    const wait = (): void => {
-      if (this.isDisposed || !idle()) return;
-      this.session.statusChanged.disconnect(wait);
-      void this.showWorkbench();
-    };
-    this.session.statusChanged.connect(wait);
-    wait(); // it may be idle already, and then nothing is told
+    const asked = ++this.asked;
+    const mine = (): boolean => !this.isDisposed && asked === this.asked;
+    while (mine()) {
+      const kernel = this.session.session?.kernel;
+      const answer =
+        kernel?.connectionStatus === "connected" &&
+        (await Promise.race([kernel.requestKernelInfo().catch(() => undefined), pause(PATIENCE)]));
+      if (answer && mine()) return this.showWorkbench();
+      await pause(PAUSE);
+    }
   }
 
   private say(text: string, wrong = false): void {
