@@ -4,9 +4,6 @@
 // Two passes for the moments: the variance of x - mean, since E[x^2] - E[x]^2 cancels.
 // global ({{ group }}, R2, R0*R1), local ({{ group }},1,1).
 {{ defines }}
-{% if not vectors %}
-JOIN(join_sum, acc + v)
-{% endif %}
 
 __kernel void normalise(
     {{ arguments }}) {
@@ -37,7 +34,8 @@ __kernel void normalise(
 {% if centred %}
   float sum = 0.0f;
   for (int j = 0; j < {{ held }}; j++) sum += own[j];
-  const float mean = join_sum(sum, scratch) / count;
+  JOIN(sum, sum + v)
+  const float mean = sum / count;
 {% else %}
   const float mean = 0.0f;
 {% endif %}
@@ -46,14 +44,16 @@ __kernel void normalise(
     own[j] -= mean;
     squares += own[j] * own[j];
   }
-  const float scale = 1.0f / sqrt(join_sum(squares, scratch) / count + {{ epsilon }});
+  JOIN(squares, squares + v)
+  const float scale = 1.0f / sqrt(squares / count + {{ epsilon }});
   EACH(j, i) STORE(r0, r1, r2, i, own[j] * scale);
 {% else %}
   SCRATCH
 {% if centred %}
   float sum = 0.0f;
   for (int i = FIRST; i < count; i += {{ group }}) sum += X_AT(r0, r1, r2, i);
-  const float mean = join_sum(sum, scratch) / count;
+  JOIN(sum, sum + v)
+  const float mean = sum / count;
 {% else %}
   const float mean = 0.0f;
 {% endif %}
@@ -65,12 +65,13 @@ __kernel void normalise(
   }
 {% if centred %}
   // A sum of thousands rounds: what the mean missed is left in the differences, and counts there.
-  const float missed = join_sum(rest, scratch) / count;
+  JOIN(rest, rest + v)
+  const float missed = rest / count;
 {% else %}
   const float missed = 0.0f;
 {% endif %}
-  const float scale =
-      1.0f / sqrt(join_sum(squares, scratch) / count - missed * missed + {{ epsilon }});
+  JOIN(squares, squares + v)
+  const float scale = 1.0f / sqrt(squares / count - missed * missed + {{ epsilon }});
   for (int i = FIRST; i < count; i += {{ group }})
     STORE(r0, r1, r2, i, (X_AT(r0, r1, r2, i) - mean - missed) * scale);
 {% endif %}

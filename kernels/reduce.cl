@@ -4,7 +4,6 @@
 // global ({{ group }}, R2, R0*R1), local ({{ group }},1,1).
 {{ defines }}
 {% set join = step.replace("v * v", "v").replace("fabs(v)", "v") %}
-JOIN(join, {{ join }})
 
 __kernel void reduce(
     {{ arguments }}) {
@@ -17,7 +16,7 @@ __kernel void reduce(
     const {{ value }} v = X_AT(r0, r1, r2, i);
     acc = {{ step }};
   }
-  acc = join(acc, scratch);
+  JOIN(acc, {{ join }})
   const {{ value }} n = count;
   if (get_local_id(0) == 0) STORE(r0, r1, r2, 0, {{ end }});
 }

@@ -1,7 +1,7 @@
 {# Walking a row. Where a work-group has one item, a row of at most 16 * `vectors` elements is copied
-   to vectors of its own: ROW does that, PAD fills what is past the row. Else JOIN makes a function
-   that combines what the items of a group found, of type `value`, and the items keep a row of at
-   most group * `held` elements between them: OWN and EACH. #}
+   to vectors of its own: ROW does that, PAD fills what is past the row. Else JOIN
+   combines what the items of a group found, of type `value`, and the items keep a row of at most
+   group * `held` elements between them: OWN and EACH. #}
 {% set type = value | default("float") %}
 {% set held = held | default(0) %}
 {% if vectors %}
@@ -22,29 +22,26 @@ static float max_of(float16 v) {
 }
 {% elif group > 1 %}
 {% set few = [16, group] | min %}
-// Three barriers: {{ few }} items join what all found, then every item joins what those have.
-#define JOIN(NAME, COMBINE)                                                   \
-  static {{ type }} NAME({{ type }} value, __local {{ type }}* scratch) {     \
-    const int lane = get_local_id(0);                                         \
-    scratch[lane] = value;                                                    \
-    barrier(CLK_LOCAL_MEM_FENCE);                                             \
-    if (lane < {{ few }}) {                                                   \
-      {{ type }} acc = scratch[lane];                                         \
-      for (int i = lane + {{ few }}; i < {{ group }}; i += {{ few }}) {       \
-        const {{ type }} v = scratch[i];                                      \
-        acc = COMBINE;                                                        \
-      }                                                                       \
-      scratch[lane] = acc;                                                    \
-    }                                                                         \
-    barrier(CLK_LOCAL_MEM_FENCE);                                             \
-    {{ type }} acc = scratch[0];                                              \
-    for (int i = 1; i < {{ few }}; i++) {                                     \
+// JOIN makes VALUE, of which every item has its own, what all of them COMBINE to: an expression of
+// VALUE and v. Three barriers: {{ few }} items join what all found, then every item joins what those
+// have. No function: PoCL 3.1 lets its threads share a local array that is passed to one.
+#define JOIN(VALUE, COMBINE)                                                  \
+  scratch[get_local_id(0)] = VALUE;                                           \
+  barrier(CLK_LOCAL_MEM_FENCE);                                               \
+  if (get_local_id(0) < {{ few }}) {                                          \
+    for (int i = get_local_id(0) + {{ few }}; i < {{ group }}; i += {{ few }}) { \
       const {{ type }} v = scratch[i];                                        \
-      acc = COMBINE;                                                          \
+      VALUE = COMBINE;                                                        \
     }                                                                         \
-    barrier(CLK_LOCAL_MEM_FENCE);                                             \
-    return acc;                                                               \
-  }
+    scratch[get_local_id(0)] = VALUE;                                         \
+  }                                                                           \
+  barrier(CLK_LOCAL_MEM_FENCE);                                               \
+  VALUE = scratch[0];                                                         \
+  for (int i = 1; i < {{ few }}; i++) {                                       \
+    const {{ type }} v = scratch[i];                                          \
+    VALUE = COMBINE;                                                          \
+  }                                                                           \
+  barrier(CLK_LOCAL_MEM_FENCE);
 #define SCRATCH __local {{ type }} scratch[{{ group }}];
 #define FIRST get_local_id(0)
 {% if held %}
@@ -59,8 +56,7 @@ static float max_of(float16 v) {
   for (int J = 0, I = get_local_id(0); J < {{ held }}; J++, I += {{ group }}) if (I < count)
 {% endif %}
 {% else %}
-#define JOIN(NAME, COMBINE) \
-  static {{ type }} NAME({{ type }} value, __local {{ type }}* scratch) { return value; }
-#define SCRATCH __local {{ type }}* const scratch = 0;
+#define JOIN(VALUE, COMBINE)
+#define SCRATCH
 #define FIRST 0
 {% endif %}

@@ -3,10 +3,6 @@
 // Softmax over rows (r0, r1, r2, .) of `count` elements; one work-group of {{ group }} a row.
 // global ({{ group }}, R2, R0*R1), local ({{ group }},1,1).
 {{ defines }}
-{% if not vectors %}
-JOIN(join_max, fmax(acc, v))
-JOIN(join_sum, acc + v)
-{% endif %}
 
 __kernel void softmax(
     {{ arguments }}) {
@@ -37,28 +33,30 @@ __kernel void softmax(
   OWN(-INFINITY)
   float high = own[0];
   for (int j = 1; j < {{ held }}; j++) high = fmax(high, own[j]);
-  high = join_max(high, scratch);
+  JOIN(high, fmax(high, v))
   float sum = 0.0f;
 {% if log %}
   EACH(j, i) sum += exp(own[j] - high);
-  const float shift = high + log(join_sum(sum, scratch));
+  JOIN(sum, sum + v)
+  const float shift = high + log(sum);
   EACH(j, i) STORE(r0, r1, r2, i, own[j] - shift);
 {% else %}
   EACH(j, i) {
     own[j] = exp(own[j] - high);
     sum += own[j];
   }
-  const float scale = 1.0f / join_sum(sum, scratch);
+  JOIN(sum, sum + v)
+  const float scale = 1.0f / sum;
   EACH(j, i) STORE(r0, r1, r2, i, own[j] * scale);
 {% endif %}
 {% else %}
   SCRATCH
   float high = -INFINITY;
   for (int i = FIRST; i < count; i += {{ group }}) high = fmax(high, X_AT(r0, r1, r2, i));
-  high = join_max(high, scratch);
+  JOIN(high, fmax(high, v))
   float sum = 0.0f;
   for (int i = FIRST; i < count; i += {{ group }}) sum += exp(X_AT(r0, r1, r2, i) - high);
-  sum = join_sum(sum, scratch);
+  JOIN(sum, sum + v)
 {% if log %}
   const float shift = high + log(sum);
   for (int i = FIRST; i < count; i += {{ group }})

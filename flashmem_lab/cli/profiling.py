@@ -59,6 +59,11 @@ def profile(options: Options) -> int:
                 "kernels while it reads",
                 _by_run(measured, lambda one: f"{one.contention.value:.0%} slower"),
             ),
+            *(
+                [("each weight besides", f"{first.weight_ns.value / 1e3:.0f} us in a first run")]
+                if (first := measured.first_run) is not None and first.weight_ns.value
+                else []
+            ),
             ("between launches", f"{measured.launch_ns.value / 1e3:.1f} us"),
             ("saved as", ", ".join(map(str, paths))),
         ]

@@ -247,7 +247,11 @@ def _borrowed(rates: Rates, name: str, owner: str) -> Rates:
         launch_ns=said(rates.launch_ns),
         contention=said(rates.contention),
         first_run=rates.first_run
-        and Reading(said(rates.first_run.disk), said(rates.first_run.contention)),
+        and Reading(
+            said(rates.first_run.disk),
+            said(rates.first_run.contention),
+            said(rates.first_run.weight_ns),
+        ),
     )
 
 

@@ -29,6 +29,10 @@ UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
 """Of a device whose contention nobody stated."""
 
 
+NO_TIME = Quantity(0.0, "assumed: nothing")
+"""Of weights of a device where nobody stated what each takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How weights come from the disk, and what that takes from the layers meanwhile.
@@ -36,10 +40,13 @@ class Reading:
     Attributes:
         disk: bytes/s from file to host memory.
         contention: share by which kernels and uploads take longer while the disk reads.
+        weight_ns: time of each weight besides, however small it is, where reads land in place
+            (`map`): until the thread that reads is told of it and has told of the end, ns.
     """
 
     disk: Quantity
     contention: Quantity
+    weight_ns: Quantity = NO_TIME
 
 
 @dataclass(frozen=True, slots=True)

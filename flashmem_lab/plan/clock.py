@@ -163,7 +163,7 @@ def run_ns(
 
 def _unavoidable_ns(problem: Problem, pinned: Mask, cold: bool) -> float:
     """Time of a run in which no layer waits for a weight."""
-    moved = problem.size.sum() if cold else problem.size[~pinned].sum()
+    moved = problem.load.sum() if cold else problem.load[~pinned].sum()
     return problem.compute_ns + problem.lost_ns(float(moved))
 
 
@@ -193,7 +193,7 @@ def ns_at_least(
         moving = moving[np.lexsort((~pinned[moving], load_at[moving], problem.first[moving]))]
     first, load_at = problem.first[moving], load_at[moving]
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
-    read = np.cumsum(problem.size[moving]) / problem.own_disk * 1e9
+    read = np.cumsum(problem.load[moving]) / problem.own_disk * 1e9
     # Were the disk to read without a pause: how late each weight is; when its read would begin.
     late = read + problem.tail[moving] / problem.upload * 1e9 - elapsed[first]
     begin = np.concatenate(([0.0], read[:-1]))
@@ -285,7 +285,7 @@ class _Lanes:
         self._chunks = self._counts.tolist()
         self._read_ns = (whole / problem.own_disk * 1e9).tolist()
         self._read_tail_ns = (tail / problem.own_disk * 1e9).tolist()
-        self._weight_ns = (problem.size[order] / problem.own_disk * 1e9).tolist()
+        self._weight_ns = (problem.load[order] / problem.own_disk * 1e9).tolist()
         self._upload_ns = (whole / problem.upload * 1e9).tolist()
         self._upload_tail_ns = (tail / problem.upload * 1e9).tolist()
 
@@ -344,8 +344,10 @@ class _Lanes:
             uploads = np.stack((begin + since, begin + since + upload_ns), axis=1)
             return reads, uploads
         # In place a weight's chunks follow one another without a gap.
-        counts = self._counts
-        start = np.repeat(self.begin, counts) + _ordinals(counts) * np.repeat(self._read_ns, counts)
+        counts, ordinals = self._counts, _ordinals(self._counts)
+        besides_ns = self._problem.weight_ns / (1 + self._problem.contention)
+        start = np.repeat(self.begin, counts) + ordinals * np.repeat(self._read_ns, counts)
+        start += np.where(ordinals > 0, besides_ns, 0.0)  # part of each weight's first chunk
         end = np.concatenate((start[1:], [0.0]))[: len(start)]
         if len(start):
             end[np.cumsum(counts) - 1] = self.arrival

@@ -151,8 +151,8 @@ def least_cold(problem: Problem, free: Freedom, budget: int) -> Schedule:
     plain = Schedule(free.forced, earliest_loads(problem, free, free.forced, budget))
     first_run = problem.in_run(cold=True)
     run = own_clock(first_run, plain.pinned, plain.load_at, cold=True, chunks=False)
-    time_ns = run.total_ns + first_run.lost_ns(float(problem.size.sum()))
-    pinned = _free_pins(problem, free, plain, run, budget)
+    time_ns = run.total_ns + first_run.lost_ns(float(first_run.load.sum()))
+    pinned = _free_pins(first_run, free, plain, run, budget)
     candidates = [Schedule(some, earliest_loads(problem, free, some, budget)) for some in pinned]
     candidates += [least_warm(problem, free, budget), plain]
 
@@ -221,7 +221,7 @@ def _latest_begins(problem: Problem, run: Run) -> Floats:
     Reads follow one another; each ends, and is uploaded, before its layer starts.
     """
     order = run.order
-    read_ns = problem.size[order] / problem.own_disk * 1e9
+    read_ns = problem.load[order] / problem.own_disk * 1e9
     done = np.cumsum(read_ns)
     due = run.start[problem.first[order]] - problem.tail[order] / problem.upload * 1e9
     slackless = np.minimum.accumulate((due - done)[::-1])[::-1]

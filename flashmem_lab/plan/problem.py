@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import isinf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ class Problem:
         transport: how bytes move.
         launched: (N,) True for layers that are kernels; only they move bytes themselves (`inline`).
         index: position of each weight name.
-        first_run: disk and contention of a first run, where they are others.
+        first_run: disk, contention and time of a weight in a first run, where they are others.
+        weight_ns: time that the disk takes for each weight besides, in first runs and in place.
     """
 
     layers: tuple[str, ...]
@@ -71,6 +73,7 @@ class Problem:
     launched: Mask
     index: dict[str, int]
     first_run: Reading | None = None
+    weight_ns: float = 0.0
 
     def in_run(self, *, cold: bool) -> Problem:
         """The problem of a first run, or of later ones."""
@@ -78,7 +81,11 @@ class Problem:
             return self
         rates = self.first_run
         return replace(
-            self, disk=rates.disk.value, contention=rates.contention.value, first_run=None
+            self,
+            disk=rates.disk.value,
+            contention=rates.contention.value,
+            weight_ns=rates.weight_ns.value if isinf(self.upload) else 0.0,
+            first_run=None,
         )
 
     @property
@@ -96,6 +103,11 @@ class Problem:
         if self.transport is Transport.INLINE:
             return np.where(self.launched & (self.slack > 0), stretched, 0.0)
         return stretched
+
+    @property
+    def load(self) -> Floats:
+        """(n,) bytes that the disk would read in the time that it takes for each weight."""
+        return self.size.astype(np.float64) + self.weight_ns * self.disk / 1e9
 
     @property
     def own_disk(self) -> float:

@@ -158,8 +158,8 @@ def cold_bound(problem: Problem, free: Freedom, budget: int) -> float:
     uses = first[starts]
     # How many layers that load have begun before each step.
     known = np.searchsorted(uses, np.arange(len(elapsed)) - 1, side="right").tolist()
-    reads = (size / problem.own_disk * 1e9)[smallest_first].tolist()
-    shortest = np.minimum.reduceat(size, starts) / problem.own_disk * 1e9
+    reads = (problem.load / problem.own_disk * 1e9)[smallest_first].tolist()
+    shortest = np.minimum.reduceat(problem.load, starts) / problem.own_disk * 1e9
     upload = np.minimum.reduceat(problem.tail, starts) / problem.upload * 1e9
     # A layer is delayed by delays[i] once the weights of the first i layers that load are there.
     delays, disk, steps = [0.0], 0.0, elapsed.tolist()
@@ -174,7 +174,7 @@ def cold_bound(problem: Problem, free: Freedom, budget: int) -> float:
             disk = max(disk, opens(gate)) + read
         disk = max(disk, opens(together[at]) + shortest[at])
         delays.append(max(delays[-1], disk + upload[at] - steps[use]))
-    return float(elapsed[-1] + delays[-1]) + problem.lost_ns(float(size.sum()))
+    return float(elapsed[-1] + delays[-1]) + problem.lost_ns(float(problem.load.sum()))
 
 
 def _first_steps(allowed: Ints, wanted: Ints, latest: Ints) -> Ints:

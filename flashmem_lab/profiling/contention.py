@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain, pairwise
 from pathlib import Path
@@ -30,6 +30,9 @@ REPEAT = 5
 
 ROOM = 0.3
 """Budget: room to read some products ahead, so that reads and kernels overlap."""
+
+SMALL = 64 * 1024
+"""Bytes of a weight that is read in no time."""
 
 MOST = 0.9
 """Of their pace that kernels may lose to reads: above that it was something else."""
@@ -70,8 +73,9 @@ def measure_reading(
         usual_ns = usual_launches(chain.from_iterable(chain(*(runs[1:] for runs in sessions))))
         streamed = list(chain(*(session(moving)[1:] for _ in range(SESSIONS))))
         alike = f"{source}: products, weights "
+        new = [runs[0] for runs in sessions]
         return (
-            reading_of([runs[0] for runs in sessions], usual_ns, f"{alike}read for the first time"),
+            reading_of(new, usual_ns, f"{alike}read for the first time", apart=True),
             reading_of(streamed, usual_ns, f"{alike}streamed"),
         )
 
@@ -86,7 +90,11 @@ def usual_launches(events: Iterable[Event]) -> dict[int, float]:
 
 
 def reading_of(
-    runs: Sequence[Sequence[Event]], usual_ns: Mapping[int, float], source: str
+    runs: Sequence[Sequence[Event]],
+    usual_ns: Mapping[int, float],
+    source: str,
+    *,
+    apart: bool = False,
 ) -> Reading:
     """What runs with reads beside their launches show: the median of them, event by event.
 
@@ -101,10 +109,12 @@ def reading_of(
         runs: events of each of some runs of one program, with reads.
         usual_ns: time of each layer's launch without any, ns.
         source: what the quantities name as their source.
+        apart: whether what each weight takes besides is told apart from the rate: as long as the
+            small ones take.
     """
     took: dict[int, list[float]] = defaultdict(list)
     beside: dict[int, list[float]] = defaultdict(list)
-    reading: dict[int, list[float]] = defaultdict(list)
+    reading: dict[tuple[str, int], list[float]] = defaultdict(list)
     pauses: list[float] = []
     for events in runs:
         reads = [event for event in events if event.lane is Lane.DISK]
@@ -112,18 +122,40 @@ def reading_of(
             if launch.kind == "launch":
                 took[launch.layer].append(launch.end_ns - launch.start_ns)
                 beside[launch.layer].append(sum(_both_ns(read, launch) for read in reads))
-        for at, read in enumerate(reads):
-            reading[at].append(read.end_ns - read.start_ns)
+        for read, count in zip(reads, _ordinals(reads), strict=True):
+            reading[read.weight, count].append(read.end_ns - read.start_ns)
         pauses += [after.start_ns - before.end_ns for before, after in pairwise(reads)]
     excess = sum(median(times) - usual_ns[layer] for layer, times in took.items())
     overlap = sum(map(median, beside.values()))
-    busy_ns = sum(map(median, reading.values())) + len(reading) * median(pauses or [0.0])
+    pause_ns = median(pauses or [0.0])
+    weights_ns: dict[str, float] = defaultdict(float)
+    for (weight, _), times in reading.items():
+        weights_ns[weight] += median(times) + pause_ns
+    sizes: dict[str, int] = defaultdict(int)
+    for event in runs[0]:
+        if event.lane is Lane.DISK:
+            sizes[event.weight] += event.bytes
+    small = [weights_ns[weight] for weight, size in sizes.items() if size <= SMALL]
+    besides_ns = median(small) if small and apart else 0.0
+    busy_ns = max(sum(weights_ns.values()) - len(sizes) * besides_ns, 0.0)
     if excess > MOST * overlap:
-        overlap = busy_ns = max(busy_ns, excess / MOST)
+        overlap = max(busy_ns, excess / MOST)
+        busy_ns = max(busy_ns, overlap - len(sizes) * besides_ns)
     lost = max(excess / overlap, 0.0) if overlap else 0.0
-    moved = sum(event.bytes for event in runs[0] if event.lane is Lane.DISK)
-    rate = moved / max(1.0, busy_ns) * 1e9
-    return Reading(Quantity(rate, source), Quantity(lost / (1 - lost), source))
+    rate = sum(sizes.values()) / max(1.0, busy_ns) * 1e9
+    return Reading(
+        Quantity(rate, source),
+        Quantity(lost / (1 - lost), source),
+        Quantity(besides_ns, f"{source}, those of at most {SMALL} bytes"),
+    )
+
+
+def _ordinals(reads: Iterable[Event]) -> Iterator[int]:
+    """Of each read: how many came before it of its weight."""
+    seen: Counter[str] = Counter()
+    for read in reads:
+        yield seen[read.weight]
+        seen[read.weight] += 1
 
 
 def _both_ns(one: Event, other: Event) -> int:

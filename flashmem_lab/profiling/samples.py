@@ -102,12 +102,13 @@ def sample_graph() -> Graph:
 def products_graph() -> Graph:
     """Products with weights of 1 to 10 MB, no two of one size: none takes another's memory over.
 
-    In networks those of equal blocks do; to leave that out errs on the safe side.
+    In networks those of equal blocks do; to leave that out errs on the safe side. A bias goes with
+    each, as in networks.
     """
     made = SampleBuilder("products")
     for step in range(24):
         columns = 384 + 128 * (step * 7 % 24)  # large and small ones in turn
-        made.add("MatMul", [(1, 192, 768)], (1, 192, columns), weights=[(768, columns)])
+        made.add("Gemm", [(192, 768)], (192, columns), weights=[(768, columns), (columns,)])
     return made.graph()
 
 

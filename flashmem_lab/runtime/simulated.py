@@ -168,6 +168,11 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     def after(command: Free | Read | Upload | ComputeCommand) -> tuple[int, ...]:
         return tuple(other for other in command.after if other in happening)
 
+    besides_ns = reading.weight_ns.value if program.transport is Transport.MAP else 0.0
+
+    def reading_ns(read: Read) -> float:
+        return _moving_ns(read.bytes, reading.disk.value) + (0.0 if read.chunk else besides_ns)
+
     copying = program.transport is Transport.COPY
     slots = program.staging_bytes // program.slot_bytes if program.slot_bytes else 0
     # A read waits until the slot that it takes was emptied; the first ones find it empty.
@@ -177,7 +182,7 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     lanes: dict[Hashable, list[Task]] = {
         _MEMORY: [Task(c.id, 0.0, after(c) if isinstance(c, Free) else ()) for c in memory],
         Lane.DISK: [
-            Task(read.id, _moving_ns(read.bytes, reading.disk.value), (*after(read), *empty))
+            Task(read.id, reading_ns(read), (*after(read), *empty))
             for read, empty in zip(disk, emptied, strict=False)
         ],
         Lane.TRANSFER: [

@@ -5,6 +5,7 @@ A GPU's kernels run on every device: only what they are measured for differs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from math import erf
@@ -24,6 +25,7 @@ from flashmem_lab.graph import open_graph
 from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import Precision, Storage, lower
 from flashmem_lab.lower.blocks import TILES, tiles_for
+from flashmem_lab.program.render import kernel_directory
 from flashmem_lab.runtime.opencl import OpenCLRuntime, open_runtime
 from flashmem_lab.units import Budget
 from flashmem_lab.workflow import Prepared
@@ -292,3 +294,12 @@ def test_erf_is_exact_to_some_ulp(runtime: OpenCLRuntime, device_id: str, tmp_pa
     wanted = np.array([erf(value) for value in x.astype(np.float64)])
     assert np.abs(got - wanted).max() <= 2e-7
     np.testing.assert_allclose(got, wanted, rtol=4 * 2**-23)
+
+
+def test_no_function_is_passed_local_memory() -> None:
+    """PoCL 3.1 lets its threads share a work-group's array then: one run in a thousand is wrong."""
+    sources = [path for path in kernel_directory().iterdir() if path.suffix in (".cl", ".h")]
+    assert len(sources) > 10
+    for source in sources:
+        plain = re.sub(r"\{([{%#]).*?[}%#]\}", "", source.read_text(), flags=re.DOTALL)
+        assert not re.search(r"\([^;{}()]*__local\b[^;{}()]*\)\s*\{", plain), source.name

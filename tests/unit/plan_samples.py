@@ -82,7 +82,11 @@ devices = st.builds(
         transport=transport,
         kinds=kinds,
         contention=Quantity(contention, "drawn"),
-        first_run=Reading(Quantity(disk * 5e7, "drawn"), Quantity(contention + 0.5, "drawn"))
+        first_run=Reading(
+            Quantity(disk * 5e7, "drawn"),
+            Quantity(contention + 0.5, "drawn"),
+            Quantity(1000.0 * disk, "drawn"),
+        )
         if slow_first
         else None,
     ),

@@ -58,8 +58,16 @@ class Making:
             self._done(command)
 
     def make_what_fits(self) -> None:
-        """Makes the weights that are next and have room now."""
-        while self._put_off and self._objects.try_create(self._specs[self._put_off[0].object]):
+        """Makes the weights that are next and have room now, but for those that are at hand.
+
+        These are there as soon as a launch wants them. Made earlier, they would take the room of
+        what the next launches want, and each of those would wait for the one before it.
+        """
+        while (
+            self._put_off
+            and self._put_off[0].object not in self._transport.at_hand
+            and self._objects.try_create(self._specs[self._put_off[0].object])
+        ):
             self._weight_made(self._put_off.popleft())
 
     def make_for(self, upload: int) -> None:

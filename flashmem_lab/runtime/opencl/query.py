@@ -8,6 +8,7 @@ import pyopencl as cl
 from flashmem_lab.device import DeviceSpec, Limits, default_rates
 from flashmem_lab.errors import DeviceError, UsageError
 from flashmem_lab.program.program import KernelSource
+from flashmem_lab.runtime.opencl.affinity import pin_workers
 from flashmem_lab.runtime.opencl.errors import explain, translating
 from flashmem_lab.runtime.opencl.kernels import Kernels
 
@@ -90,6 +91,7 @@ def spec_of(device_id: str, device: cl.Device) -> DeviceSpec:
 
 
 def _devices() -> list[cl.Device]:
+    pin_workers()
     try:
         platforms = cl.get_platforms()
     except cl.Error as error:
