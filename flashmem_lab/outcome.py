@@ -144,13 +144,10 @@ class Outcome:
 
     def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
         program, result = self.program, self.result
-        peak, budget = result.peak_bytes["total"], program.budget_bytes
-        later = f", later runs {format_ms(min(result.warm_ms))}" if result.warm_ms else ""
         check = self.check
         return mimebundle(
             f"Run of {program.model} on {self.device.id}, {self.device.name}",
-            f"peak {format_bytes(peak)} within {format_bytes(budget)}, "
-            f"first run {format_ms(result.first_run_ms)}{later}",
+            result.in_words(),
             [
                 ("strategy", f"{program.strategy}, {program.precision} weights"),
                 ("predicted peak", format_bytes(program.predicted_peak_bytes)),
@@ -162,10 +159,7 @@ class Outcome:
                     if check
                     else "",
                 ),
-                *(
-                    (f"output {name}", f"{array.dtype} {list(array.shape)}")
-                    for name, array in result.outputs.items()
-                ),
+                *result.outputs_in_words(),
                 *(("note", note) for note in self.notes),
             ],
         )

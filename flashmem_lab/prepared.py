@@ -12,6 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import ModelError, PlanError, UsageError
+from flashmem_lab.shown import mimebundle
+from flashmem_lab.units import format_bytes
 
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
@@ -39,6 +41,30 @@ class Prepared:
     rss_bytes: int
     load_ms: float
     storage: Storage | None = None
+
+    def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
+        from flashmem_lab.trace import summarize
+
+        figures = summarize(self.model)
+        return mimebundle(
+            f"{figures.name} for {self.device.id}, {self.device.name}",
+            f"{figures.layers} layers, {figures.weights} weights of "
+            f"{format_bytes(figures.weight_bytes)}, {figures.flops / 1e9:,.1f} GFLOP a run",
+            [
+                ("inputs", ", ".join(f"{one.name} {list(one.shape)}" for one in self.model.inputs)),
+                (
+                    "outputs",
+                    ", ".join(f"{one.name} {list(one.shape)}" for one in self.model.outputs),
+                ),
+                ("classes", ", ".join(f"{n} {name}" for name, n in figures.classes.items())),
+                ("on the host", ", ".join(figures.host_layers)),
+                (
+                    "largest weight",
+                    f"{figures.largest_weight}, {format_bytes(figures.largest_weight_bytes)}",
+                ),
+                ("precision", str(self.model.precision)),
+            ],
+        )
 
 
 def load(

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from flashmem_lab.program.program import Program
+from flashmem_lab.shown import mimebundle
 from flashmem_lab.trace.trace import Trace
+from flashmem_lab.units import format_bytes, format_ms
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total) from any thread; must return at once."""
@@ -41,6 +43,29 @@ class RunResult:
     peak_bytes: Mapping[str, int]
     average_bytes: int
     kernels_compiled: int = 0
+
+    def in_words(self) -> str:
+        """Peak and times in one line."""
+        later = f", later runs {format_ms(min(self.warm_ms))}" if self.warm_ms else ""
+        return (
+            f"peak {format_bytes(self.peak_bytes['total'])} within "
+            f"{format_bytes(self.trace.budget_bytes)}, "
+            f"first run {format_ms(self.first_run_ms)}{later}"
+        )
+
+    def outputs_in_words(self) -> list[tuple[str, str]]:
+        """What each output is called, and what it is; not its values."""
+        return [
+            (f"output {name}", f"{array.dtype} {list(array.shape)}")
+            for name, array in self.outputs.items()
+        ]
+
+    def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
+        return mimebundle(
+            f"Run of {self.trace.model} on {self.trace.device}",
+            self.in_words(),
+            [("stalled", format_ms(self.stall_ms)), *self.outputs_in_words()],
+        )
 
 
 class Runtime(Protocol):

@@ -35,11 +35,12 @@ class Trace:
 
     def _repr_mimebundle_(self, **keywords: object) -> dict[str, str]:
         events = self.timeline.events
-        runs = 1 + max((event.run for event in events), default=-1)
+        count = 1 + max((event.run for event in events), default=-1)
+        runs = "1 run" if count == 1 else f"{count} runs"
         origin = "Predicted" if self.origin == "simulated" else "Measured"
         return mimebundle(
             f"{origin} trace of {self.model} on {self.device}",
-            f"{runs} runs, {len(events)} events, {len(self.timeline.samples)} memory samples",
+            f"{runs}, {len(events)} events, {len(self.timeline.samples)} memory samples",
             [
                 ("strategy", f"{self.strategy}, {self.precision} weights"),
                 ("budget", format_bytes(self.budget_bytes)),

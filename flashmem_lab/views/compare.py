@@ -63,7 +63,7 @@ class CompareView:
             return
         if self._figure is None:
             self._figure = _figure()
-        options = [(f"{one.number}: {one.row.label}", at) for at, one in enumerate(runs)]
+        options = [(_name(one), at) for at, one in enumerate(runs)]
         for choice, value in zip(self._choices, (len(options) - 1, len(options) - 2), strict=True):
             choice.options = options
             choice.value = value
@@ -102,6 +102,12 @@ class CompareView:
             },
             trace_indexes=[0, 1],
         )
+
+
+def _name(run: Past) -> str:
+    """Of a run among others that may differ in their budget alone."""
+    budget = run.row.budget_bytes
+    return f"{run.number}: {run.row.label}" + (f" · {format_bytes(budget)}" if budget else "")
 
 
 def _relation(value: float, reference: float) -> str:

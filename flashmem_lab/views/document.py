@@ -127,7 +127,8 @@ class Document:
             self.bench.close()
             self.bench = None
         wanted = isinstance(error, InputError)
-        self._error.value = f"{markup.STYLE}{markup.failure(error)}"
+        hint = "write below what each of them is, and open it again" if wanted else ""
+        self._error.value = f"{markup.STYLE}{markup.failure(error, hint)}"
         self._again.description = "Open" if wanted else "Try again"
         self._dims.layout.display = None if wanted else "none"
         self.box.children = (self._error, self._form)

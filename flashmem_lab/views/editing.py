@@ -87,9 +87,6 @@ class Editing:
         else:
             planner.history.move(by)
         self._host.replan()
-        current = self._host.current()
-        if current is not None and current[1] is None:  # the budget was moved: the controls say why
-            self._say(planner.history)
 
     def compare(self, planner: Planner, plan: Plan, before: Plan | None) -> None:
         """Says in what a plan is another than that before it, the planner's own, a baseline."""
@@ -104,6 +101,10 @@ class Editing:
             compared.append((f"Against {name}:", planner.baseline(choice, Strategy(name))))
         diff = [(what, plan_diff(one, plan)) for what, one in compared if one is not None]
         self._say(planner.history, diff)
+
+    def nothing(self, planner: Planner) -> None:
+        """There is no plan to compare, whoever moved what; the controls say why."""
+        self._say(planner.history)
 
     def _chosen(self, change: Any) -> None:
         """Another baseline was chosen."""

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from flashmem_lab.device import Transport
-from flashmem_lab.errors import FlashMemError
-from flashmem_lab.folders import state_directory
-from flashmem_lab.serial import from_plain, to_plain
-from flashmem_lab.trace.write import write_file
 from flashmem_lab.views.edits import Edits
-from flashmem_lab.views.past import Past
 from flashmem_lab.views.planning import Choice
-
-SCHEMA = "flashmem-lab/workbench/1"
-T = TypeVar("T")
+from flashmem_lab.views.store import read, store_of, write
 
 FIRST_PERCENT = 30.0
 """Where the slider of a model that was never open before begins."""
@@ -57,31 +46,19 @@ class Kept:
         return 0
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    runs: tuple[Past, ...]
-
-
 class Keeper:
-    """Keeps the state and the runs of one model's workbench in files of their own.
-
-    They lie beside no one's files. Runs have a file to themselves, since they are many, and the
-    state is written whenever the slider rests.
-
-    What cannot be read or written is no reason to stop: then nothing is kept.
+    """Keeps the state of one model's workbench; it is written whenever the slider rests.
 
     Args:
         model: path of the .onnx file.
     """
 
     def __init__(self, model: Path) -> None:
-        digest = hashlib.sha256(str(model.resolve()).encode()).hexdigest()[:24]
-        self._file = state_directory() / f"{digest}.json"
-        self._runs = state_directory() / f"{digest}.runs.json"
+        self._file = store_of(model, ".json")
 
     def load(self) -> Kept | None:
         """What was kept; None where nothing is, or nothing that this version understands."""
-        kept = _read(self._file, Kept)
+        kept = read(self._file, Kept)
         if kept is None or not all(0 <= one.at < len(one.states) for one in kept.edits):
             return None
         choice = kept.choice
@@ -90,27 +67,4 @@ class Keeper:
 
     def save(self, kept: Kept) -> None:
         """Keeps it."""
-        _write(self._file, kept)
-
-    def runs(self) -> tuple[Past, ...]:
-        """The runs that were kept, the latest last."""
-        history = _read(self._runs, _History)
-        return history.runs if history else ()
-
-    def save_runs(self, runs: Sequence[Past]) -> None:
-        """Keeps them; at most `MOST_RUNS` of some ten kilobytes each."""
-        _write(self._runs, _History(tuple(runs)))
-
-
-def _read(file: Path, kind: type[T]) -> T | None:
-    try:
-        data = json.loads(file.read_bytes())
-        return from_plain(data, kind) if data.pop("schema") == SCHEMA else None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return None
-
-
-def _write(file: Path, value: object) -> None:
-    with suppress(FlashMemError):
-        text = json.dumps({"schema": SCHEMA, **to_plain(value)})
-        write_file(file, text, "keeping the state of the workbench")
+        write(self._file, kept)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from html import escape
-from math import isfinite
+from math import ceil, isfinite
 from typing import TYPE_CHECKING
 
 from flashmem_lab.errors import BudgetTooSmall, FlashMemError
@@ -19,29 +20,40 @@ if TYPE_CHECKING:
     from flashmem_lab.queues import QueueOutcome
     from flashmem_lab.views.past import Past
 
-STYLE = """<style>
-.fml { line-height: 1.45; font-variant-numeric: tabular-nums; }
-.fml { color: var(--jp-ui-font-color1, #222); }
-.fml h3 { margin: 2px 0 0; font-size: 17px; }
-.fml .soft { color: var(--jp-ui-font-color2, #666); }
-.fml b { font-weight: 600; }
-.fml .error { border-left: 3px solid #e5484d; padding: 4px 10px; background: rgba(229,72,77,.09); }
-.fml .ok { color: var(--jp-success-color1, #1d7a4f); }
-.fml .bad { color: var(--jp-error-color1, #e5484d); }
-.fml table { border-collapse: collapse; font-size: 12.5px; }
-.fml th { text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }
-.fml td { text-align: right; } .fml td, .fml th { padding: 2px 12px 2px 0; }
-.fml .history td:nth-child(2), .fml .history th:nth-child(2) { text-align: left; }
-.fml .history tbody tr:first-child td { font-weight: 600; }
-.fml .comparison td:first-child { text-align: left; }
-.fml .beside { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: start; }
-.fml .beside td, .fml .beside th { white-space: nowrap; }
-.fml .comparison th:first-child { text-align: left; }
-.fml .live { display: flex; gap: 12px; align-items: center; }
-.fml svg { border-bottom: 1px solid var(--jp-border-color2, #ccc); }
-.fml polyline { fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }
-.fml-stale { opacity: .45; }
-.fml .cap { stroke: #e5484d; stroke-dasharray: 4 3; }
+# Of menus in a dark theme: ipywidgets draws theirs black. As in a URL, "#" is %23.
+_ARROW = (
+    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'>"
+    "<path d='M5 7l4 4 4-4' fill='none' stroke='%23ccc' stroke-width='1.8'/></svg>"
+)
+_COUNTED = 100_000  # layers, kernels and runs are fewer: a larger total is one of bytes
+
+STYLE = f"""<style>
+.fml {{ line-height: 1.45; font-variant-numeric: tabular-nums; }}
+.fml {{ color: var(--jp-ui-font-color1, #222); }}
+.fml h3 {{ margin: 2px 0 0; font-size: 17px; }}
+.fml .soft {{ color: var(--jp-ui-font-color2, #666); }}
+.fml b {{ font-weight: 600; }}
+.fml .error {{ border-left: 3px solid #e5484d; padding: 4px 10px; background: #e5484d17; }}
+.fml .ok {{ color: var(--jp-success-color1, #1d7a4f); }}
+.fml .bad {{ color: var(--jp-error-color1, #e5484d); }}
+.fml table {{ border-collapse: collapse; font-size: 12.5px; }}
+.fml th {{ text-align: right; font-weight: 500; color: var(--jp-ui-font-color2, #666); }}
+.fml td {{ text-align: right; }} .fml td, .fml th {{ padding: 2px 12px 2px 0; }}
+.fml .history td:nth-child(3), .fml .history th:nth-child(3) {{ text-align: left; }}
+.fml .history tbody tr:first-child td {{ font-weight: 600; }}
+.fml .comparison td:first-child {{ text-align: left; }}
+.fml .beside {{ display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: start; }}
+.fml .beside td, .fml .beside th {{ white-space: nowrap; }}
+.fml .comparison th:first-child {{ text-align: left; }}
+.fml .live {{ display: flex; gap: 12px; align-items: center; }}
+.fml svg {{ border-bottom: 1px solid var(--jp-border-color2, #ccc); }}
+.fml polyline {{ fill: none; stroke: var(--jp-brand-color1, #1668c7); stroke-width: 1.6; }}
+.fml-stale {{ opacity: .45; }}
+.fml .cap {{ stroke: #e5484d; stroke-dasharray: 4 3; }}
+[data-jp-theme-light="false"] .fml-bench {{ --jp-widgets-dropdown-arrow: url("{_ARROW}"); }}
+[data-jp-theme-light="false"] .fml-bench .js-plotly-plot text {{
+  fill: var(--jp-ui-font-color1) !important; /* plotly's own are for a light page */
+}}
 </style>"""
 
 
@@ -93,7 +105,9 @@ def _gap(plan: Plan) -> str:
         return ""
     if plan.status is Status.OPTIMAL:
         return ", proven best"
-    return f", at most {100 * plan.gap:.1f} % from the best" if isfinite(plan.gap) else ""
+    if not isfinite(plan.gap):
+        return ""
+    return f", at most {ceil(1000 * plan.gap) / 10:.1f} % from the best"  # up: "0.0" is not proven
 
 
 def result(row: RunRow) -> str:
@@ -114,10 +128,21 @@ def result(row: RunRow) -> str:
 
 def history(runs: Sequence[Past]) -> str:
     """The runs so far, the latest first."""
-    titles = ("#", "run", "budget", "peak", "predicted", "first run", "later", "stalled", "check")
+    titles = (
+        "#",
+        "when",
+        "run",
+        "budget",
+        "peak",
+        "predicted",
+        "first run",
+        "later",
+        "stalled",
+        "check",
+    )
     head = "".join(f"<th>{title}</th>" for title in titles)
     lines = [
-        f"<tr><td>{run.number}</td><td>{escape(run.row.label)}</td>"
+        f"<tr><td>{run.number}</td><td>{_when(run.ended_s)}</td><td>{escape(run.row.label)}</td>"
         + "".join(
             f"<td>{'' if value is None else show(value)}</td>"
             for value, show in (
@@ -136,9 +161,21 @@ def history(runs: Sequence[Past]) -> str:
     return _block(f"<table class='history'>{table}</table>")
 
 
+def _when(seconds: float) -> str:
+    """A moment, seconds since 1970, on the clock of the kernel."""
+    return f"{datetime.fromtimestamp(seconds).astimezone():%d %b %H:%M}" if seconds else ""
+
+
 def comparison(names: Sequence[str], rows: Sequence[tuple[str, str, str, str]]) -> str:
     """Two runs: a figure, what it is in one, in the other, and their relation."""
     return _block(_table(("figure", *names, "difference"), rows))
+
+
+def progress(what: str, done: int, total: int) -> str:
+    """How far a job is."""
+    if total > _COUNTED:
+        return note(f"{what}: {format_bytes(done)} of {format_bytes(total)}")
+    return note(f"{what}: {done} of {total}")
 
 
 def place(number: int, name: str) -> str:
@@ -197,15 +234,15 @@ def warning(text: str) -> str:
     return _block(f"<div class='error' role='alert'>{escape(text)}</div>")
 
 
-def failure(error: BaseException) -> str:
-    """An error where it happened, with what to do next."""
+def failure(error: BaseException, hint: str = "") -> str:
+    """An error where it happened, with what to do next: `hint`, or what the error says itself."""
     if not isinstance(error, FlashMemError):
         return _block(
             f"<div class='error' role='alert'>{type(error).__name__}: {escape(str(error))}</div>"
         )
-    advice = _hint(error)
-    hint = f"<br><span class='soft'>{escape(advice)}</span>" if advice else ""
-    return _block(f"<div class='error' role='alert'>{escape(error.message)}{hint}</div>")
+    advice = hint or _hint(error)
+    soft = f"<br><span class='soft'>{escape(advice)}</span>" if advice else ""
+    return _block(f"<div class='error' role='alert'>{escape(error.message)}{soft}</div>")
 
 
 def advice(error: FlashMemError) -> str:

@@ -79,6 +79,12 @@ class Pages:
         self._plan = b""  # of the scene, as the browser reads it
         self._in_graph: Prepared | None = None
 
+    def introduce(self, prepared: Prepared) -> None:
+        """Draws the graph of a model that there is no picture of yet."""
+        if self._in_graph is None:
+            self._in_graph = prepared
+            self.graph.show(prepared, b"")
+
     def show(self, scene: Scene | None) -> None:
         """Draws a scene; None where there is no plan: graph and schedule stay, to be mended."""
         self._scene = scene

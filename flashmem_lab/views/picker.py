@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flashmem_lab.views import markup
-from flashmem_lab.views.controls import Controls
+from flashmem_lab.views.choices import Choices
 from flashmem_lab.views.running import teller
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ class Picker:
     needs no driver and no child process, so a phone that comes during a run is offered at once.
 
     Args:
-        controls: have the menu.
+        choices: have the menu.
         states: every device there was when it was made.
     """
 
-    def __init__(self, controls: Controls, states: Sequence[DeviceState]) -> None:
-        self._controls = controls
+    def __init__(self, choices: Choices, states: Sequence[DeviceState]) -> None:
+        self._choices = choices
         self._states = list(states)
         self._phones: list[DeviceState] | None = None  # until the adb server was heard
         self._stop: Callable[[], None] | None = None
@@ -64,7 +64,7 @@ class Picker:
             states = [*real, *self._phones, *others[len(real) :]]
         refused = [one for one in states if one.problem and one.spec.id.startswith(_PHONE)]
         words = " · ".join(f"{one.spec.id}: {one.problem}" for one in refused)
-        self._controls.set_devices(working(states), markup.note(words) if words else "")
+        self._choices.set_devices(working(states), markup.note(words) if words else "")
 
 
 def working(states: Sequence[DeviceState]) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.live import Live
 from flashmem_lab.views.memory import MemoryView
 from flashmem_lab.views.memory_data import memory_data
+from flashmem_lab.views.parts import row, wide
 from flashmem_lab.views.plan_data import plan_data
 from flashmem_lab.views.planning import Choice
 from flashmem_lab.views.running import Runner
@@ -132,11 +133,11 @@ class QueueView:
             [
                 widgets.HBox([self._name, self._add]),
                 self._list,
-                _row(self._budget, self._rounds, self._compare),
-                _row(self._plan, self._run, self._stop, self._words),
+                row(self._budget, self._rounds, self._compare),
+                row(self._plan, self._run, self._stop, self._words),
                 *(self._live.box, self._error, self._table),
             ],
-            layout=widgets.Layout(width="100%"),
+            layout=wide(),
         )
         self._busy(False)
         self._show_places()
@@ -179,10 +180,10 @@ class QueueView:
             drop = _button("", "times", f"take {path.name} out", width="34px")
             drop.disabled = len(self.places) == 1
             drop.on_click(partial(self._dropped, at))
-            rows.append(_row(widgets.HTML(markup.place(at + 1, path.name)), drop))
+            rows.append(row(widgets.HTML(markup.place(at + 1, path.name)), drop))
         before, self._list.children = self._list.children, rows
-        for row in before:
-            for widget in (*row.children, row):
+        for gone in before:
+            for widget in (*gone.children, gone):
                 widget.close()
 
     # --- planning and running --------------------------------------------------------------
@@ -227,7 +228,7 @@ class QueueView:
 
     def _heard(self, message: Message) -> None:
         if isinstance(message, Step):
-            self._words.value = markup.note(f"{message.what}: {message.done} of {message.total}")
+            self._words.value = markup.progress(message.what, message.done, message.total)
         elif isinstance(message, Held):
             self._live.hear(message)
 
@@ -285,11 +286,6 @@ def _offered(folder: Path) -> list[str]:
 def _button(text: str, icon: str, tooltip: str, width: str = "110px") -> Any:
     layout = widgets.Layout(width=width)
     return widgets.Button(description=text, icon=icon, tooltip=tooltip, layout=layout)
-
-
-def _row(*children: Any) -> Any:
-    layout = widgets.Layout(align_items="center", flex_flow="row wrap", width="100%")
-    return widgets.HBox(list(children), layout=layout)
 
 
 def _below(widget: Any) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from flashmem_lab.views.compare import CompareView, prepare
 from flashmem_lab.views.controls import Controls
 from flashmem_lab.views.engine import Engine
 from flashmem_lab.views.live import Live
-from flashmem_lab.views.past import MOST_RUNS, Past, past
+from flashmem_lab.views.past import RunLog, past
 from flashmem_lab.views.running import Runner
 from flashmem_lab.worker.jobs import Held, Message, Step
 
@@ -33,14 +33,13 @@ class Runs:
         controls: say how to run, and show how far it is.
         live: shows what a run holds.
         compare: shows any two of them.
-        before: runs of an earlier workbench.
+        log: the history.
         done: called with what a run gave, after it was shown.
         found: called with the devices that there are, after a look for them.
 
     Attributes:
         runner: what is under way.
         looker: the same of a look for devices.
-        past: every run that is remembered, the latest last.
     """
 
     def __init__(
@@ -49,24 +48,24 @@ class Runs:
         controls: Controls,
         live: Live,
         compare: CompareView,
-        before: Sequence[Past],
+        log: RunLog,
         done: Callable[[Outcome], None],
         found: Callable[[Sequence[DeviceState]], None],
     ) -> None:
         self._engine, self._controls, self._live = engine, controls, live
         self._compare, self._done, self._found = compare, done, found
-        self.past = tuple(before)
+        self._log = log
         self.runner: Runner[Outcome] = Runner(self._heard, self._ended)
         self.looker: Runner[Sequence[DeviceState]] = Runner(self._heard, self._looked)
-        if self.past:
-            compare.show(self.past)
-            controls.report("", markup.history(self.past))
+        if log.runs:
+            compare.show(log.runs)
+            controls.report("", markup.history(log.runs))
 
     def start(self, prepared: Prepared, plan: Plan) -> None:
         """Runs a plan, as often and with the comparison that the controls say."""
-        repeat = self._controls.repeat
-        check = self._controls.check and not plan.device.startswith("sim:")
-        self._controls.busy = True
+        repeat = self._controls.run_bar.repeat
+        check = self._controls.run_bar.check and not plan.device.startswith("sim:")
+        self._controls.begin_run()
         self._live.begin(plan.budget_bytes)
         prepare()
         self.runner.start(
@@ -79,7 +78,7 @@ class Runs:
         """Looks for devices again."""
         if self.looker.job is not None or self.runner.job is not None:
             return
-        self._controls.looking = True
+        self._controls.choices.looking = True
         if not self.looker.start(lambda hear, stop: self._engine.devices()):
             with suppress(FlashMemError):
                 self.looker.wait()
@@ -92,17 +91,17 @@ class Runs:
     def _heard(self, message: Message) -> None:
         """Shows how far a run is, or what it holds."""
         if isinstance(message, Step):
-            self._controls.progress_to(message.what, message.done, message.total)
+            self._controls.run_bar.progress_to(message.what, message.done, message.total)
         elif isinstance(message, Held):
             self._live.hear(message)
 
     def _ended(self, job: Future[Outcome]) -> None:
         """Shows what a run gave, or why it gave nothing; plan and edits stay as they are."""
-        self._controls.busy = False
+        self._controls.run_bar.busy = False
         self._live.end()
         error = job.exception()
         if isinstance(error, Cancelled):
-            self._controls.say("stopped; plan and edits are as they were")
+            self._controls.run_bar.say("stopped; plan and edits are as they were")
         elif error is not None:
             self._controls.fail(error)
             self.look()  # the device may have gone
@@ -112,13 +111,12 @@ class Runs:
     def _show(self, outcome: Outcome) -> None:
         label = f"{outcome.device.id} {outcome.program.precision} {outcome.program.strategy}"
         row = RunRow.of(label, outcome.to_json())
-        number = self.past[-1].number + 1 if self.past else 1
-        self.past = (*self.past, past(number, row, outcome.result.trace))[-MOST_RUNS:]
-        self._compare.show(self.past)
-        self._controls.report(markup.result(row), markup.history(self.past))
+        self._log.add(past(row, outcome.result.trace))
+        self._compare.show(self._log.runs)
+        self._controls.report(markup.result(row), markup.history(self._log.runs))
         self._done(outcome)
 
     def _looked(self, job: Future[Sequence[DeviceState]]) -> None:
-        self._controls.looking = False
+        self._controls.choices.looking = False
         if job.exception() is None:  # else the devices are as they were, and a run says why
             self._found(job.result())

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmem_lab.errors import PlanError, UsageError
+from flashmem_lab.errors import FlashMemError, PlanError, UsageError
 from flashmem_lab.plan.timeline import Lane, Pool
 from flashmem_lab.trace import Trace
 from flashmem_lab.trace.codec import load_trace
 from flashmem_lab.trace.runs import memory_curve, split_runs
 from flashmem_lab.trace.style import KIND_COLOURS, KIND_NAMES, OTHER_COLOUR
 from flashmem_lab.views.wire import encode
+
+if TYPE_CHECKING:
+    from flashmem_lab.device import DeviceSpec
 
 SCHEMA = "flashmem-lab/timeline-view/1"
 
@@ -82,10 +85,9 @@ def read_trace(path: Path) -> Trace:
 
 
 def _of_plan(path: Path) -> Trace:
-    from flashmem_lab.device import simulated_devices
     from flashmem_lab.lower import Precision
     from flashmem_lab.worker.sketch import preview
-    from flashmem_lab.workflow import load, load_plan, open_device
+    from flashmem_lab.workflow import load, load_plan
 
     plan = load_plan(path)
     model = path.with_name(f"{plan.model}.onnx")
@@ -94,8 +96,7 @@ def _of_plan(path: Path) -> Trace:
             f"this plan is for {plan.model}, and there is no {model.name} beside it",
             hint=f"put {model.name} into the same folder",
         )
-    simulated = simulated_devices()
-    device = simulated[plan.device] if plan.device in simulated else open_device(plan.device)
+    device = _device(plan.device)
     return preview(load(model, device=device, precision=Precision(plan.precision)), plan)
 
 
@@ -105,7 +106,19 @@ def _of_bundle(path: Path) -> Trace:
     from flashmem_lab.workflow import predict
 
     program, _ = read_bundle(path)
-    return predict(program, next(iter(simulated_devices().values())), 2)
+    try:
+        device = _device(program.device)
+    except FlashMemError:  # bundles travel to where theirs is not
+        device = next(iter(simulated_devices().values()))
+    return predict(program, device, 2)
+
+
+def _device(device_id: str) -> DeviceSpec:
+    from flashmem_lab.device import simulated_devices
+    from flashmem_lab.workflow import open_device
+
+    simulated = simulated_devices()
+    return simulated[device_id] if device_id in simulated else open_device(device_id)
 
 
 def _joined(pieces: list[np.ndarray]) -> np.ndarray:

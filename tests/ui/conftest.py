@@ -37,8 +37,8 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ROOT = Path(__file__).parents[2]
 _HOST = "http://widgets.test"
 _TOKEN = "first-look"
-_START_SECONDS = 60
-_PATIENCE_MS = 20_000  # for what should be seen at once, on a machine that is busy
+_START_SECONDS = 120
+_PATIENCE_MS = 30_000  # for what should be seen at once, on a machine that is busy
 
 SECOND = 1000  # ms, the unit of Playwright's timeouts
 # Said by JupyterLab itself on a fresh machine, whatever runs in it; and by the browser of a kernel
@@ -46,6 +46,8 @@ SECOND = 1000  # ms, the unit of Playwright's timeouts
 _HARMLESS = (
     *("favicon", "status of 404", "status of 422", "ResizeObserver", "WebSocket"),
     "Failed to execute 'removeChild' on 'Node'",
+    # Of ipywidgets and Lab, to a kernel that a test shut down or killed.
+    *("Could not send widget sync message", "Canceled future for create_subshell_request"),
 )
 
 
@@ -122,6 +124,13 @@ def lab_page(browser: Browser, lab: Lab, width: int = 1280, height: int = 900) -
     assert [fault for fault in faults if not any(word in fault for word in _HARMLESS)] == []
 
 
+def drawn(page: Page) -> None:
+    """Waits until what changed by now is on the screen."""
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+
+
 def ready(page: Page) -> None:
     """Waits until JupyterLab can be used."""
     page.wait_for_function("() => window.jupyterapp !== undefined", timeout=90 * SECOND)
@@ -157,6 +166,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
         "IPYTHONDIR": str(tmp_path / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
         "FLASHMEM_LAB_CACHE": str(tmp_path / "cache"),
     }
     _install_extension(tmp_path)

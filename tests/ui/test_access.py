@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from flashmem_lab import workflow
 from flashmem_lab.plan import Objective
@@ -20,7 +20,7 @@ from flashmem_lab.views.planning import Scale
 from flashmem_lab.views.sweep import Place, sweep_data
 from flashmem_lab.worker.sketch import preview, sketch
 from flashmem_lab.zoo import make
-from tests.ui.conftest import Lab, lab_page
+from tests.ui.conftest import Lab, drawn, lab_page
 from tests.ui.test_lab import opened, run, theme
 from tests.unit.small_models import write_chain
 
@@ -50,7 +50,6 @@ START = """async values => {
     const { default: widget } = await import(`/${name}.js`);
     widget.render({ model, el: main.appendChild(document.createElement("div")) });
   }
-  await new Promise(done => setTimeout(done, 200));
 }"""
 
 FOUND = """async where => {
@@ -91,12 +90,19 @@ def test_axe_finds_nothing(
         content=":root { color-scheme: light dark; background: light-dark(#fff, #111418); }"
     )
     page.evaluate(START, values)
+    drawn(page)
     page.add_script_tag(path=AXE)
     found = page.evaluate(FOUND, {"include": [["html"]]})
     page.screenshot(path=shots / f"access_{scheme}.png", full_page=True)
     assert found == []
 
 
+IN_TABS = {
+    "Graph": ".fml-graph canvas",
+    "Schedule": ".fml-schedule canvas",
+    "Compare": ".js-plotly-plot .trace",
+    "Queue": "button:has-text('Run queue')",
+}
 # Of JupyterLab's page what is ours: the tab's content, the side panel and the status item.
 OURS = {"include": [[".fml-document"], ["#flashmem-lab-side"], [".fml-status-item"]]}
 
@@ -116,9 +122,10 @@ def test_axe_finds_nothing_in_the_tab_of_a_model(
         run(tab, 1)
         run(tab, 2)
         page.add_script_tag(path=AXE)
-        for title in ("Graph", "Schedule", "Compare", "Queue"):
+        for title, seen in IN_TABS.items():
             tab.get_by_role("tab", name=title).click()
-            page.wait_for_timeout(500)
+            expect(tab.locator(seen).first).to_be_visible()
+            drawn(page)
             found = page.evaluate(FOUND, OURS)
             page.screenshot(path=shots / f"access_lab_{title}_{name.split()[1]}.png")
             assert found == [], title
@@ -129,11 +136,10 @@ def test_without_a_plan_every_widget_says_what_to_do(bare_page: Page, shots: Pat
     page.evaluate(START, dict.fromkeys(("graph", "plan", "memory", "addresses", "sweep"), ""))
     said = page.locator("[role=status]").all_text_contents()
     assert sum("There is no plan: move the budget" in text for text in said) == 2
-    ground = page.evaluate(
+    page.wait_for_function(
         """() => {
           const { context } = document.querySelector(".fml-graph").view.plane;
-          return [...context.getImageData(9, 9, 1, 1).data];
+          return context.getImageData(9, 9, 1, 1).data.every(channel => channel === 255);
         }"""
     )
-    assert ground == [255, 255, 255, 255]
     page.screenshot(path=shots / "access_empty.png", full_page=True)

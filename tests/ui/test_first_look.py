@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.ui.conftest import SECOND, Lab, lab_page
+from tests.ui.conftest import SECOND, Lab, drawn, lab_page
 
 pytestmark = [pytest.mark.ui, pytest.mark.device, pytest.mark.slow]
 
@@ -109,9 +110,15 @@ def look(page: Page, shots: Path) -> None:
     over = bench.get_by_role("combobox", name="Over")
     for mode in ("layers", "map"):
         over.select_option(mode)
-        page.wait_for_timeout(SECOND)
+        page.wait_for_function(
+            """mode => {
+              const { view } = document.querySelector(".fml-memory");
+              return view.mode === mode && (mode !== "map" || view.addresses?.names.length > 9);
+            }""",
+            arg=mode,
+        )
+        drawn(page)
         page.screenshot(path=shots / f"3_{mode}.png")
-    assert page.evaluate("document.querySelector('.fml-memory').view.addresses.names.length") > 9
 
     # What is pointed at and chosen in one picture is shown in the others, without the kernel.
     over.select_option("layers")
@@ -120,7 +127,7 @@ def look(page: Page, shots: Path) -> None:
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tip = bench.locator(".fml-tip")
-    expect(tip).to_contain_text("preloaded weights")
+    expect(tip).to_contain_text(re.compile("(preloaded|streamed) weights"))  # as the plan has it
     page.screenshot(path=shots / "4_tip.png")
     page.mouse.down()
     page.mouse.up()
@@ -135,7 +142,7 @@ def look(page: Page, shots: Path) -> None:
     weight = page.evaluate(
         """() => {
           const { view } = document.querySelector(".fml-schedule");
-          const weight = view.plan.weights[view.rows.at(-1)];
+          const weight = view.plan.weights[view.rows.shown.at(-1)];
           view.select(weight);
           return weight;
         }"""

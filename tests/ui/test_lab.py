@@ -12,7 +12,7 @@ from flashmem_lab import workflow
 from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
 from flashmem_lab.worker.sketch import preview
-from tests.ui.conftest import SECOND, Lab, lab_page, ready
+from tests.ui.conftest import SECOND, Lab, drawn, lab_page, ready
 from tests.ui.test_first_look import budget_line, move_slider, peak
 from tests.unit.small_models import write_chain
 
@@ -62,8 +62,8 @@ def theme(page: Page, name: str) -> None:
         "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name
     )
     expect(page.locator("body")).to_have_attribute("data-jp-theme-name", name)
-    page.wait_for_timeout(2 * SECOND)  # Lab covers the page meanwhile, and fades in and out
-    expect(page.locator("#jupyterlab-splash")).to_have_count(0)
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0)  # it covers the page meanwhile
+    drawn(page)
 
 
 def run(tab: Locator, count: int) -> None:
@@ -88,13 +88,10 @@ def pin_last_weight(page: Page, tab: Locator) -> None:
     """Asks for the last weight of the schedule to be preloaded, by keyboard."""
     tab.get_by_role("tab", name="Schedule").click()
     schedule = tab.locator(".fml-schedule")
-    rows = schedule.get_by_role("application")
-    for _ in range(40):  # the rows may still be on their way: keys before them select nothing
-        rows.focus()
-        page.keyboard.press("End")
-        if schedule.get_by_text("used at").count():
-            break
-        page.wait_for_timeout(250)
+    page.wait_for_function("() => document.querySelector('.fml-schedule')?.view?.rows.shown.length")
+    schedule.get_by_role("application").focus()
+    page.keyboard.press("End")
+    expect(schedule.get_by_role("status")).to_contain_text("used at")
     page.keyboard.press("p")
     expect(schedule.get_by_role("status")).to_contain_text("asked: preload")
 
@@ -141,7 +138,6 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     expect(tab.get_by_text("ok,").first).to_be_visible()
     page.wait_for_function(
         "() => document.querySelector('.fml-memory').view.memory.measured.x.length > 9",
-        timeout=20 * SECOND,
     )
     assert peak(page, "measured") == peak(page, "predicted")
     assert peak(page, "measured") <= budget_line(page)
@@ -170,7 +166,7 @@ def test_a_model_is_opened_planned_edited_run_and_compared(page: Page, shots: Pa
     page.evaluate("() => window.jupyterapp.commands.execute('flashmem-lab:devices')")
     side = page.locator("#flashmem-lab-side")
     expect(side.get_by_text("✓").first).to_be_visible(timeout=60 * SECOND)
-    expect(side).to_contain_text("net.onnx")
+    expect(side.get_by_role("listitem").filter(has_text="net.onnx")).to_contain_text("idle")
     status = page.locator("#jp-main-statusbar")
     expect(status).to_contain_text("FlashMem: ocl:0")
     run_for_long(tab)
@@ -248,9 +244,7 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     device = tab.get_by_label("Device", exact=True)
     expect(device).to_contain_text("ocl:0 · not there now")
     tab.get_by_role("button", name="Run").click()
-    expect(tab.get_by_role("alert")).to_contain_text(
-        "there is no OpenCL device", timeout=20 * SECOND
-    )
+    expect(tab.get_by_role("alert")).to_contain_text("there is no OpenCL device")
     page.screenshot(path=shots / "lab_10_vanished.png")
     in_kernel(page, "del os.environ['OCL_ICD_VENDORS']")
     tab.get_by_title("look for devices again").click()
@@ -272,3 +266,14 @@ def test_what_goes_wrong_is_said_and_no_edit_is_lost(
     expect(tab.locator("table.history tbody tr")).to_have_count(2)  # the runs before it died
     page.screenshot(path=shots / "lab_12_back.png")
     run(tab, 3)
+
+    # It is shut down: nothing pretends to be there, and another one has all of it again.
+    session = "window.jupyterapp.shell.currentWidget.context.sessionContext"
+    page.evaluate(f"() => void {session}.shutdown()")
+    expect(tab.get_by_text("No kernel: choose one")).to_be_visible()
+    expect(tab.get_by_role("button", name="Run")).to_have_count(0)
+    page.evaluate(f"() => void {session}.changeKernel({{name: 'python3'}})")
+    expect(tab.get_by_text("As it was left: a budget at 50.0 %, 1 edit")).to_be_visible(
+        timeout=90 * SECOND
+    )
+    expect_pinned(tab)

@@ -15,6 +15,7 @@ from flashmem_lab.units import Budget
 from flashmem_lab.views.plan_data import plan_data
 from flashmem_lab.worker.sketch import preview
 from flashmem_lab.zoo import make
+from tests.ui.conftest import drawn
 
 pytestmark = pytest.mark.ui
 
@@ -47,6 +48,7 @@ def plan(bare_page: Page, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     made = workflow.make_plan(prepared, budget=Budget(share=0.2))
     sent = plan_data(prepared.model, made, preview(prepared, made))
     bare_page.evaluate(START, b64encode(sent).decode())
+    bare_page.wait_for_function("() => view.axis.width > 1")  # it knows its place by then
     return made
 
 
@@ -79,6 +81,47 @@ def test_a_weight_is_pinned_streamed_and_left(bare_page: Page, plan: Plan, shots
     expect(words).not_to_contain_text(life.weight)
 
 
+EDITS = (
+    *("Preload", "Stream", "Earlier", "Later", "Not earlier", "Not later"),
+    *("Leave to the planner", "Undo", "Redo", "Drop all edits"),
+)
+
+
+# 890 px are left of 1280 in JupyterLab beside its file browser, 640 beside both of its panels.
+@pytest.mark.parametrize("width", [890, 640, 420])
+def test_edits_stand_in_one_line(bare_page: Page, plan: Plan, shots: Path, width: int) -> None:
+    page = bare_page
+    page.set_viewport_size({"width": width, "height": 800})
+    bar = page.get_by_role("toolbar", name="Edits")
+    buttons = [bar.get_by_role("button", name=name, exact=True) for name in EDITS]
+    boxes = [button.bounding_box() for button in buttons]
+    page.screenshot(path=shots / f"schedule_{width}.png")
+    assert len({box["y"] for box in boxes if box}) == 1
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes if box)
+
+
+def test_what_is_selected_stays_in_sight(bare_page: Page, plan: Plan) -> None:
+    page = bare_page
+    page.get_by_role("application").focus()
+    page.keyboard.press("End")
+    row = "view.rows.indexOf(view.selected) * 20 - view.scroller.scrollTop"
+    below = f"() => view.surface.height - 162 - 20 - ({row})"  # px from the row to the lower edge
+    page.wait_for_function("() => view.rows.seen")
+    assert abs(page.evaluate(below)) <= 1
+    before = page.evaluate("() => view.surface.height")
+    page.evaluate(
+        "() => say({diff: [['Against:', ['more']]], refused: null, undo: true, redo: false})"
+    )
+    page.wait_for_function("before => view.surface.height < before", arg=before)
+    assert abs(page.evaluate(below)) <= 1
+    # Who scrolled away from it is left where they are.
+    page.evaluate("() => { view.scroller.scrollTop = 0; }")
+    page.wait_for_function("() => !view.rows.seen")
+    page.evaluate("() => say({diff: [], refused: null, undo: true, redo: false})")
+    page.wait_for_function("before => view.surface.height === before", arg=before)
+    assert page.evaluate("() => view.scroller.scrollTop") == 0
+
+
 def place(page: Page, plan: Plan, weight: str, layer: float) -> tuple[float, float]:
     """Where on the screen a weight's row is at a layer; the row is brought into sight."""
     page.evaluate("name => view.select(name)", weight)
@@ -102,7 +145,6 @@ def drag(page: Page, start: tuple[float, float], x: float) -> None:
 
 def test_a_load_is_dragged(bare_page: Page, plan: Plan, shots: Path) -> None:
     page = bare_page
-    page.wait_for_timeout(100)
     life = max(plan.streamed, key=lambda one: one.first_use)
     start = place(page, plan, life.weight, life.first_use + 0.5)
     target = place(page, plan, life.weight, 10.5)[0]
@@ -137,7 +179,6 @@ def test_a_load_is_dragged(bare_page: Page, plan: Plan, shots: Path) -> None:
 
 def test_what_is_pointed_at_is_told_and_shown(bare_page: Page, plan: Plan, shots: Path) -> None:
     page, life = bare_page, plan.streamed[-1]
-    page.wait_for_timeout(100)
     page.mouse.move(*place(page, plan, life.weight, life.first_use + 0.5))
     hovered = page.evaluate("() => state.hovered")
     assert hovered == {"weight": life.weight, "first": life.load_at, "last": life.last_use}
@@ -156,7 +197,7 @@ def test_what_is_pointed_at_is_told_and_shown(bare_page: Page, plan: Plan, shots
     page.get_by_role("combobox", name="Over").select_option("time")
     page.get_by_role("application").focus()
     page.keyboard.press("+")
-    page.wait_for_timeout(100)
+    drawn(page)
     page.screenshot(path=shots / "schedule_over_time.png")
     page.get_by_role("combobox", name="Compare with").select_option("preload")
     assert page.evaluate("() => state.against") == "preload"
@@ -167,7 +208,9 @@ def test_what_was_refused_and_what_changed_is_said(
 ) -> None:
     page, weight = bare_page, plan.streamed[3].weight
     undo = page.get_by_role("button", name="Undo")
-    expect(undo).to_be_disabled()
+    drop = page.get_by_role("button", name="Drop all edits")
+    for one in (undo, drop):
+        expect(one).to_be_disabled()
     expect(page.get_by_role("alert")).to_be_hidden()
     page.evaluate(
         """weight => say({
@@ -180,20 +223,20 @@ def test_what_was_refused_and_what_changed_is_said(
     expect(page.get_by_text("peak 1 MB → 2 MB")).to_be_visible()
     # It is said below the row that it is about, where that is seen.
     page.evaluate("name => view.select(name)", weight)
-    page.wait_for_timeout(100)
-    below = page.evaluate(
+    page.wait_for_function(
         """weight => {
           const row = view.rows.indexOf(view.plan.weights.indexOf(weight));
           const at = 162 + 20 * (row + 1) - view.scroller.scrollTop;
           const box = document.querySelector(".fml-refused").getBoundingClientRect();
-          return box.y - view.canvas.getBoundingClientRect().y - at;
+          return Math.abs(box.y - view.canvas.getBoundingClientRect().y - at) < 8;
         }""",
-        weight,
+        arg=weight,
     )
-    assert abs(below) < 8
     page.screenshot(path=shots / "schedule_refused.png")
     undo.click()
     assert asked(page) == {"kind": "move", "by": -1}
+    drop.click()
+    assert asked(page) == {"kind": "move", "by": 0}
     page.get_by_role("application").focus()
     page.keyboard.press("Control+Shift+Z")
     assert asked(page) == {"kind": "move", "by": 1}

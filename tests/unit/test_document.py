@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,11 @@ from flashmem_lab.plan.timeline import MemorySample, Pool, Timeline
 from flashmem_lab.trace import RunRow, Trace
 from flashmem_lab.trace.codec import save_trace
 from flashmem_lab.units import Budget
+from flashmem_lab.views import Workbench
 from flashmem_lab.views.document import Document, show
 from flashmem_lab.views.edits import Action, Edits
 from flashmem_lab.views.kept import Keeper, Kept
-from flashmem_lab.views.past import MOST_RUNS, past
+from flashmem_lab.views.past import MOST_RUNS, RunLog, past
 from flashmem_lab.views.planning import Choice
 from flashmem_lab.views.timeline_data import read_trace, timeline_data
 from flashmem_lab.worker.sketch import preview
@@ -70,6 +70,7 @@ def test_open_dimensions_are_asked_for(model: Path) -> None:
     document = Document(model, NoDevice())
     assert document.bench is None
     assert "batch" in document._error.value
+    assert "--dim" not in document._error.value, "there is a field for it"
     document._dims.value = "batch = 8"
     document._again.click()
     assert document.bench is not None
@@ -116,9 +117,9 @@ def test_what_was_done_outlives_the_kernel(model: Path) -> None:
     edit(first, Action.STREAM, "w")
     first.bench.schedule._handle_custom_msg({"kind": "move", "by": -1}, [])
     first.bench.set_budget("90%")
-    first.bench._controls._optimize.value = "warm"
-    first.bench._controls._transport.value = "copy"
-    first.bench._controls._chunk.value = 1 << 22
+    first.bench._controls.choices._optimize.value = "warm"
+    first.bench._controls.choices._transport.value = "copy"
+    first.bench._controls.choices._chunk.value = 1 << 22
     for _ in range(2):
         first.bench.run(wait=True)
     other = model.with_name("other.onnx")
@@ -136,13 +137,12 @@ def test_what_was_done_outlives_the_kernel(model: Path) -> None:
     second.bench.schedule._handle_custom_msg({"kind": "move", "by": 1}, [])
     assert second.bench.plan.constraints.stream == ("w",), "what was undone can be redone"
 
-    assert second.bench._runs.past == first.bench._runs.past
-    assert [one.number for one in second.bench._runs.past] == [1, 2]
+    assert [one.number for one in RunLog(model).runs] == [1, 2]
     assert controls_history(second).count("<tr>") == 3
-    assert "difference" in second.bench._pages.compare._table.value
+    assert "difference" in second.bench._screen.pages.compare._table.value
     assert second.bench._queue.places == [model, other]
     second.bench.run(wait=True)
-    assert [one.number for one in Keeper(model).runs()] == [1, 2, 3]
+    assert [one.number for one in RunLog(model).runs] == [1, 2, 3]
 
     second._afresh.click()
     assert second.box.children == (second.bench.widget,)
@@ -184,15 +184,36 @@ def test_a_history_is_of_a_bounded_size(model: Path) -> None:
     trace = Trace(
         "measured", "m", DEVICE, "greedy", "fp32", 1000, Timeline((), tuple(samples)), (), {}
     )
-    one = past(1, RunRow("a run"), trace)
+    one = past(RunRow("a run"), trace)
     assert len(one.time_ms) == len(one.held) <= 514
     assert max(one.held) == 976, "no peak is lost"
-    keeper = Keeper(model)
-    keeper.save_runs([replace(one, number=at) for at in range(MOST_RUNS)])
-    assert keeper._runs.stat().st_size < 1_000_000
-    assert keeper.runs()[-1].held == one.held
-    keeper._runs.write_text("[")
-    assert keeper.runs() == ()
+    log = RunLog(model)
+    for _ in range(MOST_RUNS + 2):
+        log.add(one)
+    assert log._file.stat().st_size < 1_000_000
+    assert [run.number for run in RunLog(model).runs] == list(range(3, MOST_RUNS + 3))
+    assert RunLog(model).runs[-1].held == one.held
+    log._file.write_text("[")
+    assert RunLog(model).runs == ()
+    log.add(one)
+    assert len(RunLog(model).runs) == MOST_RUNS, "what is known here is written again"
+
+
+@pytest.mark.usefixtures("front_end")
+def test_a_notebook_and_a_tab_of_one_model_have_one_history(model: Path) -> None:
+    dims = {"batch": 8}
+    notebook = Workbench(model, device=DEVICE, dims=dims, engine=NoDevice())
+    other = Workbench(model, device=DEVICE, dims=dims, budget="90%", engine=NoDevice())
+    for bench in (notebook, other):
+        bench.run(wait=True)
+    later = Workbench(model, device=DEVICE, dims=dims, engine=NoDevice())
+    assert [one.number for one in RunLog(model).runs] == [1, 2]
+    assert str(later._controls._history.value).count("<tr>") == 3
+    assert later.choice.percent == 30, "what the cell says counts, not what was done before"
+    assert "difference" in later._screen.pages.compare._table.value
+    for bench in (notebook, other, later):
+        bench.close()
+    assert Document(model, NoDevice()).bench is None, "no more than runs was kept: dims are asked"
 
 
 def test_a_plan_and_a_bundle_are_drawn_as_they_are_predicted(model: Path) -> None:
@@ -204,6 +225,10 @@ def test_a_plan_and_a_bundle_are_drawn_as_they_are_predicted(model: Path) -> Non
     bundle = model.with_name("a.fmb")
     workflow.save_bundle(prepared, plan, bundle, cache=model.parent / "cache")
     assert read_trace(bundle).layers == trace.layers
+    other = workflow.load(model, device=workflow.open_device("sim:mali-g715"), dims={"batch": 8})
+    whole = workflow.make_plan(other, budget=Budget(share=1))
+    workflow.save_bundle(other, whole, bundle, cache=model.parent / "cache")
+    assert read_trace(bundle).device == "sim:mali-g715", "the one that it was planned for"
     header, found = decode(timeline_data(trace))
     assert header["runEvents"] == [0, len(trace.timeline.events)]
     assert found["held"].size == 3 * found["time"].size

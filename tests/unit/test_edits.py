@@ -122,8 +122,8 @@ def test_what_cannot_be_is_said_where_it_was_done(bench: Workbench) -> None:
 
 def test_the_solver_goes_on_in_the_background(bench: Workbench) -> None:
     async def choose() -> None:
-        bench._controls._strategy.value = "greedy"
-        bench._controls._strategy.value = "lc-opg"
+        bench._controls.choices._strategy.value = "greedy"
+        bench._controls.choices._strategy.value = "lc-opg"
         assert planned(bench).strategy == "greedy", "at once"
         while planned(bench).strategy != "lc-opg":
             await asyncio.sleep(0.01)

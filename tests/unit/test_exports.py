@@ -31,11 +31,11 @@ def bench(front_end: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     path = tmp_path / "my net.onnx"
     write_chain(path)
     made = Workbench(path, device=DEVICE, budget="60%", precision="fp16", repeat=3)
-    made._controls._strategy.value = "greedy"
-    made._controls._optimize.value = "memory"
-    made._controls._price.value = 0.4
-    made._controls._transport.value = "copy"
-    made._controls._chunk.value = 1 << 19
+    made._controls.choices._strategy.value = "greedy"
+    made._controls.choices._optimize.value = "memory"
+    made._controls.choices._price.value = 0.4
+    made._controls.choices._transport.value = "copy"
+    made._controls.choices._chunk.value = 1 << 19
     for content in (
         {"action": "preload", "weight": "w6"},
         {"action": "stream", "weight": "w2"},
@@ -56,7 +56,7 @@ def plan_of(bench: Workbench) -> Plan:
 
 def test_copied_python_makes_the_same_plan(bench: Workbench) -> None:
     found: dict[str, Any] = {}
-    exec(bench._exports.python, found)
+    exec(bench._screen.exports.python, found)
     assert found["plan"].streamed == plan_of(bench).streamed
     assert found["plan"].budget_bytes == plan_of(bench).budget_bytes
     assert found["plan"].objective == plan_of(bench).objective, "lambda is the same"
@@ -66,7 +66,7 @@ def test_copied_python_makes_the_same_plan(bench: Workbench) -> None:
 def test_the_copied_command_makes_the_same_run(
     bench: Workbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program, *words = shlex.split(bench._exports.command)
+    program, *words = shlex.split(bench._screen.exports.command)
     assert program == "flashmem-lab"
     assert main([*words, "--json"]) == 0
     ran = json.loads(capsys.readouterr().out)
@@ -77,21 +77,21 @@ def test_the_copied_command_makes_the_same_run(
 
 
 def test_text_follows_what_is_clicked(bench: Workbench) -> None:
-    bench._controls._repeat.value = 9
-    assert bench._exports.command.endswith("--repeat 9")
-    bench._controls._strategy.value = "preload"  # which contradicts the edits
+    bench._controls.run_bar._repeat.value = 9
+    assert bench._screen.exports.command.endswith("--repeat 9")
+    bench._controls.choices._strategy.value = "preload"  # which contradicts the edits
     assert bench.plan is None
-    assert bench._exports.command == bench._exports.python == ""
+    assert bench._screen.exports.command == bench._screen.exports.python == ""
 
 
 def test_files_open_again(bench: Workbench, tmp_path: Path) -> None:
-    subject = bench._subject()
+    subject = bench._screen.subject()
     assert subject is not None
-    assert export(What.TRACE, subject, bench._engine).name == "my net.trace.json"
-    assert not bench._exports.measured
+    assert export(What.TRACE, subject, bench._screen.exports._engine).name == "my net.trace.json"
+    assert not bench._screen.exports.measured
     outcome = bench.run(wait=True)
-    assert bench._exports.measured
-    subject = bench._subject()
+    assert bench._screen.exports.measured
+    subject = bench._screen.subject()
     assert subject is not None
     assert outcome is not None
     for what, check in (
@@ -100,17 +100,20 @@ def test_files_open_again(bench: Workbench, tmp_path: Path) -> None:
         (What.PERFETTO, lambda path: path.stat().st_size > 1000),
         (What.REPORT, lambda path: "my net" in path.read_text()),
     ):
-        file = export(what, subject, bench._engine)
+        file = export(what, subject, bench._screen.exports._engine)
         path = tmp_path / file.name
         path.write_bytes(file.content)
         assert check(path), what
-    assert "wrote my net.fmb beside the model" in export(What.BUNDLE, subject, bench._engine).words
+    assert (
+        "wrote my net.fmb beside the model"
+        in export(What.BUNDLE, subject, bench._screen.exports._engine).words
+    )
     assert is_bundle(tmp_path / "my net.fmb")
 
 
 def test_a_button_sends_a_file_or_says_why_not(bench: Workbench, tmp_path: Path) -> None:
     sent: list[tuple[dict[str, Any], list[bytes]]] = []
-    view = bench._exports
+    view = bench._screen.exports
     view.send = lambda content, buffers=(): sent.append((content, list(buffers)))
 
     async def press(what: str) -> None:

@@ -75,10 +75,12 @@ def test_values_show_themselves_as_text_and_as_html(
     plan = workflow.make_plan(prepared, budget=Budget(share=0.5))
     outcome = workflow.run(prepared, plan, repeat=2)
     for value, says in (
+        (prepared, "8 layers, 8 weights of 2.1 MB"),
         (prepared.graph, "16 nodes, 8 weights of 2.1 MB"),
         (plan, "peak"),
         (outcome.predicted, "Predicted trace of net"),
         (outcome, "first run"),
+        (outcome.result, "Run of net on sim:adreno750"),
     ):
         shown = value._repr_mimebundle_()
         assert says in shown["text/plain"]

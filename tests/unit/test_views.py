@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from flashmem_lab import workflow
 from flashmem_lab.device import simulated_devices
 from flashmem_lab.errors import BudgetTooSmall, Cancelled, DeviceError, FlashMemError
 from flashmem_lab.outcome import Outcome
-from flashmem_lab.plan import Effort, Plan
+from flashmem_lab.plan import Effort, Plan, Strategy
 from flashmem_lab.plan.queue import QueuePlan, plan_queue
 from flashmem_lab.queues import Queue, QueueOutcome, run_queue
 from flashmem_lab.units import Budget
 from flashmem_lab.views import Workbench, markup
+from flashmem_lab.views.kept import Kept
+from flashmem_lab.views.screen import _DRAW_SECONDS
 from flashmem_lab.views.throttle import Throttle
 from flashmem_lab.worker.jobs import Held, Planned
 from flashmem_lab.worker.planning import Ask
@@ -152,7 +156,7 @@ def test_shows_the_model_and_its_prediction(bench: Workbench) -> None:
     assert held(bench, "measured").size == 0
     assert "4</b> layers" in controls(bench)._summary.value
     assert "x0 [8, 256]" in controls(bench)._summary.value
-    assert [label for label, _ in controls(bench)._device.options] == [
+    assert [label for label, _ in controls(bench).choices._device.options] == [
         f"{spec.id} · {spec.name}" for spec in simulated_devices().values()
     ]
     assert "application/vnd.jupyter.widget-view+json" in bench._repr_mimebundle_()
@@ -160,9 +164,9 @@ def test_shows_the_model_and_its_prediction(bench: Workbench) -> None:
 
 def test_the_prediction_follows_the_slider_in_place(bench: Workbench) -> None:
     memory = bench.memory
-    controls(bench)._slider.value = 0
+    controls(bench).choices.slider.value = 0
     least = bench.plan
-    controls(bench)._slider.value = 100
+    controls(bench).choices.slider.value = 100
     most = bench.plan
     assert least is not None
     assert most is not None
@@ -170,7 +174,7 @@ def test_the_prediction_follows_the_slider_in_place(bench: Workbench) -> None:
     assert most.budget_bytes == most.preload_peak_bytes
     assert max(held(bench, "predicted")) == most.predicted.peak_bytes
     assert bench.memory is memory
-    assert controls(bench)._slider.ends == [least.budget_bytes, most.budget_bytes]
+    assert controls(bench).choices.slider.ends == [least.budget_bytes, most.budget_bytes]
 
 
 def test_the_map_of_addresses_is_made_when_it_is_seen(bench: Workbench) -> None:
@@ -181,13 +185,13 @@ def test_the_map_of_addresses_is_made_when_it_is_seen(bench: Workbench) -> None:
     assert header["topBytes"] >= bench.plan.predicted.peak_bytes
     assert {"w0", "w1", "w2", "w3"} < set(header["names"])
     assert (sent["address"] + sent["size"]).max() == header["topBytes"]
-    controls(bench)._slider.value = 100
+    controls(bench).choices.slider.value = 100
     assert decode(bench.memory.addresses)[0]["topBytes"] > header["topBytes"]
 
 
 def test_budgets_elsewhere_are_planned_in_idle_moments(bench: Workbench, engine: Engine) -> None:
     async def look_away() -> None:
-        controls(bench)._slider.value = 50
+        controls(bench).choices.slider.value = 50
         while engine.plans < 17 + before:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
@@ -195,25 +199,25 @@ def test_budgets_elsewhere_are_planned_in_idle_moments(bench: Workbench, engine:
     before = engine.plans
     asyncio.run(asyncio.wait_for(look_away(), 20))
     header, sent = decode(bench.memory.sweep)
-    assert bench.memory.sweep == controls(bench)._slider.sweep
+    assert bench.memory.sweep == controls(bench).choices.slider.sweep
     assert sent["percent"].tolist() == [100 * at / 16 for at in range(17)]
     assert header["marks"][0][:2] == [0, "least"]
     assert bench.plan is not None
-    assert (header["least"], header["full"]) == tuple(controls(bench)._slider.ends)
+    assert (header["least"], header["full"]) == tuple(controls(bench).choices.slider.ends)
     assert bench.choice.percent == 50, "the slider stays where it is"
 
 
 def test_a_slider_that_moves_has_the_kernel_for_itself(bench: Workbench, engine: Engine) -> None:
     async def move() -> None:
-        controls(bench)._slider.moving = True
+        controls(bench).choices.slider.moving = True
         before = engine.plans
         await asyncio.sleep(0.4)
         assert engine.plans == before, "nothing is planned for elsewhere meanwhile"
-        controls(bench)._slider.moving = False
-        await asyncio.sleep(0.1)
-        assert engine.plans > before
+        controls(bench).choices.slider.moving = False
+        while engine.plans == before:
+            await asyncio.sleep(0.01)
 
-    asyncio.run(move())
+    asyncio.run(asyncio.wait_for(move(), 60))
 
 
 def test_every_control_makes_another_plan(bench: Workbench) -> None:
@@ -221,30 +225,30 @@ def test_every_control_makes_another_plan(bench: Workbench) -> None:
         assert bench.plan is not None
         return bench.plan
 
-    controls(bench)._strategy.value = "preload"
+    controls(bench).choices._strategy.value = "preload"
     assert bench.plan is None
     assert "move the budget to" in controls(bench)._error.value
-    controls(bench)._slider.value = 100
+    controls(bench).choices.slider.value = 100
     assert controls(bench)._error.value == ""
     assert (plan().strategy, plan().streamed) == ("preload", ())
-    controls(bench)._strategy.value = "greedy"
-    controls(bench)._optimize.value = "memory"
+    controls(bench).choices._strategy.value = "greedy"
+    controls(bench).choices._optimize.value = "memory"
     assert plan().optimize == "memory"
-    assert not controls(bench)._price.disabled, "it is the price of memory"
+    assert not controls(bench).choices._price.disabled, "it is the price of memory"
     ring, before = plan().staging_bytes, plan().preload_peak_bytes
     assert ring > 0
-    controls(bench)._transport.value = "map"
+    controls(bench).choices._transport.value = "map"
     assert (plan().transport, plan().preload_peak_bytes) == ("map", before - ring)
-    assert controls(bench)._slider.ends[1] == before - ring, "the ring is part of the budget"
-    controls(bench)._transport.value = ""
-    controls(bench)._chunk.value = 1 << 18
+    assert controls(bench).choices.slider.ends[1] == before - ring, "the ring is part of the budget"
+    controls(bench).choices._transport.value = ""
+    controls(bench).choices._chunk.value = 1 << 18
     assert plan().chunk_bytes == 1 << 18
     full = plan().preload_peak_bytes
-    controls(bench)._precision.value = "fp16"
+    controls(bench).choices._precision.value = "fp16"
     assert plan().precision == "fp16"
     assert plan().preload_peak_bytes < full
     other = next(name for name in simulated_devices() if name != DEVICE)
-    controls(bench)._device.value = other
+    controls(bench).choices._device.value = other
     assert plan().device == other
 
 
@@ -265,6 +269,16 @@ def test_a_budget_is_set_by_call_in_any_form(bench: Workbench) -> None:
         bench.set_budget("much")
 
 
+@pytest.mark.usefixtures("front_end")
+def test_a_budget_that_is_too_small_to_begin_with_is_said(model: Path, engine: Engine) -> None:
+    bench = Workbench(model, device=DEVICE, budget="1kB", engine=engine)
+    assert bench.choice.percent == 0, "the least one is shown"
+    assert "move the budget to" in controls(bench)._error.value
+    controls(bench).choices.slider.value = 50
+    assert controls(bench)._error.value == ""
+    bench.close()
+
+
 def test_a_run_draws_what_it_held_over_what_was_predicted(bench: Workbench) -> None:
     outcome = bench.run(wait=True)
     assert outcome is not None
@@ -273,13 +287,13 @@ def test_a_run_draws_what_it_held_over_what_was_predicted(bench: Workbench) -> N
     assert max(held(bench, "measured")) == outcome.result.peak_bytes["total"]
     assert "first run" in controls(bench)._result.value
     assert controls(bench)._history.value.count("<tr>") == 2
-    assert not controls(bench).busy
+    assert not controls(bench).run_bar.busy
     bench.set_budget("min")
     assert bench.outcome is None, "what was measured belongs to another plan"
     assert held(bench, "measured").size == 0
     bench.run(wait=True)
     assert controls(bench)._history.value.count("<tr>") == 3
-    compared = bench._pages.compare
+    compared = bench._screen.pages.compare
     assert "difference" in compared._table.value
     assert [len(line.x) > 1 for line in compared._figure.data] == [True, True]
     before = compared._table.value
@@ -290,15 +304,15 @@ def test_a_run_draws_what_it_held_over_what_was_predicted(bench: Workbench) -> N
 def test_the_kernel_stays_usable_while_a_run_is_under_way(bench: Workbench, engine: Engine) -> None:
     async def press_then_drag() -> None:
         engine.go.clear()
-        controls(bench)._button.click()
-        assert controls(bench).busy
+        controls(bench).run_bar._run.click()
+        assert controls(bench).run_bar.busy
         job = bench._runs.runner.job
-        controls(bench)._button.click()
+        controls(bench).run_bar._run.click()
         assert bench._runs.runner.job is job, "one run at a time"
-        controls(bench)._slider.value = 80
+        controls(bench).choices.slider.value = 80
         assert bench.plan is not None
         engine.go.set()
-        while controls(bench).busy:
+        while controls(bench).run_bar.busy:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(press_then_drag(), 20))
@@ -313,7 +327,7 @@ def test_what_fails_is_said_in_place_with_what_to_do(bench: Workbench, engine: E
         bench.run(wait=True)
     assert "&lt;gone&gt;" in controls(bench)._error.value
     assert "plug it in" in controls(bench)._error.value
-    assert not controls(bench).busy
+    assert not controls(bench).run_bar.busy
     engine.error = None
     bench.run(wait=True)
     assert controls(bench)._error.value == ""
@@ -322,25 +336,25 @@ def test_what_fails_is_said_in_place_with_what_to_do(bench: Workbench, engine: E
 def test_a_run_is_stopped_and_says_what_it_holds(bench: Workbench, engine: Engine) -> None:
     async def press_and_stop() -> None:
         engine.go.clear()
-        controls(bench)._button.click()
+        controls(bench).run_bar._run.click()
         while "holds" not in bench._runs._live.box.value:
             await asyncio.sleep(0.01)
         assert "1.0 kB</b> of" in bench._runs._live.box.value
         assert "<polyline" in bench._runs._live.box.value
-        controls(bench)._stop.click()
-        while controls(bench).busy:
+        controls(bench).run_bar._stop.click()
+        while controls(bench).run_bar.busy:
             await asyncio.sleep(0.01)
 
     plan = bench.plan
     asyncio.run(asyncio.wait_for(press_and_stop(), 20))
-    assert "stopped" in controls(bench)._status.value
+    assert "stopped" in controls(bench).run_bar._status.value
     assert bench._runs._live.box.layout.display == "none"
     assert bench.plan is plan
 
 
 def test_devices_come_and_go(bench: Workbench, engine: Engine) -> None:
     async def look() -> None:
-        controls(bench)._again.click()
+        controls(bench).choices._again.click()
         while bench._runs.looker.job is not None:
             await asyncio.sleep(0.01)
 
@@ -350,12 +364,12 @@ def test_devices_come_and_go(bench: Workbench, engine: Engine) -> None:
     engine.error = DeviceError("lost")
     with pytest.raises(DeviceError):
         bench.run(wait=True)
-    assert (f"{DEVICE} · not there now", DEVICE) in controls(bench)._device.options
+    assert (f"{DEVICE} · not there now", DEVICE) in controls(bench).choices._device.options
     assert bench.choice.device == DEVICE
     assert "lost" in controls(bench)._error.value
     engine.devices = lambda: states  # type: ignore[method-assign]
     asyncio.run(asyncio.wait_for(look(), 20))
-    assert not any("not there" in label for label, _ in controls(bench)._device.options)
+    assert not any("not there" in label for label, _ in controls(bench).choices._device.options)
     assert engine.plans == plans
 
 
@@ -363,12 +377,32 @@ def test_a_plan_that_fails_leaves_nothing_to_run(bench: Workbench, engine: Engin
     def refuse(prepared: Prepared, ask: Ask, effort: Effort | None = None) -> Plan:
         raise FlashMemError("no plan", hint="another budget")
 
+    make_plan = engine.make_plan
     engine.make_plan = refuse  # type: ignore[method-assign]
-    controls(bench)._slider.value = 60
+    controls(bench).choices.slider.value = 60
     assert bench.plan is None
     assert bench.memory.memory == b""
     assert "no plan" in controls(bench)._error.value
+    assert controls(bench)._prediction.value == "", "that was of the plan before"
+    assert controls(bench).run_bar._run.disabled
     assert bench.run(wait=True) is None
+    engine.make_plan = make_plan  # type: ignore[method-assign]
+    controls(bench).choices.slider.value = 50
+    assert not controls(bench).run_bar._run.disabled
+
+
+@pytest.mark.usefixtures("front_end")
+def test_a_model_without_a_plan_is_seen(model: Path, engine: Engine) -> None:
+    choice = Workbench(model, device=DEVICE, engine=engine).choice
+    kept = Kept(replace(choice, strategy=Strategy.PRELOAD), {}, ())
+    bench = Workbench(model, device=DEVICE, engine=engine, kept=kept)
+    assert bench.plan is None
+    assert "move the budget to" in controls(bench)._error.value
+    assert "4</b> layers" in controls(bench)._summary.value
+    assert bench.graph.graph, "the graph needs no plan"
+    least, full = controls(bench).choices.slider.ends
+    assert 0 < least < full
+    bench.close()
 
 
 def test_a_model_or_device_that_is_not_there_is_an_error(model: Path, engine: Engine) -> None:
@@ -383,24 +417,40 @@ def test_a_model_or_device_that_is_not_there_is_an_error(model: Path, engine: En
 def test_a_drag_is_planned_once_in_a_while_and_for_its_end(
     bench: Workbench, engine: Engine
 ) -> None:
-    async def drag() -> None:
-        for percent in range(100):
-            controls(bench)._slider.value = percent / 2
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.2)
+    plans: list[Ask] = []  # of the slider: those of the solver and along the scale are in threads
+    make_plan = engine.make_plan
 
-    before = engine.plans
-    asyncio.run(drag())
-    assert 1 <= engine.plans - before < 40
-    assert bench._plan is not None
-    span = bench._plan.preload_peak_bytes - bench._plan.min_budget_bytes
-    assert bench._plan.budget_bytes == bench._plan.min_budget_bytes + round(0.495 * span)
+    def count(prepared: Prepared, ask: Ask, effort: Effort | None = None) -> Plan:
+        if threading.current_thread() is threading.main_thread():
+            plans.append(ask)
+        return make_plan(prepared, ask, effort)
+
+    def shown() -> int:
+        plan = bench._screen.plan
+        assert plan is not None
+        return plan.budget_bytes
+
+    async def drag() -> float:
+        began = monotonic()
+        for percent in range(100):
+            controls(bench).choices.slider.value = percent / 2
+            await asyncio.sleep(0)
+        while shown() != least + round(0.495 * span):
+            await asyncio.sleep(0.01)
+        return monotonic() - began
+
+    assert bench.plan is not None
+    least = bench.plan.min_budget_bytes
+    span = bench.plan.preload_peak_bytes - least
+    engine.make_plan = count  # type: ignore[method-assign]
+    took = asyncio.run(asyncio.wait_for(drag(), 60))
+    assert 1 <= len(plans) <= 2 + took / _DRAW_SECONDS
 
 
 @pytest.mark.usefixtures("front_end")
 def test_a_closed_workbench_hears_nothing(model: Path, engine: Engine) -> None:
     workbench = Workbench(model, device=DEVICE, engine=engine)
-    slider, button = controls(workbench)._slider, controls(workbench)._button
+    slider, button = controls(workbench).choices.slider, controls(workbench).run_bar._run
 
     async def close_while_running() -> None:
         engine.go.clear()
@@ -434,6 +484,11 @@ def test_throttle_forgets_what_was_cancelled() -> None:
 
     asyncio.run(burst())
     assert calls == [1]
+
+
+def test_progress_counts_or_weighs() -> None:
+    assert "run 1 of 2: 8 of 61" in markup.progress("run 1 of 2", 8, 61)
+    assert "packing: 94.0 MB of 102.4 MB" in markup.progress("packing", 94_048_256, 102_449_152)
 
 
 def test_errors_without_a_hint_are_escaped_too() -> None:

@@ -3,6 +3,7 @@
 import type { Theme } from "./theme";
 
 const UNDER = 13; // px from the floor to the middle of the words
+const BESIDE = 12; // px right of the last value that words may take
 
 export class Axis {
   from = 0;
@@ -113,6 +114,8 @@ export function drawMarks(
     context.lineTo(x, floor);
     context.stroke();
     context.globalAlpha = 1;
-    context.fillText(at === 0 ? "0" : words(at), x, floor + UNDER);
+    const text = at === 0 ? "0" : words(at);
+    const right = axis.left + axis.width + BESIDE - context.measureText(text).width / 2;
+    context.fillText(text, Math.min(x, right), floor + UNDER);
   }
 }

@@ -1,5 +1,7 @@
 /** A little help to build pages from values. */
 
+import { type Icon, icon } from "./icons";
+
 type Attributes = Record<string, string | number | boolean | undefined>;
 
 /** An element; attributes that are false or undefined are left out, true ones are empty. */
@@ -29,9 +31,24 @@ export function choice(
   return { element: h("label", { class: "fml-field" }, label, select), select };
 }
 
-/** A button that says what it does to those who see it and to those who hear it. */
-export function button(text: string, title: string, pressed: () => void): HTMLButtonElement {
-  const element = h("button", { type: "button", title, class: "fml-button" }, text);
+/**
+ * A button that says what it does to those who see it and to those who hear it. Where it has a
+ * picture too, the style may leave its words to those who hear it (.fml-edits in base.css).
+ */
+export function button(
+  text: string,
+  title: string,
+  pressed: () => void,
+  picture?: Icon,
+): HTMLButtonElement {
+  const element = h("button", { type: "button", title, class: "fml-button" });
+  if (picture) element.append(icon(picture), h("span", {}, text));
+  else element.append(text);
   element.addEventListener("click", pressed);
   return element;
+}
+
+/** Buttons that belong together, side by side. */
+export function group(label: string, ...buttons: HTMLButtonElement[]): HTMLElement {
+  return h("div", { class: "fml-group", role: "group", "aria-label": label }, ...buttons);
 }

@@ -6,6 +6,7 @@ import { choice, h } from "./dom";
 import { type Drag, follow } from "./drag";
 import type { PlanModel } from "./model";
 import { type Over, Places } from "./places";
+import { Rows } from "./rows";
 import * as chart from "./schedule_chart";
 import { type EditHost, Edits } from "./schedule_edits";
 import { layerWords, life, windowWords } from "./schedule_words";
@@ -70,11 +71,11 @@ export class ScheduleView implements Brushable {
   private readonly edits: Edits;
   private readonly axis = new Axis(LEFT);
   private readonly places = new Places(this.axis);
+  private readonly rows = new Rows(this.scroller);
   private readonly surface: Surface;
   private notes: Notes = { diff: [], refused: null, undo: false, redo: false };
   private plan: PlanModel | undefined;
-  private rows: number[] = []; // weights shown, in order of use
-  private shown = "all";
+  private kind = "all"; // of KINDS
   private selected = -1; // weight
   private drag = NO_DRAG; // layers to which the load of the selected weight is dragged
   private chosen: Brush = NO_BRUSH;
@@ -141,7 +142,7 @@ export class ScheduleView implements Brushable {
 
   private build(): void {
     const filter = choice("Show", KINDS, (value) => {
-      this.shown = value;
+      this.kind = value;
       this.arrange();
     });
     const over = choice("Over", OVER, (value) => {
@@ -193,26 +194,10 @@ export class ScheduleView implements Brushable {
     this.element.addEventListener("keydown", (event) => this.key(event));
   }
 
-  /** Rows that the filter and the search leave, in order of use. */
   private arrange(): void {
-    const { plan } = this;
-    const text = this.search.value.trim().toLowerCase();
-    this.rows = [];
-    plan?.weights.forEach((name, weight) => {
-      const pinned = plan.pinned[weight] === 1;
-      if (this.shown === "streamed" && pinned) return;
-      if (this.shown === "preloaded" && !pinned) return;
-      if (this.shown === "edited" && plan.forced[weight] === 0) return;
-      if (name.toLowerCase().includes(text)) this.rows.push(weight);
-    });
-    if (plan) this.rows.sort((a, b) => plan.first[a]! - plan.first[b]!);
+    this.rows.arrange(this.plan, this.kind, this.search.value);
     this.describe();
     this.surface.redraw();
-  }
-
-  private rowAt(y: number): number {
-    if (y < HEAD) return -1;
-    return this.rows[Math.floor((y - HEAD + this.scroller.scrollTop) / ROW)] ?? -1;
   }
 
   // --- edits ---
@@ -229,7 +214,7 @@ export class ScheduleView implements Brushable {
       };
       return { move: range, end: range };
     }
-    const weight = this.rowAt(event.offsetY);
+    const weight = this.rows.weightAt(event.offsetY);
     this.choose(weight);
     if (weight < 0 || event.offsetX < LEFT) return undefined;
     const use = plan.first[weight]!;
@@ -268,14 +253,15 @@ export class ScheduleView implements Brushable {
 
   /** What a key does that edits nothing. */
   private walk(key: string): (() => void) | undefined {
-    const at = this.rows.indexOf(this.selected);
+    const { shown } = this.rows;
+    const at = shown.indexOf(this.selected);
     const go = (row: number) => () =>
-      this.choose(this.rows[Math.min(this.rows.length - 1, Math.max(0, row))] ?? -1);
+      this.choose(shown[Math.min(shown.length - 1, Math.max(0, row))] ?? -1);
     const walks: Record<string, () => void> = {
       ArrowDown: go(at + 1),
       ArrowUp: go(at - 1),
       Home: go(0),
-      End: go(this.rows.length - 1),
+      End: go(shown.length - 1),
       Escape: () => this.choose(-1),
     };
     const zoom = this.axis.key(key);
@@ -294,11 +280,7 @@ export class ScheduleView implements Brushable {
 
   private show(weight: number): void {
     this.selected = weight;
-    const row = this.rows.indexOf(weight);
-    const { scroller } = this;
-    const seen = scroller.clientHeight - HEAD - ROW;
-    if (row >= 0 && row * ROW < scroller.scrollTop) scroller.scrollTop = row * ROW;
-    else if (row * ROW > scroller.scrollTop + seen) scroller.scrollTop = row * ROW - seen;
+    this.rows.reveal(this.rows.indexOf(weight));
     this.describe();
     this.surface.redraw();
   }
@@ -330,7 +312,7 @@ export class ScheduleView implements Brushable {
     this.edits.select(plan, selected);
     if (!plan) this.words.textContent = "There is no plan: move the budget, or undo edits.";
     else if (selected >= 0) this.words.textContent = life(plan, selected);
-    else if (this.rows.length === 0) {
+    else if (this.rows.shown.length === 0) {
       this.words.textContent = "No weight is like that: change the search or what is shown.";
     } else {
       this.words.textContent =
@@ -341,7 +323,7 @@ export class ScheduleView implements Brushable {
 
   private point(x: number, y: number): void {
     const { plan } = this;
-    const weight = this.rowAt(y);
+    const weight = this.rows.weightAt(y);
     if (plan && weight >= 0) {
       this.words.textContent = life(plan, weight);
       this.hover(this.brushOf(weight));
@@ -361,11 +343,12 @@ export class ScheduleView implements Brushable {
     const { plan, rows, selected, drag, chosen, hovered, scroller, surface } = this;
     const { context, theme, width, height } = surface;
     this.axis.width = Math.max(1, width - LEFT - RIGHT);
-    this.spacer.style.height = `${Math.max(0, HEAD + rows.length * ROW - height)}px`;
+    this.spacer.style.height = `${Math.max(0, HEAD + rows.shown.length * ROW - height)}px`;
     if (!plan) return;
+    rows.follow(selected, height);
     const refused = this.notes.refused?.[0] ?? "";
     const scrolled = scroller.scrollTop;
-    const scene = { plan, rows, selected, refused, drag, chosen, hovered, scrolled };
+    const scene = { plan, rows: rows.shown, selected, refused, drag, chosen, hovered, scrolled };
     chart.drawSchedule(context, theme, this.places, scene, width, height);
     this.placeAlert(rows.indexOf(plan.weights.indexOf(refused)));
   }

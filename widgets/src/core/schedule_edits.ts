@@ -1,6 +1,6 @@
 /** What can be asked for the weight that is selected: by buttons, by keys, by a drag. */
 
-import { button, h } from "./dom";
+import { button, group, h } from "./dom";
 import type { PlanModel } from "./model";
 
 /** Mirrors views/edits.py. */
@@ -19,30 +19,48 @@ export class Edits {
   private readonly asks: HTMLButtonElement[];
   private readonly undo: HTMLButtonElement;
   private readonly redo: HTMLButtonElement;
+  private readonly drop: HTMLButtonElement;
   private plan: PlanModel | undefined;
   private weight = -1;
 
   constructor(private readonly host: EditHost) {
     const ask = (action: Action) => () => this.ask(action);
-    this.asks = [
-      button("Preload", "Keep it on the device from the start (p)", ask("preload")),
-      button("Stream", "Forbid that it is preloaded (s)", ask("stream")),
-      button("Load earlier", "Begin its load a layer earlier (←)", () => this.shift(-1)),
-      button("Load later", "Begin its load a layer later (→)", () => this.shift(1)),
-      button("Not earlier", "Forbid loads earlier than this one ([)", () => this.limit(-1)),
-      button("Not later", "Forbid loads later than this one (])", () => this.limit(1)),
-      button("Leave to the planner", "Drop what was asked for it (f)", ask("free")),
+    const where = [
+      button("Preload", "Keep it on the device from the start (p)", ask("preload"), "pin"),
+      button("Stream", "Forbid that it is preloaded (s)", ask("stream"), "waves"),
     ];
-    this.undo = button("Undo", "Take the last edit back (Ctrl Z)", () => host.move(-1));
-    this.redo = button("Redo", "Make it again (Ctrl Shift Z)", () => host.move(1));
-    const drop = button("Drop all edits", "Leave everything to the planner", () => host.move(0));
+    const when = [
+      button("Earlier", "Begin its load a layer earlier (←)", () => this.shift(-1), "left"),
+      button("Later", "Begin its load a layer later (→)", () => this.shift(1), "right"),
+    ];
+    const never = [
+      button("Not earlier", "Forbid loads earlier than this ([)", () => this.limit(-1), "fromHere"),
+      button("Not later", "Forbid loads later than this (])", () => this.limit(1), "upToHere"),
+    ];
+    const free = button(
+      "Leave to the planner",
+      "Drop what was asked for it (f)",
+      ask("free"),
+      "open",
+    );
+    this.asks = [...where, ...when, ...never, free];
+    this.undo = button(
+      "Undo",
+      "Undo: take the last edit back (Ctrl Z)",
+      () => host.move(-1),
+      "undo",
+    );
+    this.redo = button("Redo", "Redo: make it again (Ctrl Shift Z)", () => host.move(1), "redo");
+    const all = "Drop all edits: leave everything to the planner";
+    this.drop = button("Drop all edits", all, () => host.move(0), "bin");
     this.element = h(
       "div",
-      { class: "fml-bar", role: "toolbar", "aria-label": "Edits" },
-      ...this.asks,
-      this.undo,
-      this.redo,
-      drop,
+      { class: "fml-bar fml-edits", role: "toolbar", "aria-label": "Edits" },
+      group("Kept or streamed", ...where),
+      group("Load", ...when),
+      group("Forbid loads", ...never),
+      free,
+      group("All edits", this.undo, this.redo, this.drop),
     );
   }
 
@@ -54,7 +72,7 @@ export class Edits {
   }
 
   setHistory(undo: boolean, redo: boolean): void {
-    this.undo.disabled = !undo;
+    this.undo.disabled = this.drop.disabled = !undo;
     this.redo.disabled = !redo;
   }
 

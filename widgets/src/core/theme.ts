@@ -27,16 +27,25 @@ export function readTheme(element: Element): Theme {
   };
 }
 
-/** Calls `changed` when the page changes between light and dark; returns how to stop. */
+/**
+ * Calls `changed` when the page changes between light and dark; returns how to stop.
+ *
+ * JupyterLab names its theme first and has its colours a moment later, with a style sheet.
+ */
 export function watchTheme(changed: () => void): () => void {
   const observer = new MutationObserver(changed);
   const filter = { attributes: true, attributeFilter: ["data-jp-theme-name", "class"] };
   observer.observe(document.body, filter);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", changed);
+  const loaded = ({ target }: Event): void => {
+    if (target instanceof HTMLLinkElement) changed();
+  };
+  document.addEventListener("load", loaded, true); // it does not bubble
   return () => {
     observer.disconnect();
     scheme.removeEventListener("change", changed);
+    document.removeEventListener("load", loaded, true);
   };
 }
 

@@ -128,7 +128,7 @@ function activate(
   const status = new StatusItem();
   const jobs = new JobWatch();
   const devices = new DeviceWatch();
-  const side = new SidePanel(app.serviceManager.sessions, jobs, devices, open);
+  const side = new SidePanel(app.serviceManager, jobs, devices, open);
   devices.changed.connect((_, found) => status.setDevices(found));
   void devices.look();
   jobs.changed.connect((_, running) => status.setJobs(running));

@@ -13,6 +13,14 @@ import { decodeGraph } from "../core/model";
 import { fetchBuffer, fetchDetails, RouteError } from "./api";
 import { icon } from "./icon";
 
+const PATIENCE = 3000; // ms for an answer of a kernel
+const PAUSE = 200;
+const pause = (ms: number) => new Promise<undefined>((done) => setTimeout(done, ms));
+
+const NO_KERNEL =
+  "No kernel: choose one in the toolbar to plan and run; budget and edits are kept. " +
+  "The graph needs none.";
+
 export class ModelPanel extends Panel {
   private readonly status = h("p", { class: "fml-status", role: "status" });
   private readonly graphHost = h("div", { class: "fml-graph-host" });
@@ -20,6 +28,7 @@ export class ModelPanel extends Panel {
   private readonly rendermime: IRenderMimeRegistry;
   private view: GraphView | undefined;
   private shown = false; // the workbench takes the place of the graph
+  private asked = 0; // times that a kernel was; only the latest answer counts
   private died = false; // and has to be told of: a kernel may be back before anybody reads that
 
   constructor(
@@ -81,7 +90,7 @@ export class ModelPanel extends Panel {
     await this.session.ready;
     if (this.isDisposed) return;
     if (!this.session.session?.kernel) {
-      this.say("No kernel: choose one in the toolbar to plan and run. The graph needs none.");
+      this.say(NO_KERNEL);
     }
     // ipywidgets calls its notebooks by what it uses of them: a session, and metadata to load
     // state from, of which a model file has none.
@@ -98,8 +107,17 @@ export class ModelPanel extends Panel {
     this.session.statusChanged.connect(this.onStatus, this);
     this.session.kernelChanged.connect((_, { newValue }) => {
       if (newValue) void this.showWorkbench();
+      else if (!this.isDisposed) this.withoutKernel();
     });
     if (this.session.session?.kernel) await this.showWorkbench();
+  }
+
+  /** It was shut down: what its workbench showed would answer nobody. */
+  private withoutKernel(): void {
+    this.shown = false;
+    this.output.model.clear();
+    void this.showGraph();
+    this.say(NO_KERNEL);
   }
 
   /** Runs the workbench in the kernel and shows it; after a reload, the one that is there. */
@@ -110,10 +128,12 @@ export class ModelPanel extends Panel {
     const name = this.context.localPath.split("/").at(-1)!;
     const code = `from flashmem_lab.views.document import show\nshow(${JSON.stringify(name)})`;
     this.output.future = kernel.requestExecute({ code, store_history: false }) as never;
+    const asked = ++this.asked;
     const reply = await this.output.future.done.catch(() => undefined);
-    if (this.isDisposed) return;
+    if (this.isDisposed || asked !== this.asked) return;
     if (reply?.content.status === "ok") this.whenOpen();
     else if (reply?.content.status === "error") this.fail(reply.content.ename);
+    else void this.afterRestart(); // the kernel died or was restarted before it could answer
   }
 
   /** The kernel opens the model in the background; until then the server's graph is seen. */
@@ -172,17 +192,18 @@ export class ModelPanel extends Panel {
     }
   }
 
+  /** Asks a kernel that starts again until it answers: what it says at first may be lost. */
   private async afterRestart(): Promise<void> {
-    const kernel = this.session.session?.kernel;
-    await kernel?.info;
-    const idle = (): boolean => this.session.session?.kernel?.status === "idle";
-    const wait = (): void => {
-      if (this.isDisposed || !idle()) return;
-      this.session.statusChanged.disconnect(wait);
-      void this.showWorkbench();
-    };
-    this.session.statusChanged.connect(wait);
-    wait(); // it may be idle already, and then nothing is told
+    const asked = ++this.asked;
+    const mine = (): boolean => !this.isDisposed && asked === this.asked;
+    while (mine()) {
+      const kernel = this.session.session?.kernel;
+      const answer =
+        kernel?.connectionStatus === "connected" &&
+        (await Promise.race([kernel.requestKernelInfo().catch(() => undefined), pause(PATIENCE)]));
+      if (answer && mine()) return this.showWorkbench();
+      await pause(PAUSE);
+    }
   }
 
   private say(text: string, wrong = false): void {

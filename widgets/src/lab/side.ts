@@ -1,6 +1,6 @@
 /** The side panel: devices, each tried, runs under way, and models that are open in kernels. */
 
-import type { Session } from "@jupyterlab/services";
+import type { ServiceManager, Session } from "@jupyterlab/services";
 import { Widget } from "@lumino/widgets";
 import { button, h } from "../core/dom";
 import { type Device, type Job, stopJob } from "./api";
@@ -17,7 +17,7 @@ export class SidePanel extends Widget {
 
   /** `reveal` opens a path. */
   constructor(
-    private readonly sessions: Session.IManager,
+    private readonly services: ServiceManager.IManager,
     private readonly jobs: JobWatch,
     private readonly devices: DeviceWatch,
     private readonly reveal: (path: string) => void,
@@ -38,7 +38,8 @@ export class SidePanel extends Widget {
       h("h3", {}, "Open models"),
       this.open,
     );
-    this.sessions.runningChanged.connect(this.showOpen, this);
+    this.services.sessions.runningChanged.connect(this.showOpen, this);
+    this.services.kernels.runningChanged.connect(this.showOpen, this);
     this.jobs.changed.connect(this.showJobs, this);
     this.devices.changed.connect(this.showDevices, this);
     this.showOpen();
@@ -48,10 +49,16 @@ export class SidePanel extends Widget {
 
   override dispose(): void {
     if (this.isDisposed) return;
-    this.sessions.runningChanged.disconnect(this.showOpen, this);
+    this.services.sessions.runningChanged.disconnect(this.showOpen, this);
+    this.services.kernels.runningChanged.disconnect(this.showOpen, this);
     this.jobs.changed.disconnect(this.showJobs, this);
     this.devices.changed.disconnect(this.showDevices, this);
     super.dispose();
+  }
+
+  /** What kernels do is asked only now and then; who opens the panel sees it as it is. */
+  protected override onAfterShow(): void {
+    void this.services.kernels.refreshRunning();
   }
 
   private showDevices(_: DeviceWatch, found: Found): void {
@@ -86,13 +93,21 @@ export class SidePanel extends Widget {
   }
 
   private showOpen(): void {
-    const models = [...this.sessions.running()].filter((one) => one.path.endsWith(".onnx"));
+    const models = [...this.services.sessions.running()].filter((one) =>
+      one.path.endsWith(".onnx"),
+    );
     const entries = models.map((one) => {
       const link = button(one.path, `Show ${one.path}`, () => this.reveal(one.path));
-      return h("li", {}, link, " ", h("span", { class: "fml-soft" }, state(one)));
+      return h("li", {}, link, " ", h("span", { class: "fml-soft" }, this.state(one)));
     });
     const none = h("li", { class: "fml-soft" }, "None: double click an .onnx file to open it.");
     this.open.replaceChildren(...(entries.length ? entries : [none]));
+  }
+
+  /** What the kernel of a model does; the session itself only knows what it did at first. */
+  private state(session: Session.IModel): string {
+    const kernel = [...this.services.kernels.running()].find(({ id }) => id === session.kernel?.id);
+    return kernel?.execution_state ?? "no kernel";
   }
 }
 
@@ -125,8 +140,4 @@ class Row {
       this.bar.value = job.done;
     }
   }
-}
-
-function state(session: Session.IModel): string {
-  return session.kernel?.execution_state ?? "no kernel";
 }
