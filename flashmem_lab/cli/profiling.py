@@ -59,11 +59,7 @@ def profile(options: Options) -> int:
                 "kernels while it reads",
                 _by_run(measured, lambda one: f"{one.contention.value:.0%} slower"),
             ),
-            *(
-                [("each weight besides", f"{first.weight_ns.value / 1e3:.0f} us in a first run")]
-                if (first := measured.first_run) is not None and first.weight_ns.value
-                else []
-            ),
+            *_first_run(measured),
             ("between launches", f"{measured.launch_ns.value / 1e3:.1f} us"),
             ("saved as", ", ".join(map(str, paths))),
         ]
@@ -77,3 +73,11 @@ def _by_run(device: DeviceSpec, told: Callable[[Reading], str]) -> str:
     if device.first_run is None:
         return later
     return f"{later}, {told(device.first_run)} in a first run"
+
+
+def _first_run(device: DeviceSpec) -> list[tuple[str, str]]:
+    """What a first run takes besides, where that was measured."""
+    if device.first_run is None or not device.first_launch_ns.value:
+        return []
+    weight_us, layer_us = device.first_run.weight_ns.value / 1e3, device.first_launch_ns.value / 1e3
+    return [("in a first run", f"{weight_us:.0f} us a weight, {layer_us:.0f} us a layer at least")]

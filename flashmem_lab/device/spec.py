@@ -130,6 +130,8 @@ class DeviceSpec:
             brings is written, moved and read in the memory, or by the cores, that they work with.
         first_run: disk and contention of a first run, if they are others: memory that was never
             touched costs whoever touches it first. None where it makes no difference.
+        first_launch_ns: what the host takes in a first run for a layer that loads weights, its
+            objects and arguments included: such a layer takes as long at least, ns.
     """
 
     id: str
@@ -149,6 +151,7 @@ class DeviceSpec:
     tuning: Tuning = field(default_factory=Tuning)
     contention: Quantity = UNDISTURBED
     first_run: Reading | None = None
+    first_launch_ns: Quantity = NO_TIME
 
     def reading(self, *, cold: bool) -> Reading:
         """How weights are read in a first run, or in later ones."""

@@ -50,6 +50,7 @@ class Problem:
         index: position of each weight name.
         first_run: disk, contention and time of a weight in a first run, where they are others.
         weight_ns: time that the disk takes for each weight besides, in first runs and in place.
+        first_launch_ns: least time of a layer that loads weights, in a first run.
     """
 
     layers: tuple[str, ...]
@@ -74,14 +75,18 @@ class Problem:
     index: dict[str, int]
     first_run: Reading | None = None
     weight_ns: float = 0.0
+    first_launch_ns: float = 0.0
 
     def in_run(self, *, cold: bool) -> Problem:
         """The problem of a first run, or of later ones."""
         if not cold or self.first_run is None:
             return self
         rates = self.first_run
+        least_ns = np.zeros(len(self.layers))
+        least_ns[self.first] = self.first_launch_ns
         return replace(
             self,
+            duration_ns=np.maximum(self.duration_ns, least_ns),
             disk=rates.disk.value,
             contention=rates.contention.value,
             weight_ns=rates.weight_ns.value if isinf(self.upload) else 0.0,
@@ -202,6 +207,7 @@ def build_problem(
         launched=np.array([isinstance(layer.work, KernelCall) for layer in model.layers]),
         index={name: at for at, name in enumerate(names)},
         first_run=device.first_run,
+        first_launch_ns=device.first_launch_ns.value,
     )
 
 

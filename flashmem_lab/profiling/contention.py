@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from flashmem_lab.device.spec import DeviceSpec, Quantity, Reading
 from flashmem_lab.devices import open_runtime
@@ -16,13 +17,13 @@ from flashmem_lab.lower import lower
 from flashmem_lab.plan import Constraints, Plan, make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.room import room
-from flashmem_lab.profiling.samples import products_graph
+from flashmem_lab.profiling.samples import products_graph, small_graph
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
 from flashmem_lab.units import Budget
 
-SESSIONS = 3
+SESSIONS = 5
 """Times that the device is opened: each has a first run."""
 
 REPEAT = 5
@@ -80,6 +81,32 @@ def measure_reading(
         )
 
 
+def measure_first_launches(device: DeviceSpec, source: str) -> Quantity:
+    """What the host takes in a first run for a layer that loads weights, ns.
+
+    The mean between two launches of one run; the median of runs.
+
+    Args:
+        device: an OpenCL device of this machine.
+        source: what the quantity names as its source.
+
+    Raises:
+        DeviceError: it cannot run the layers.
+    """
+    model = lower(small_graph(), device)
+    plan = make_plan(model, device, budget=room(model, device))
+    between_ns = []
+    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
+        packed = pack_weights(model, Path(folder))
+        program = build_program(plan, model, packed)
+        for _ in range(SESSIONS):
+            with closing(open_runtime(device)) as runtime:
+                events = runtime.run(program, packed.path, sample_inputs(program)).trace.timeline
+            starts = [event.start_ns for event in events.events if event.kind == "launch"]
+            between_ns.append((max(starts) - min(starts)) / (len(starts) - 1))
+    return Quantity(median(between_ns), f"{source}: small products that load weights, a first run")
+
+
 def usual_launches(events: Iterable[Event]) -> dict[int, float]:
     """Median time of each layer's launch over some runs, ns."""
     took_ns: dict[int, list[int]] = defaultdict(list)
@@ -96,7 +123,7 @@ def reading_of(
     *,
     apart: bool = False,
 ) -> Reading:
-    """What runs with reads beside their launches show: the median of them, event by event.
+    """What runs with reads beside their launches show: the median of them, part by part.
 
     Launches that took `excess` longer in all than they usually do, and had reads beside them for
     `overlap`, lost excess / overlap of their pace meanwhile, 0 to MOST. Whatever a read does to a
@@ -112,50 +139,61 @@ def reading_of(
         apart: whether what each weight takes besides is told apart from the rate: as long as the
             small ones take.
     """
-    took: dict[int, list[float]] = defaultdict(list)
-    beside: dict[int, list[float]] = defaultdict(list)
-    reading: dict[tuple[str, int], list[float]] = defaultdict(list)
-    pauses: list[float] = []
-    for events in runs:
-        reads = [event for event in events if event.lane is Lane.DISK]
-        for launch in events:
-            if launch.kind == "launch":
-                took[launch.layer].append(launch.end_ns - launch.start_ns)
-                beside[launch.layer].append(sum(_both_ns(read, launch) for read in reads))
-        for read, count in zip(reads, _ordinals(reads), strict=True):
-            reading[read.weight, count].append(read.end_ns - read.start_ns)
-        pauses += [after.start_ns - before.end_ns for before, after in pairwise(reads)]
-    excess = sum(median(times) - usual_ns[layer] for layer, times in took.items())
-    overlap = sum(map(median, beside.values()))
-    pause_ns = median(pauses or [0.0])
-    weights_ns: dict[str, float] = defaultdict(float)
-    for (weight, _), times in reading.items():
-        weights_ns[weight] += median(times) + pause_ns
-    sizes: dict[str, int] = defaultdict(int)
-    for event in runs[0]:
-        if event.lane is Lane.DISK:
-            sizes[event.weight] += event.bytes
-    small = [weights_ns[weight] for weight, size in sizes.items() if size <= SMALL]
-    besides_ns = median(small) if small and apart else 0.0
-    busy_ns = max(sum(weights_ns.values()) - len(sizes) * besides_ns, 0.0)
+    seen = [_Seen.of(events, usual_ns) for events in runs]
+    excess, overlap = (median(getattr(one, of) for one in seen) for of in ("excess", "overlap"))
+    besides_ns = median(one.small_ns for one in seen) if apart else 0.0
+    besides = seen[0].weights * besides_ns
+    busy_ns = max(median(one.busy_ns for one in seen) - besides, 0.0)
     if excess > MOST * overlap:
         overlap = max(busy_ns, excess / MOST)
-        busy_ns = max(busy_ns, overlap - len(sizes) * besides_ns)
+        busy_ns = max(busy_ns, overlap - besides)
     lost = max(excess / overlap, 0.0) if overlap else 0.0
-    rate = sum(sizes.values()) / max(1.0, busy_ns) * 1e9
     return Reading(
-        Quantity(rate, source),
+        Quantity(seen[0].bytes / max(1.0, busy_ns) * 1e9, source),
         Quantity(lost / (1 - lost), source),
         Quantity(besides_ns, f"{source}, those of at most {SMALL} bytes"),
     )
 
 
-def _ordinals(reads: Iterable[Event]) -> Iterator[int]:
-    """Of each read: how many came before it of its weight."""
-    seen: Counter[str] = Counter()
-    for read in reads:
-        yield seen[read.weight]
-        seen[read.weight] += 1
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One run with reads beside its launches.
+
+    Attributes:
+        excess: what its launches took longer than they usually do, ns.
+        overlap: of launches and reads, ns.
+        busy_ns: its reads, with the usual pause behind each.
+        small_ns: of a small weight, with the pause; 0 where there is none. The mean: where threads
+            share cores, a few take a hundred times as long as the others.
+        weights, bytes: that were read.
+    """
+
+    excess: float
+    overlap: float
+    busy_ns: float
+    small_ns: float
+    weights: int
+    bytes: int
+
+    @classmethod
+    def of(cls, events: Sequence[Event], usual_ns: Mapping[int, float]) -> _Seen:
+        reads = [event for event in events if event.lane is Lane.DISK]
+        launches = [event for event in events if event.kind == "launch"]
+        pauses: list[float] = [after.start_ns - before.end_ns for before, after in pairwise(reads)]
+        pause_ns = median(pauses or [0.0])
+        took_ns: dict[str, float] = defaultdict(float)
+        sizes: dict[str, int] = defaultdict(int)
+        for read in reads:
+            took_ns[read.weight] += read.end_ns - read.start_ns + pause_ns
+            sizes[read.weight] += read.bytes
+        return cls(
+            excess=sum(one.end_ns - one.start_ns - usual_ns[one.layer] for one in launches),
+            overlap=sum(_both_ns(read, launch) for launch in launches for read in reads),
+            busy_ns=sum(took_ns.values()),
+            small_ns=fmean([took_ns[w] for w, size in sizes.items() if size <= SMALL] or [0.0]),
+            weights=len(sizes),
+            bytes=sum(sizes.values()),
+        )
 
 
 def _both_ns(one: Event, other: Event) -> int:

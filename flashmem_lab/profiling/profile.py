@@ -17,7 +17,11 @@ from flashmem_lab.errors import UsageError
 from flashmem_lab.lower import LoweredModel, lower
 from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event, Lane
-from flashmem_lab.profiling.contention import measure_reading, usual_launches
+from flashmem_lab.profiling.contention import (
+    measure_first_launches,
+    measure_reading,
+    usual_launches,
+)
 from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
 from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import sample_graph
@@ -82,6 +86,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
         contention=reading.contention,
         first_run=first,
+        first_launch_ns=measure_first_launches(device, source),
     )
 
 

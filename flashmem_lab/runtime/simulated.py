@@ -173,6 +173,8 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     def reading_ns(read: Read) -> float:
         return _moving_ns(read.bytes, reading.disk.value) + (0.0 if read.chunk else besides_ns)
 
+    least_ns = device.first_launch_ns.value if cold and device.first_run is not None else 0.0
+    loading = set(first_uses(program).values())
     copying = program.transport is Transport.COPY
     slots = program.staging_bytes // program.slot_bytes if program.slot_bytes else 0
     # A read waits until the slot that it takes was emptied; the first ones find it empty.
@@ -196,7 +198,10 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
         Lane.COMPUTE: [
             Task(
                 command.id,
-                _working_ns(command, program, device, _carried(command, moving)),
+                max(
+                    _working_ns(command, program, device, _carried(command, moving)),
+                    least_ns if isinstance(command, Launch) and command.layer in loading else 0.0,
+                ),
                 after(command),
             )
             for command in compute

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flashmem_lab.program.program import Program
+from flashmem_lab.plan.timeline import Pool
+from flashmem_lab.program.program import Alloc, Program
 from flashmem_lab.runtime.arena import made_with, weights_as_made
 from flashmem_lab.runtime.uses import first_uses
 
@@ -20,6 +21,7 @@ class Tables:
         first_use: layer that a weight is moved for.
         made_at: place of each weight in the order in which they are made.
         made_with: how many are made once a weight can be read.
+        activations: bytes of each activation, in the order in which they are made.
     """
 
     weight_of: Mapping[int, str]
@@ -27,6 +29,7 @@ class Tables:
     first_use: Mapping[str, int]
     made_at: Mapping[str, int]
     made_with: Mapping[str, int]
+    activations: tuple[int, ...]
 
     @classmethod
     def of(cls, program: Program) -> Tables:
@@ -37,4 +40,10 @@ class Tables:
             first_use=first_uses(program),
             made_at={name: at for at, name in enumerate(weights_as_made(program))},
             made_with=made_with(program),
+            activations=tuple(
+                program.objects[command.object].bytes
+                for command in program.memory
+                if isinstance(command, Alloc)
+                and program.objects[command.object].pool is Pool.BUFFER
+            ),
         )

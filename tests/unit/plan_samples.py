@@ -89,6 +89,7 @@ devices = st.builds(
         )
         if slow_first
         else None,
+        first_launch_ns=Quantity(2000.0 * disk, "drawn"),
     ),
     st.integers(1, 100),
     st.integers(1, 50),

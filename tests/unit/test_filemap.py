@@ -45,10 +45,10 @@ def test_what_is_brought_is_memory_of_this_process_until_it_is_forgotten(
 ) -> None:
     assert resident(path) == 0
     mapped.bring(4096, _SIZE // 2)
-    # Around the first and the last page the system maps a little more.
-    assert _SIZE // 2 <= resident(path) <= _SIZE // 2 + 2 * 64 * 1024
+    # At both ends the system may map all of the piece (2 MiB at most) in which it keeps the file.
+    assert _SIZE // 2 <= resident(path) <= _SIZE // 2 + 4 * 2**20
     mapped.forget(4096, _SIZE // 2)
-    assert resident(path) <= 2 * 64 * 1024
+    assert resident(path) <= 4 * 2**20
 
 
 def test_forgotten_bytes_are_there_when_they_are_looked_at(mapped: FileMap, path: Path) -> None:

@@ -326,6 +326,8 @@ def test_the_clock_agrees_with_the_lane_engine(
                 wanted |= set(arrived)
             traffic = layer.bytes_read + layer.bytes_written
             time = device.layer_ns(layer.op_class.value, layer.kind, layer.flops, traffic)
+            if cold and device.first_run and any(uses[n][0] == layer.index for n in layer.weights):
+                time = max(time, device.first_launch_ns.value)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
         slowed = Contention("disk", ("transfer", "compute"), reading.contention.value)
         spans = run_lanes({"disk": reads, "transfer": uploads, "compute": layers}, slowed)

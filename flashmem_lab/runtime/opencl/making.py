@@ -17,6 +17,9 @@ from flashmem_lab.runtime.tables import Tables
 AT_ONCE = 8
 """Weights that are made before the main thread looks after its launches again, 10 to 20 us each."""
 
+ACTIVATIONS = 4
+"""How many of those to come have their room kept, where each takes some when it begins."""
+
 
 class Making:
     """Carries out the Allocs of a run; those of weights may be put off.
@@ -50,6 +53,8 @@ class Making:
         self._loader = loader
         self._signals = signals
         self._put_off: deque[Alloc] = deque()
+        self._sizes = tables.activations
+        self._laid = 0  # activations so far
 
     def add(self, command: Alloc) -> None:
         """Makes an activation; a weight is made when its turn comes and it has room."""
@@ -57,22 +62,22 @@ class Making:
             self._put_off.append(command)
         else:
             self._objects.create(self._specs[command.object])
+            self._laid += 1
             self._done(command)
             self.make_what_fits()
 
     def make_what_fits(self) -> None:
-        """Makes the weights that are next and have room now, but for those that are at hand.
+        """Makes the weights that are next and have room now, beside the activations that are next.
 
-        These are there as soon as a launch wants them. Made earlier, they would take the room of
-        what the next launches want, and each of those would wait for the one before it. Of the
-        others no more than AT_ONCE are made: hundreds of them would keep the first launch waiting.
+        Without room for these each launch would wait for the one before it. No more than AT_ONCE
+        are made: hundreds of them would keep the first launch waiting.
         """
+        coming = self._sizes[self._laid : self._laid + ACTIVATIONS]
+        beside = sum(coming) if self._objects.lays else 0
         for _ in range(AT_ONCE):
-            if (
-                not self._put_off
-                or self._put_off[0].object in self._transport.at_hand
-                or not self._objects.try_create(self._specs[self._put_off[0].object])
-            ):
+            if not self._put_off:
+                return
+            if not self._objects.try_create(self._specs[self._put_off[0].object], beside):
                 return
             self._weight_made(self._put_off.popleft())
 

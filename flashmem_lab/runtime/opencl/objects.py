@@ -65,6 +65,11 @@ class DeviceObjects:
         self._whole: cl.Buffer | None = None
         self._places: dict[str, cl.Buffer] = {}
 
+    @property
+    def lays(self) -> bool:
+        """Whether an activation takes room when it begins, and leaves it when that is wanted."""
+        return self._pages is not None
+
     def __getitem__(self, name: str) -> DeviceMemory:
         return self._places[name] if name in self._places else self._live[name].memory
 
@@ -115,11 +120,16 @@ class DeviceObjects:
                 self._release(self._ended.first())
         self._make(wanted)
 
-    def try_create(self, wanted: DeviceObject) -> bool:
-        """As `create`, if that needs no waiting; whether it was done."""
+    def try_create(self, wanted: DeviceObject, beside: int = 0) -> bool:
+        """As `create`, if that needs no waiting; whether it was done.
+
+        Args:
+            wanted: what to make.
+            beside: bytes of room to leave.
+        """
         if wanted.name in self._places or self._take(wanted):
             return True
-        while self._lacks_room(wanted.bytes):
+        while self._lacks_room(wanted.bytes + beside):
             done = self._ended.first_done()
             if done is None:
                 return False
