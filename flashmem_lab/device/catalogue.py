@@ -11,7 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from flashmem_lab.device.spec import DeviceSpec, Limits, Quantity, Reading, Transport
+from flashmem_lab.device.spec import (
+    NO_TIME,
+    DeviceSpec,
+    Limits,
+    Quantity,
+    Reading,
+    Transport,
+)
 
 _PAPER = "FlashMem paper, OnePlus 12"
 _POCL = "measured 2026-11, PoCL 3.1 on 2 cores of an AMD EPYC"
@@ -42,6 +49,7 @@ class Rates:
     work_group: int
     contention: Quantity
     first_run: Reading | None = None
+    first_launch_ns: Quantity = NO_TIME
 
     def spec(self, id_: str, *, name: str, driver: str, kind: str, limits: Limits) -> DeviceSpec:
         """The whole DeviceSpec of a device with these rates."""
@@ -61,6 +69,7 @@ class Rates:
             work_group=self.work_group,
             contention=self.contention,
             first_run=self.first_run,
+            first_launch_ns=self.first_launch_ns,
         )
 
 
@@ -160,7 +169,7 @@ _VIDEOCORE_VII = _estimated(
     launch_us=100,
 )
 _CPU = Rates(
-    disk=Quantity(1.9e9, f"{_POCL}: from the page cache by `profile`, and most of direct reads"),
+    disk=Quantity(20e9, f"{_POCL}: weights made present in place by `profile`, 16 to 40 GB/s"),
     upload=Quantity(9.8e9, f"{_POCL}: sequential reads from the page cache"),
     memory=Quantity(10e9, f"{_POCL}: element-wise kernels, 7 to 14 GB/s by `profile`"),
     compute={
@@ -170,15 +179,17 @@ _CPU = Rates(
         "hierarchical": Quantity(4e9, f"{_POCL}: by `profile`, softmax and normalisation"),
         "elemental": Quantity(5e9, f"{_POCL}: element-wise layers of PP-OCR"),
     },
-    launch_ns=Quantity(6e3, f"{_POCL}: empty kernel, 2 to 14 us"),
+    launch_ns=Quantity(1.7e3, f"{_POCL}: between two launches by `profile`, 1.5 to 2 us"),
     slack=_SLACK,
     transport=Transport.MAP,
     work_group=1,
-    contention=Quantity(1.2, f"{_POCL}: products beside reads, by `profile`"),
+    contention=Quantity(1.4, f"{_POCL}: products beside reads, by `profile`"),
     first_run=Reading(
-        Quantity(1.5e9, f"{_POCL}: into new memory by `profile`, 1.3 to 1.8 GB/s"),
-        Quantity(1.4, f"{_POCL}: into new memory by `profile`, 1.1 to 1.5"),
+        Quantity(3.9e9, f"{_POCL}: made present and checked by `profile`, 3.6 to 4.1 GB/s"),
+        Quantity(0.9, f"{_POCL}: made present and checked by `profile`, 0.5 to 1.3"),
+        Quantity(15e3, f"{_POCL}: small weights by `profile`, 12 to 18 us"),
     ),
+    first_launch_ns=Quantity(150e3, f"{_POCL}: small products by `profile`, 147 us"),
 )
 _GPU = Rates(
     disk=Quantity(1.4e9, f"{_H100}: direct sequential reads, 1.1 to 1.8 GB/s"),
@@ -252,6 +263,7 @@ def _borrowed(rates: Rates, name: str, owner: str) -> Rates:
             said(rates.first_run.contention),
             said(rates.first_run.weight_ns),
         ),
+        first_launch_ns=said(rates.first_launch_ns),
     )
 
 

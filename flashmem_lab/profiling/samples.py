@@ -113,7 +113,7 @@ def products_graph() -> Graph:
 
 
 def small_graph() -> Graph:
-    """Layers that take no time, with a weight and a bias each: a first run of them is the host's."""
+    """Layers that take no time, a weight and a bias each: a first run of them is the host's."""
     made = SampleBuilder("small")
     for _ in range(48):
         made.add("Gemm", [(4, 64)], (4, 64), weights=[(64, 64), (64,)])
