@@ -173,7 +173,8 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     def reading_ns(read: Read) -> float:
         return _moving_ns(read.bytes, reading.disk.value) + (0.0 if read.chunk else besides_ns)
 
-    least_ns = device.first_launch_ns.value if cold and device.first_run is not None else 0.0
+    delayed = cold and device.first_run is not None and program.transport is not Transport.INLINE
+    least_ns = device.first_launch_ns.value if delayed else 0.0
     loading = set(first_uses(program).values())
     copying = program.transport is Transport.COPY
     slots = program.staging_bytes // program.slot_bytes if program.slot_bytes else 0
