@@ -2,14 +2,8 @@
 
 Nothing is copied: a page of the system's page cache becomes a page of this process while it is
 needed. How fast that goes depends on how large the pieces are in which the system keeps the file
-(folios), and so on how it was written (`container.replacing`): Linux 6.18, ext4, 2 cores, 2 MiB at
-a time, in GB/s:
-
-| | pieces of 4 to 64 KiB | of up to 2 MiB |
-|---|---|---|
-| `preadv` into memory that was used before | 7 | 26 |
-| `bring` | 13 to 25 | 100 |
-| `forget` | 20 to 45 | 200 |
+(folios), and so on how it was written (`container.WEIGHT_BUFFER`): pieces of 2 MiB are mapped, and
+copied, several times as fast as pages one by one. `flashmem-lab bench streaming` has what is left.
 """
 
 from __future__ import annotations
@@ -62,7 +56,7 @@ class FileMap:
     def bring(self, offset: int, size: int) -> None:
         """Makes bytes of the file memory of this process; other threads run meanwhile.
 
-        The kernel itself is asked to look at one byte in every 64 KiB, and maps what it has around
+        The system itself is asked to look at one byte in every 64 KiB, and maps what it has around
         it: where the file has ended, or the disk fails, that is an error and no signal.
 
         Args:

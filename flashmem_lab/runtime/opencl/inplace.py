@@ -42,7 +42,7 @@ class InPlace:
     """The weights of a program that its device uses where they lie.
 
     None where pages are dropped from memory after use: to map them, to wait for the disk page by
-    page and to drop them again takes longer than to copy them (ViT at 30 %: 310 ms and 160).
+    page and to drop them again took twice as long as to copy them (ViT at 30 %).
 
     Args:
         program: sound.
