@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Container, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyopencl as cl
 
@@ -12,12 +12,12 @@ from flashmem_lab.program.program import DeviceObject, ObjectKind
 from flashmem_lab.runtime.opencl.pages import Left
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Block:
     """Memory of the device.
 
     Attributes:
-        spec: an object that it was made for, or has served since.
+        spec: the object that it was made for, or that it serves now.
         memory: what the driver gave.
         used: the last commands that use it, once its object has ended.
         left: what is left of it then, if it is a place among `ActivationPages`.
@@ -62,18 +62,22 @@ class EndedBlocks:
 
     def add(self, block: Block, used: Iterable[cl.Event]) -> None:
         """Adds a block whose object has ended; `used` are the last commands that use it."""
-        ended = replace(block, used=tuple(used))
+        block.used = tuple(used)
         if block.left is not None:
-            self._places[self._next] = ended
+            self._places[self._next] = block
         else:
-            self._blocks[self._next] = ended
+            self._blocks[self._next] = block
             self._alike[self._key(block.spec)].append(self._next)
         self._next += 1
 
     def take(self, wanted: DeviceObject) -> Block | None:
         """The oldest block that will do for `wanted`, now of that object."""
         alike = self._alike[self._key(wanted)]
-        return replace(self._blocks.pop(alike.popleft()), spec=wanted) if alike else None
+        if not alike:
+            return None
+        block = self._blocks.pop(alike.popleft())
+        block.spec = wanted
+        return block
 
     def first(self) -> Block:
         """The block to release first; it is no longer here."""

@@ -62,6 +62,7 @@ class InlineTransport:
         unused: a slot for arguments that move nothing.
     """
 
+    at_once: Container[str] = frozenset()
     at_hand: Container[str] = frozenset()
 
     def __init__(

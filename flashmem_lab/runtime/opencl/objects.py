@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pyopencl as cl
 
@@ -143,7 +142,7 @@ class DeviceObjects:
             return
         block = self._live.pop(name)
         if self._pages is not None and block.spec.pool is Pool.BUFFER:
-            block = replace(block, left=self._pages.end(block.spec))
+            block.left = self._pages.end(block.spec)
         self._ended.add(block, used)
 
     def release_all(self) -> None:
@@ -164,14 +163,13 @@ class DeviceObjects:
 
     def _lay(self, wanted: DeviceObject, pages: ActivationPages) -> None:
         """Makes an activation at its place; what ended ones left there is held already."""
+        more = wanted.bytes - pages.left_for(wanted)
         with translating(f"waiting for room for {wanted.name!r}"):
-            while self._ended and self._lacks_room(wanted.bytes - pages.left_for(wanted)):
+            while self._ended and self._lacks_room(more):
                 self._release(self._ended.first())
-        self._ledger.release(wanted.pool, pages.left_for(wanted))
+                more = wanted.bytes - pages.left_for(wanted)
         pages.take_over(wanted)
-        memory = self._ledger.create(
-            wanted.pool, wanted.bytes, wanted.name, lambda: pages.place(wanted)
-        )
+        memory = self._ledger.create(wanted.pool, more, wanted.name, lambda: pages.place(wanted))
         self._live[wanted.name] = Block(wanted, memory)
 
     def _take(self, wanted: DeviceObject) -> bool:

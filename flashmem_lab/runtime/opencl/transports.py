@@ -24,12 +24,18 @@ class WeightTransport(Protocol):
     """How the commands of disk and transfer lane are done.
 
     Attributes:
-        at_hand: weights whose bytes are in memory: loading them is not worth another thread.
+        at_once: weights that the first Read of them brings whole.
+        at_hand: those of them whose bytes are in memory: loading them is not worth another thread.
     """
 
     @property
+    def at_once(self) -> Container[str]:
+        """Weights that the first Read of them brings whole, and that need no Upload."""
+        ...
+
+    @property
     def at_hand(self) -> Container[str]:
-        """Weights whose bytes are in memory: loading them is not worth another thread."""
+        """Those of them whose bytes are in memory: loading them is not worth another thread."""
         ...
 
     def created(self, weight: str) -> None:
@@ -96,6 +102,7 @@ class CopyTransport:
         ring: the slots.
     """
 
+    at_once: Container[str] = frozenset()
     at_hand: Container[str] = frozenset()
 
     def __init__(
@@ -191,6 +198,7 @@ class MapTransport:
         queue: for mapping and unmapping.
     """
 
+    at_once: Container[str] = frozenset()
     at_hand: Container[str] = frozenset()
 
     def __init__(
@@ -253,7 +261,7 @@ class InPlaceTransport:
     """
 
     def __init__(self, in_place: InPlace, others: MapTransport) -> None:
-        self.at_hand = in_place.at_hand
+        self.at_once = self.at_hand = in_place.at_hand
         self._in_place = in_place
         self._others = others
 
@@ -263,14 +271,14 @@ class InPlaceTransport:
             self._others.created(weight)
 
     def read(self, command: Read) -> int:
-        """Brings the chunk's pages; those of a weight that is at hand with its first chunk."""
+        """Brings the chunk's pages, or those of the whole weight."""
         if command.weight not in self._in_place:
             return self._others.read(command)
         begun_ns = perf_counter_ns()
-        if command.weight not in self.at_hand:
+        if command.weight in self.at_once:
+            self._in_place.bring_sound(command.weight)
+        else:
             self._in_place.bring(command.weight, command.first_row, command.rows)
-        elif not command.first_row:
-            self._in_place.bring_whole(command.weight)
         return begun_ns
 
     def upload(self, command: Upload) -> cl.Event | None:
