@@ -44,7 +44,14 @@ def test_time_belongs_to_layers_transfers_disk_or_stalls(
     profile = profile_of(result.trace, walls_ms, program.costs, runtime.spec)
     assert max(run.attributed for run in profile.runs) >= 0.95
     for run in profile.runs:
-        parts = (run.layers_ms, run.launching_ms, run.transfer_ms, run.disk_ms, run.stall_ms)
+        parts = (
+            run.layers_ms,
+            run.launching_ms,
+            run.handing_ms,
+            run.transfer_ms,
+            run.disk_ms,
+            run.stall_ms,
+        )
         assert min(parts) >= 0
         assert sum(parts) <= run.wall_ms * (1 + 1e-9)
     assert {layer.index for layer in profile.layers} == set(range(8))

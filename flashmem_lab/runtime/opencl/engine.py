@@ -112,6 +112,7 @@ class Engine:
             pages=arena_of(program, mmap.PAGESIZE) if apart else None,
             in_place=self._in_place,
             foresight=None if device.host_memory else _foresight(program),
+            let_go=self._launches.let_go,
         )
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
