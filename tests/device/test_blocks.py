@@ -15,6 +15,7 @@ from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import DeviceObject, KernelSource, Launch, ObjectKind
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.foresight import Foresight
+from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.query import find
@@ -89,12 +90,14 @@ def test_memory_that_is_released_is_no_argument_any_more(
     device_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NVIDIA's driver keeps what a kernel has as an argument."""
-    context = cl.Context([find(device_id)])
+    device = find(device_id)
+    context = cl.Context([device])
     queue = cl.CommandQueue(context)
-    kernel = cl.Program(context, COPY_TEXEL).build().put
+    source = KernelSource("put", COPY_TEXEL)
+    (kernel,) = Kernels(context, device).build((source,))
     args = (Arg("object", "to"), Arg("object", "from"), Arg("int", 0))
     launch = Launch(0, 0, "put", 0, args, (1,), (), ())
-    launches = Launches(MagicMock(kernels=(KernelSource("put", COPY_TEXEL),)), [kernel])
+    launches = Launches(MagicMock(kernels=(source,)), [kernel])
     given: dict[int, object] = {}
     set_arg = cl.Kernel.set_arg
 
