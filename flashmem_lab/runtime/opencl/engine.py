@@ -196,9 +196,9 @@ class Engine:
         return Pass(start_ns, end_ns, tuple(events), outputs)
 
     def keep_weights(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Lets later runs find streamed weights in pinned memory, where that is worth it.
+        """Lets later runs find streamed weights in pinned memory, where there is any.
 
-        Not before a run has read them: that one has better things to wait for.
+        For once, behind the first run: that one has better things to wait for.
 
         Args:
             progress: called with the number of weights that are kept, and of all.
