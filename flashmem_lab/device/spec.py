@@ -30,7 +30,7 @@ UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
 
 
 NO_TIME = Quantity(0.0, "assumed: nothing")
-"""Of weights of a device where nobody stated what each takes."""
+"""Of what nobody stated for a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,30 @@ class Reading:
     disk: Quantity
     contention: Quantity
     weight_ns: Quantity = NO_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class HostTimes:
+    """What runs take of the host besides what moves and what computes.
+
+    Predictions have it; plans are chosen without it.
+
+    Attributes:
+        first_start_ns: of a first run, before its first layer begins and after its last one, ns.
+        start_ns: the same of later runs, ns.
+        streamed_ns: by how much each streamed weight holds up the layers of a run, however small
+            it is: it is made, launched with as a new argument, and given back, ns.
+        room_ns: from the end of a layer until what waited for its memory is made, ns.
+    """
+
+    first_start_ns: Quantity = NO_TIME
+    start_ns: Quantity = NO_TIME
+    streamed_ns: Quantity = NO_TIME
+    room_ns: Quantity = NO_TIME
+
+
+NO_HOST = HostTimes()
+"""Of a device where nobody stated it, and where kernels move the weights (`inline`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +156,7 @@ class DeviceSpec:
             touched costs whoever touches it first. None where it makes no difference.
         first_launch_ns: what the host takes in a first run for a layer that loads weights, its
             objects and arguments included: such a layer takes as long at least, ns.
+        host: what runs take of the host besides.
     """
 
     id: str
@@ -152,6 +177,7 @@ class DeviceSpec:
     contention: Quantity = UNDISTURBED
     first_run: Reading | None = None
     first_launch_ns: Quantity = NO_TIME
+    host: HostTimes = NO_HOST
 
     def reading(self, *, cold: bool) -> Reading:
         """How weights are read in a first run, or in later ones."""

@@ -62,7 +62,7 @@ class Run:
 def run_clock(
     problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool, barrier: bool = False
 ) -> Run:
-    """Times of a run.
+    """Times of a run, with what the host takes besides (`Problem.told`).
 
     Args:
         problem: the model on a device.
@@ -71,7 +71,7 @@ def run_clock(
         cold: True for the first run.
         barrier: True if layer 0 waits for all pinned weights, which are read before all others.
     """
-    problem = problem.in_run(cold=cold)
+    problem = problem.told(pinned, cold=cold)
     own = own_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
     return on_the_wall(own, problem)
 
@@ -117,15 +117,13 @@ def own_clock(
 
 def on_the_wall(run: Run, problem: Problem) -> Run:
     """A run whose times are on the clock of layers and uploads, in real time."""
-    read = run.read
-    if not problem.contention or not len(read):
-        return run
+    read = run.read if problem.contention and len(run.read) else np.zeros((1, 2))
     spent = np.cumsum(read[:, 1] - read[:, 0])
     until = np.stack((np.concatenate(([0.0], spent[:-1])), spent), axis=1).ravel()
 
     def later(own: Floats) -> Floats:
         spent_until: Floats = np.interp(own, read.ravel(), until)
-        return own + problem.contention * spent_until
+        return problem.start_ns + own + problem.contention * spent_until
 
     return Run(
         order=run.order,
@@ -149,10 +147,10 @@ def run_ns(
     barrier: bool = False,
     limit_ns: float = inf,
 ) -> float:
-    """`run_clock(...).total_ns` alone, which is found in a fraction of the time.
+    """How long a run takes, found in a fraction of the time of `run_clock`.
 
-    Once that is sure to exceed `limit_ns` it is no longer worth finding: some time beyond the
-    limit is returned.
+    Without what the host takes besides, unless the problem is `told` it. Once the time is sure to
+    exceed `limit_ns` it is no longer worth finding: some time beyond the limit is returned.
     """
     problem = problem.in_run(cold=cold)
     unavoidable_ns = _unavoidable_ns(problem, pinned, cold)
@@ -198,7 +196,7 @@ def ns_at_least(
     late = read + problem.tail[moving] / problem.upload * 1e9 - elapsed[first]
     begin = np.concatenate(([0.0], read[:-1]))
     gated = load_at > 0
-    opens = np.where(gated, elapsed[load_at], 0.0) - begin
+    opens = np.where(gated, elapsed[load_at] + problem.room_ns, 0.0) - begin
     waited_for = np.where(gated, np.searchsorted(first, load_at - 1, side="right"), 0)
     delays = np.zeros(len(moving) + 1)
     for _ in range(len(moving) + 1 if rounds is None else rounds):
@@ -243,7 +241,7 @@ def _move(
     order, needed, load_at = reading_order(problem, pinned, load_at, cold=cold, barrier=barrier)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
     waited_for = np.searchsorted(needed, load_at - 1, side="right").tolist()
-    since_start = np.where(load_at > 0, elapsed[load_at], -inf).tolist()
+    since_start = np.where(load_at > 0, elapsed[load_at] + problem.room_ns, -inf).tolist()
     lanes.line_up(order)
     delays, gates = [0.0], []
     for at, (waited, since, need) in enumerate(

@@ -13,7 +13,7 @@ from math import isinf
 import numpy as np
 from numpy.typing import NDArray
 
-from flashmem_lab.device.spec import DeviceSpec, Reading, Transport
+from flashmem_lab.device.spec import NO_HOST, DeviceSpec, HostTimes, Reading, Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import KernelCall, LoweredModel, Storage
 from flashmem_lab.plan.chunks import CHUNK_BYTES, Staging, chunk_layout, staging
@@ -51,6 +51,9 @@ class Problem:
         first_run: disk, contention and time of a weight in a first run, where they are others.
         weight_ns: time that the disk takes for each weight besides, in first runs and in place.
         first_launch_ns: least time of a layer that loads weights, in a first run.
+        host: what runs take of the host besides; `told` has it.
+        start_ns: before the first layer and after the last one.
+        room_ns: from the end of a layer until what waited for its memory is made.
     """
 
     layers: tuple[str, ...]
@@ -76,6 +79,9 @@ class Problem:
     first_run: Reading | None = None
     weight_ns: float = 0.0
     first_launch_ns: float = 0.0
+    host: HostTimes = NO_HOST
+    start_ns: float = 0.0
+    room_ns: float = 0.0
 
     def in_run(self, *, cold: bool) -> Problem:
         """The problem of a first run, or of later ones."""
@@ -91,6 +97,23 @@ class Problem:
             contention=rates.contention.value,
             weight_ns=rates.weight_ns.value if isinf(self.upload) else 0.0,
             first_run=None,
+        )
+
+    def told(self, pinned: Mask, *, cold: bool) -> Problem:
+        """`in_run`, with what the host takes besides: what is predicted for these pins.
+
+        Plans are chosen without that: it goes by the number of weights, whatever their size, and
+        all that is known of good plans and of bounds goes by bytes.
+        """
+        host = self.host
+        streamed = np.bincount(self.first[~pinned], minlength=len(self.layers))
+        problem = self.in_run(cold=cold)
+        return replace(
+            problem,
+            duration_ns=problem.duration_ns + streamed * host.streamed_ns.value,
+            host=NO_HOST,
+            start_ns=(host.first_start_ns if cold else host.start_ns).value,
+            room_ns=host.room_ns.value,
         )
 
     @property
@@ -126,7 +149,7 @@ class Problem:
     @property
     def compute_ns(self) -> float:
         """Time of one run when no weight has to move."""
-        return float(self.duration_ns.sum())
+        return self.start_ns + float(self.duration_ns.sum())
 
     def mask(self, names: Iterable[str]) -> Mask:
         """(n,) True for the named weights.
@@ -209,6 +232,7 @@ def build_problem(
         first_run=device.first_run,
         # Where kernels move weights, what they hide goes by their own time.
         first_launch_ns=0.0 if transport is Transport.INLINE else device.first_launch_ns.value,
+        host=NO_HOST if transport is Transport.INLINE else device.host,
     )
 
 

@@ -51,6 +51,7 @@ def simulate(
     for number in range(runs):
         cold = number == 0
         barrier = plan.barrier and cold
+        told = problem.told(pinned, cold=cold)
         if number < 2:  # warm runs are alike
             if plan.transport is Transport.INLINE:
                 inline = run_inline(
@@ -60,7 +61,7 @@ def simulate(
             else:
                 run = run_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
                 carrying = _CARRYING_NOTHING
-        found = _events(problem, run, kinds, number, carrying, by_weight=by_weight)
+        found = _events(told, run, kinds, number, carrying, by_weight=by_weight)
         events += sorted(found, key=lambda event: event.start_ns)
         samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
     return Timeline(tuple(events), tuple(samples))
@@ -154,7 +155,7 @@ def _events(
             moved = names[at]
             yield Event(lane, kind, moved, use, moved, start, end, count, number)
     awaited = carrying.last or _awaited(problem, run)
-    free = 0
+    free = round(problem.start_ns)
     layers = zip(_ns(run.start).tolist(), _ns(run.end).tolist(), kinds, problem.layers, strict=True)
     for layer, (start, end, kind, name) in enumerate(layers):
         for weight, (begin, done), count in carrying.apart.get(layer, ()):
@@ -173,7 +174,7 @@ def _events(
 def _awaited(problem: Problem, run: Run) -> dict[int, str]:
     """The weight that each layer waits for last; under a barrier the last of all is layer 0's."""
     latest = {int(problem.first[at]): problem.weights[at] for at in run.order.tolist()}
-    if len(run.order) and run.start[0] > 0:
+    if len(run.order) and run.start[0] > problem.start_ns:
         before = run.order[run.arrival <= run.start[0]]
         latest[0] = problem.weights[before[-1]]
     return latest

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from flashmem_lab.device.spec import DeviceSpec, Transport, carrying_ns
+from flashmem_lab.device.spec import NO_HOST, DeviceSpec, Transport, carrying_ns
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import RowFetch
 from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
@@ -32,6 +33,7 @@ from flashmem_lab.runtime.uses import first_uses
 from flashmem_lab.trace.trace import Trace
 
 _MEMORY = "memory"  # the lane of the total order; it takes no time of its own
+_ROOM = "room"  # lanes of objects that waited for memory, until they are made
 Spans = Mapping[int, Span]
 
 
@@ -40,8 +42,9 @@ class SimulatedRuntime:
 
     A layer lasts as long as `DeviceSpec.layer_ns` says; moving a chunk lasts as long as its bytes
     at the lane's rate, and a layer that moves chunks itself takes longer as `carrying_ns` says.
-    While the disk reads, layers and uploads take longer by the device's contention. What is given
-    to the model and what it gives back take no time.
+    While the disk reads, layers and uploads take longer by the device's contention. What the host
+    takes besides holds up layers and reads as `HostTimes` says. What is given to the model and
+    what it gives back take no time.
 
     Args:
         device: whose rates to use.
@@ -165,8 +168,16 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     moving = {upload.id: upload for upload in transfer}
     happening = {c.id for c in (*memory, *disk, *transfer, *compute)}
 
+    host = NO_HOST if program.transport is Transport.INLINE else device.host
+    start_ns = (host.first_start_ns if cold else host.start_ns).value
+    uses = first_uses(program)
+    made = _made_in_room(memory, uses, host.room_ns.value)
+
     def after(command: Free | Read | Upload | ComputeCommand) -> tuple[int, ...]:
         return tuple(other for other in command.after if other in happening)
+
+    def readable(read: Read) -> tuple[int, ...]:
+        return tuple(made[other].id if other in made else other for other in after(read))
 
     besides_ns = reading.weight_ns.value if program.transport is Transport.MAP else 0.0
 
@@ -175,7 +186,19 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
 
     delayed = cold and device.first_run is not None and program.transport is not Transport.INLINE
     least_ns = device.first_launch_ns.value if delayed else 0.0
-    loading = set(first_uses(program).values())
+    loading = set(uses.values())
+    streamed = Counter(
+        uses[c.object] for c in memory if isinstance(c, Alloc) and not c.once and c.object in uses
+    )
+
+    def layer_ns(command: ComputeCommand) -> float:
+        own_ns = _working_ns(command, program, device, _carried(command, moving))
+        if isinstance(command, Launch) and command.layer in loading:
+            own_ns = max(own_ns, least_ns)
+        if isinstance(command, Launch | HostStep):
+            own_ns += streamed[command.layer] * host.streamed_ns.value
+        return own_ns
+
     copying = program.transport is Transport.COPY
     slots = program.staging_bytes // program.slot_bytes if program.slot_bytes else 0
     # A read waits until the slot that it takes was emptied; the first ones find it empty.
@@ -185,7 +208,7 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     lanes: dict[Hashable, list[Task]] = {
         _MEMORY: [Task(c.id, 0.0, after(c) if isinstance(c, Free) else ()) for c in memory],
         Lane.DISK: [
-            Task(read.id, reading_ns(read), (*after(read), *empty))
+            Task(read.id, reading_ns(read), (*readable(read), *empty))
             for read, empty in zip(disk, emptied, strict=False)
         ],
         Lane.TRANSFER: [
@@ -196,32 +219,45 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
             )
             for upload in transfer
         ],
-        Lane.COMPUTE: [
-            Task(
-                command.id,
-                max(
-                    _working_ns(command, program, device, _carried(command, moving)),
-                    least_ns if isinstance(command, Launch) and command.layer in loading else 0.0,
-                ),
-                after(command),
-            )
-            for command in compute
-        ],
+        Lane.COMPUTE: [Task(command.id, layer_ns(command), after(command)) for command in compute],
+        **{(_ROOM, task.id): [task] for task in made.values()},
     }
     slowed = Contention(
-        by=Lane.DISK, of=(Lane.TRANSFER, Lane.COMPUTE), share=reading.contention.value
+        by=Lane.DISK,
+        of=tuple(lane for lane in lanes if lane not in (Lane.DISK, _MEMORY)),
+        share=reading.contention.value,
     )
-    spans = run_lanes(lanes, slowed)
+    spans = {
+        id_: Span(start_ns + span.start_ns, start_ns + span.end_ns)
+        for id_, span in run_lanes(lanes, slowed).items()
+    }
     events = [
         *_moves(Lane.DISK, "read", disk, spans, program, number),
         *_moves(Lane.TRANSFER, "upload", transfer if copying else [], spans, program, number),
-        *_layers(program.layers, compute, spans, moving, number),
+        *_layers(program.layers, compute, spans, moving, number, round(start_ns)),
     ]
     return _Run(
         memory=tuple((command, round(spans[command.id].start_ns)) for command in memory),
         events=tuple(sorted(events, key=lambda event: (event.start_ns, event.end_ns))),
         end_ns=round(max((span.end_ns for span in spans.values()), default=0.0)),
     )
+
+
+def _made_in_room(
+    memory: Sequence[MemoryCommand], weights: Container[str], room_ns: float
+) -> dict[int, Task]:
+    """What makes each weight that waits for memory, by its Alloc: those after the first Free.
+
+    The numbers of these tasks are below 0: no command has one.
+    """
+    waiting: dict[int, Task] = {}
+    freed = False
+    for command in memory:
+        if isinstance(command, Free):
+            freed = True
+        elif freed and room_ns and command.object in weights:
+            waiting[command.id] = Task(-1 - len(waiting), room_ns, (command.id,))
+    return waiting
 
 
 def _moving_ns(size: int, rate: float) -> float:
@@ -285,10 +321,10 @@ def _layers(
     spans: Spans,
     moving: Mapping[int, Upload],
     number: int,
+    free: int,
 ) -> list[Event]:
-    """Layers as they run, and before each the stall until the last of its weights came."""
+    """Layers as they run, from `free` on, each behind the stall until its last weight came."""
     events = []
-    free = 0
     for command in compute:
         if not isinstance(command, Launch | Move | HostStep):
             continue
