@@ -105,7 +105,8 @@ class Loader(threading.Thread):
 
     def _read(self, read: Read) -> None:
         begun_ns = self._transport.read(read)
-        self._recorder.moved(read.id, Lane.DISK, "read", read.weight, read.bytes, begun_ns)
+        if begun_ns is not None:
+            self._recorder.moved(read.id, Lane.DISK, "read", read.weight, read.bytes, begun_ns)
         self._signals.publish(read.id)
 
     def _upload(self, upload: Upload) -> None:
