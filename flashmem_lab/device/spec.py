@@ -25,6 +25,9 @@ class Quantity:
     source: str
 
 
+WITH_FUNCTION = ", function"
+"""What kinds end with whose kernels evaluate erf, tanh, exp or the like for each element."""
+
 UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
 """Of a device whose contention nobody stated."""
 
@@ -57,13 +60,16 @@ class HostTimes:
 
     Attributes:
         first_start_ns: of a first run, before its first layer begins and after its last one, ns.
-        start_ns: the same of later runs, ns.
+        first_layer_ns: of a first run, for each layer that loads no weights: its kernel and its
+            arguments are made ready, ns.
+        start_ns: as `first_start_ns`, of later runs, ns.
         streamed_ns: by how much each streamed weight holds up the layers of a run, however small
             it is: it is made, launched with as a new argument, and given back, ns.
         room_ns: from the end of a layer until what waited for its memory is made, ns.
     """
 
     first_start_ns: Quantity = NO_TIME
+    first_layer_ns: Quantity = NO_TIME
     start_ns: Quantity = NO_TIME
     streamed_ns: Quantity = NO_TIME
     room_ns: Quantity = NO_TIME
@@ -155,7 +161,7 @@ class DeviceSpec:
         first_run: disk and contention of a first run, if they are others: memory that was never
             touched costs whoever touches it first. None where it makes no difference.
         first_launch_ns: what the host takes in a first run for a layer that loads weights, its
-            objects and arguments included: such a layer takes as long at least, ns.
+            objects and arguments included; layers start no earlier than it is done with them, ns.
         host: what runs take of the host besides.
     """
 
@@ -188,8 +194,8 @@ class DeviceSpec:
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
         """Time of a layer that nothing disturbs, ns.
 
-        As measured for its kind; where that is not known, the slower of its arithmetic and its
-        memory traffic (roofline), and one launch.
+        As measured for its kind, or for the kind without a function; where that is not known, the
+        slower of its arithmetic and its memory traffic (roofline), and one launch.
 
         Args:
             op_class: operator class value.
@@ -197,7 +203,7 @@ class DeviceSpec:
             flops: floating point operations.
             traffic: bytes read and written.
         """
-        cost = self.kinds.get(kind)
+        cost = self.kinds.get(kind) or self.kinds.get(kind.removesuffix(WITH_FUNCTION))
         if cost is None:
             seconds = max(flops / self.compute[op_class].value, traffic / self.memory.value)
             return seconds * 1e9 + self.launch_ns.value

@@ -50,7 +50,7 @@ class Problem:
         index: position of each weight name.
         first_run: disk, contention and time of a weight in a first run, where they are others.
         weight_ns: time that the disk takes for each weight besides, in first runs and in place.
-        first_launch_ns: least time of a layer that loads weights, in a first run.
+        first_launch_ns: time of the host for a layer that loads weights, in a first run.
         host: what runs take of the host besides; `told` has it.
         start_ns: before the first layer and after the last one.
         room_ns: from the end of a layer until what waited for its memory is made.
@@ -88,11 +88,11 @@ class Problem:
         if not cold or self.first_run is None:
             return self
         rates = self.first_run
-        least_ns = np.zeros(len(self.layers))
-        least_ns[self.first] = self.first_launch_ns
+        host_ns = np.full(len(self.layers), self.host.first_layer_ns.value)
+        host_ns[self.first] = self.first_launch_ns
         return replace(
             self,
-            duration_ns=np.maximum(self.duration_ns, least_ns),
+            duration_ns=behind_host(self.duration_ns, host_ns),
             disk=rates.disk.value,
             contention=rates.contention.value,
             weight_ns=rates.weight_ns.value if isinf(self.upload) else 0.0,
@@ -234,6 +234,22 @@ def build_problem(
         first_launch_ns=0.0 if transport is Transport.INLINE else device.first_launch_ns.value,
         host=NO_HOST if transport is Transport.INLINE else device.host,
     )
+
+
+def behind_host(duration_ns: Floats, host_ns: Floats) -> Floats:
+    """(N,) how long each layer lasts where the host makes them ready one after another.
+
+    A layer starts no earlier than the host is done with it and those before; while a long one
+    runs, the host gets ahead. That of the first layer is part of the run's start.
+
+    Args:
+        duration_ns: (N,) of the layers alone.
+        host_ns: (N,) that the host takes for each.
+    """
+    elapsed = np.concatenate(([0.0], np.cumsum(duration_ns)))
+    ready = np.cumsum(host_ns) - host_ns[0]
+    end: Floats = elapsed[1:] + np.maximum.accumulate(ready - elapsed[:-1])
+    return np.diff(end, prepend=0.0)
 
 
 def held_between(start: Ints, stop: Ints, size: Ints, layers: int) -> Ints:

@@ -39,10 +39,7 @@ def simulate(
             the end of its last: a tenth of the time where a model has thousands of chunks.
     """
     problem = build_problem(model, device, plan.transport, chunk_bytes=plan.chunk_bytes)
-    pinned = problem.mask(plan.preloaded)
-    load_at = np.where(pinned, 0, problem.first)
-    for streamed in plan.streamed:
-        load_at[problem.index[streamed.weight]] = streamed.load_at
+    pinned, load_at = steps_of(plan, problem)
     kinds = [_kind(layer.work) for layer in model.layers]
     lifetimes = model.lifetimes()
     events: list[Event] = []
@@ -65,6 +62,15 @@ def simulate(
         events += sorted(found, key=lambda event: event.start_ns)
         samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
     return Timeline(tuple(events), tuple(samples))
+
+
+def steps_of(plan: Plan, problem: Problem) -> tuple[Mask, Ints]:
+    """((n,) weights that `plan` pins, (n,) step at which it has each one's object made)."""
+    pinned = problem.mask(plan.preloaded)
+    load_at = np.where(pinned, 0, problem.first)
+    for streamed in plan.streamed:
+        load_at[problem.index[streamed.weight]] = streamed.load_at
+    return pinned, load_at
 
 
 def _kind(work: object) -> str:

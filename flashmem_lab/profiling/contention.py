@@ -17,7 +17,7 @@ from flashmem_lab.lower import lower
 from flashmem_lab.plan import Constraints, Plan, make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.room import room
-from flashmem_lab.profiling.samples import products_graph, small_graph
+from flashmem_lab.profiling.samples import products_graph
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
@@ -79,32 +79,6 @@ def measure_reading(
             reading_of(new, usual_ns, f"{alike}read for the first time", apart=True),
             reading_of(streamed, usual_ns, f"{alike}streamed"),
         )
-
-
-def measure_first_launches(device: DeviceSpec, source: str) -> Quantity:
-    """What the host takes in a first run for a layer that loads weights, ns.
-
-    The mean between two launches of one run; the median of runs.
-
-    Args:
-        device: an OpenCL device of this machine.
-        source: what the quantity names as its source.
-
-    Raises:
-        DeviceError: it cannot run the layers.
-    """
-    model = lower(small_graph(), device)
-    plan = make_plan(model, device, budget=room(model, device))
-    between_ns = []
-    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
-        packed = pack_weights(model, Path(folder))
-        program = build_program(plan, model, packed)
-        for _ in range(SESSIONS):
-            with closing(open_runtime(device)) as runtime:
-                events = runtime.run(program, packed.path, sample_inputs(program)).trace.timeline
-            starts = [event.start_ns for event in events.events if event.kind == "launch"]
-            between_ns.append((max(starts) - min(starts)) / (len(starts) - 1))
-    return Quantity(median(between_ns), f"{source}: small products that load weights, a first run")
 
 
 def usual_launches(events: Iterable[Event]) -> dict[int, float]:

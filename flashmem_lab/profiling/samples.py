@@ -19,6 +19,7 @@ _OPSET = 20
 def sample_graph() -> Graph:
     """The graph; its weights are constants, all alike, since no kernel's time depends on them."""
     made = SampleBuilder("profile")
+    made.head()
     for rows, inner, columns in (
         (197, 768, 768), (197, 768, 3072), (197, 3072, 768), (128, 3072, 768), (50, 512, 2048),
         (1024, 320, 320), (1024, 256, 1024), (3136, 96, 288), (784, 768, 192), (1, 2048, 1000),
@@ -29,6 +30,7 @@ def sample_graph() -> Graph:
         (64, 64, 56, 3, 1), (128, 128, 28, 3, 1), (512, 512, 7, 3, 1), (32, 32, 96, 3, 1),
         (256, 64, 56, 1, 1), (64, 256, 56, 1, 1), (256, 1024, 14, 1, 1), (2048, 512, 7, 1, 1),
         (32, 16, 112, 1, 1), (144, 24, 56, 1, 1), (192, 32, 28, 1, 1), (96, 576, 14, 1, 1),
+        (480, 80, 14, 1, 1), (672, 160, 7, 1, 1), (160, 960, 7, 1, 1),
         (128, 128, 56, 3, 2), (256, 256, 14, 3, 2), (3, 64, 224, 7, 2), (3, 32, 224, 3, 2),
         (256, 512, 56, 1, 2), (3, 768, 224, 16, 16), (3, 96, 224, 4, 4),
     ):  # fmt: skip
@@ -42,6 +44,15 @@ def sample_graph() -> Graph:
             pads=(pad, pad, pad, pad),
             kernel_shape=(window, window),
         )
+    for rows, inner, columns, approximate in (
+        (197, 768, 3072, "none"), (784, 192, 768, "none"), (3136, 96, 384, "none"),
+        (128, 768, 3072, "tanh"), (256, 512, 512, "tanh"),
+    ):  # fmt: skip
+        made.product_with_gelu(rows, inner, columns, approximate)
+    for channels, outputs, side, window in (
+        (64, 64, 40, 3), (32, 32, 80, 3), (128, 64, 40, 1), (24, 144, 56, 1), (112, 672, 14, 1),
+    ):  # fmt: skip
+        made.convolution_with_silu(channels, outputs, side, window)
     for channels, side, window, stride in (
         (144, 56, 3, 1), (576, 14, 3, 1), (144, 56, 3, 2), (960, 7, 3, 1), (384, 28, 5, 1),
     ):  # fmt: skip
@@ -95,7 +106,6 @@ def sample_graph() -> Graph:
             settings={2: np.array([1, 1, 2, 2], np.float32)}, mode="linear",
             coordinate_transformation_mode="half_pixel",
         )  # fmt: skip
-    made.chain(24)
     return made.graph()
 
 
@@ -112,11 +122,18 @@ def products_graph() -> Graph:
     return made.graph()
 
 
-def small_graph() -> Graph:
-    """Layers that take no time, a weight and a bias each: a first run of them is the host's."""
-    made = SampleBuilder("small")
-    for _ in range(48):
-        made.add("Gemm", [(4, 64)], (4, 64), weights=[(64, 64), (64,)])
+def network_graph(*, behind_head: bool = False) -> Graph:
+    """A chain of small layers, no two alike, three of four with a weight and a bias.
+
+    As in networks for phones: convolutions that widen, filter each channel and narrow again, then
+    layers of tokens. A run of it is the host's, unless it is behind a head.
+    """
+    made = SampleBuilder("network")
+    if behind_head:
+        made.head()
+    made.narrowing_blocks(5, channels=32, side=14)
+    made.narrowing_blocks(5, channels=144, side=7)
+    made.token_blocks(5, rows=16)
     return made.graph()
 
 
@@ -162,11 +179,18 @@ class SampleBuilder:
     ) -> str:
         """An operator with inputs, weights and an output of its own; returns its name."""
         names = [self._input(shape) for shape in inputs]
-        names += [self._constant(np.full(shape, 0.01, np.float32)) for shape in weights]
+        names += [self._weight(*shape) for shape in weights]
         for position, value in (settings or {}).items():
             names += [""] * (position - len(names)) + [self._constant(value)]
         self._outputs.append(self._node(op_type, names, output, attributes))
         return self._outputs[-1]
+
+    def head(self) -> None:
+        """A product that takes so long that the host is done when the next layer begins.
+
+        On a CPU the host's work takes a core from the first layers of a run.
+        """
+        self.add("MatMul", [(1, 1024, 2048)], (1, 1024, 2048), weights=[(2048, 2048)])
 
     def attention(self, heads: int, rows: int, width: int) -> None:
         """Scaled products of queries and keys, softmax, and products with values."""
@@ -179,14 +203,71 @@ class SampleBuilder:
         found = self._node("Softmax", [found], scores, {"axis": -1})
         self._outputs.append(self._node("MatMul", [found, values], shape, {}))
 
-    def chain(self, length: int) -> None:
-        """Small layers, each reading the one before it: what lies between them is the host's."""
-        shape = (1, 8, 64)
-        scale = self._constant(np.ones(64, np.float32))
-        value = self._input(shape)
-        for _ in range(length):
-            value = self._node("LayerNormalization", [value, scale], shape, {"axis": -1})
+    def product_with_gelu(self, rows: int, inner: int, columns: int, approximate: str) -> None:
+        """A product whose results pass GELU."""
+        value, shape = self._input((rows, inner)), (rows, columns)
+        found = self._node("MatMul", [value, self._weight(inner, columns)], shape, {})
+        self._outputs.append(self._node("Gelu", [found], shape, {"approximate": approximate}))
+
+    def convolution_with_silu(self, inputs: int, outputs: int, side: int, window: int) -> None:
+        """A convolution whose results are multiplied with their sigmoid."""
+        value, shape = self._input((1, inputs, side, side)), (1, outputs, side, side)
+        found = self._convolution(value, inputs, outputs, side, window=window)
+        gate = self._node("Sigmoid", [found], shape, {})
+        self._outputs.append(self._node("Mul", [found, gate], shape, {}))
+
+    def narrowing_blocks(self, count: int, channels: int, side: int) -> None:
+        """Convolutions in threes, of a window of 1, of 3 for each channel, and of 1; and a pool."""
+        least = channels
+        value = self._input((1, channels, side, side))
+        for block in range(count):
+            wide, narrow = 4 * channels, least + 8 * ((block * 2 + 3) % count)
+            value = self._convolution(value, channels, wide, side)
+            value = self._convolution(value, wide, wide, side, window=3, groups=wide)
+            value = self._convolution(value, wide, narrow, side)
+            settings: dict[str, AttributeValue] = {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1)}
+            value = self._node("MaxPool", [value], (1, narrow, side, side), settings)
+            channels = narrow
         self._outputs.append(value)
+
+    def token_blocks(self, count: int, rows: int) -> None:
+        """Normalisation, softmax, and two products around an activation, added to what was."""
+        width = 64
+        shape = (rows, width)
+        value = self._input(shape)
+        for block in range(count):
+            inner = 192 + 32 * block
+            scale, shift = self._weight(width), self._weight(width)
+            settings: dict[str, AttributeValue] = {"axis": -1, "epsilon": 1e-5}
+            found = self._node("LayerNormalization", [value, scale, shift], shape, settings)
+            found = self._node("Softmax", [found], shape, {"axis": -1})
+            weights = [self._weight(width, inner), self._weight(inner)]
+            found = self._node("Gemm", [found, *weights], (rows, inner), {})
+            found = self._node("Sigmoid", [found], (rows, inner), {})
+            weights = [self._weight(inner, width), self._weight(width)]
+            found = self._node("Gemm", [found, *weights], shape, {})
+            value = self._node("Add", [value, found], shape, {})
+        self._outputs.append(value)
+
+    def _convolution(
+        self, value: str, inputs: int, outputs: int, side: int, *, window: int = 1, groups: int = 1
+    ) -> str:
+        kernel = self._weight(outputs, inputs // groups, window, window)
+        pad = window // 2
+        return self._node(
+            "Conv",
+            [value, kernel, self._weight(outputs)],
+            (1, outputs, side, side),
+            {
+                "strides": (1, 1),
+                "pads": (pad, pad, pad, pad),
+                "kernel_shape": (window, window),
+                "group": groups,
+            },
+        )
+
+    def _weight(self, *shape: int) -> str:
+        return self._constant(np.full(shape, 0.01, np.float32))
 
     def _input(self, shape: tuple[int, ...]) -> str:
         name = f"x{len(self._inputs)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from flashmem_lab.device.spec import NO_HOST, DeviceSpec, Transport, carrying_ns
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import RowFetch
 from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
+from flashmem_lab.plan.problem import behind_host
 from flashmem_lab.plan.timeline import Event, Lane, Pool, Timeline
 from flashmem_lab.program.check_carries import carriers_of
 from flashmem_lab.program.program import (
@@ -184,21 +184,23 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     def reading_ns(read: Read) -> float:
         return _moving_ns(read.bytes, reading.disk.value) + (0.0 if read.chunk else besides_ns)
 
-    delayed = cold and device.first_run is not None and program.transport is not Transport.INLINE
-    least_ns = device.first_launch_ns.value if delayed else 0.0
-    loading = set(uses.values())
-    streamed = Counter(
-        uses[c.object] for c in memory if isinstance(c, Alloc) and not c.once and c.object in uses
-    )
-
-    def layer_ns(command: ComputeCommand) -> float:
-        own_ns = _working_ns(command, program, device, _carried(command, moving))
-        if isinstance(command, Launch) and command.layer in loading:
-            own_ns = max(own_ns, least_ns)
-        if isinstance(command, Launch | HostStep):
-            own_ns += streamed[command.layer] * host.streamed_ns.value
-        return own_ns
-
+    working_ns = {
+        command.id: _working_ns(command, program, device, _carried(command, moving))
+        for command in compute
+    }
+    layers = {c.layer: c.id for c in compute if isinstance(c, Launch | HostStep)}
+    if cold and device.first_run is not None and program.transport is not Transport.INLINE:
+        loading = set(uses.values())
+        own_ns = np.array([working_ns[layers[at]] for at in sorted(layers)])
+        host_ns = [
+            (device.first_launch_ns if at in loading else host.first_layer_ns).value
+            for at in sorted(layers)
+        ]
+        delayed_ns = behind_host(own_ns, np.array(host_ns)).tolist()
+        working_ns |= dict(zip((layers[at] for at in sorted(layers)), delayed_ns, strict=True))
+    for c in memory:
+        if isinstance(c, Alloc) and not c.once and c.object in uses:
+            working_ns[layers[uses[c.object]]] += host.streamed_ns.value
     copying = program.transport is Transport.COPY
     slots = program.staging_bytes // program.slot_bytes if program.slot_bytes else 0
     # A read waits until the slot that it takes was emptied; the first ones find it empty.
@@ -219,7 +221,7 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
             )
             for upload in transfer
         ],
-        Lane.COMPUTE: [Task(command.id, layer_ns(command), after(command)) for command in compute],
+        Lane.COMPUTE: [Task(c.id, working_ns[c.id], after(c)) for c in compute],
         **{(_ROOM, task.id): [task] for task in made.values()},
     }
     slowed = Contention(

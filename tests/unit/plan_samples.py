@@ -110,7 +110,7 @@ with_hosts = st.builds(
         device, host=HostTimes(*(Quantity(float(ns), "drawn") for ns in times))
     ),
     devices,
-    st.tuples(*(st.integers(0, 10**6) for _ in range(4))),
+    st.tuples(*(st.integers(0, 10**6) for _ in range(5))),
 )
 """Plans are chosen without what the host takes, and predicted with it."""
 shares = st.floats(0, 1)

@@ -332,14 +332,19 @@ def test_the_clock_agrees_with_the_lane_engine(
                 uploads.append(Task(next(ids), copying, (reads[-1].id,)))
                 arrived[name] = uploads[-1].id
         layers = []
+        ended = ready = 0.0
         for layer in model.layers:
             wanted = {n for n in layer.weights if n in arrived}
             if plan.barrier and layer.index == 0:
                 wanted |= set(arrived)
             traffic = layer.bytes_read + layer.bytes_written
             time = device.layer_ns(layer.op_class.value, layer.kind, layer.flops, traffic)
-            if cold and device.first_run and any(uses[n][0] == layer.index for n in layer.weights):
-                time = max(time, device.first_launch_ns.value)
+            if cold and device.first_run:
+                loads = any(uses[n][0] == layer.index for n in layer.weights)
+                if layer.index:
+                    ready += (device.first_launch_ns if loads else device.host.first_layer_ns).value
+                begun = max(ended, ready)
+                time, ended = begun + time - ended, begun + time
             time += device.host.streamed_ns.value * sum(uses[n][0] == layer.index for n in streamed)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
         slowed = Contention("disk", ("transfer", "compute", *rooms), reading.contention.value)

@@ -1,0 +1,221 @@
+"""What runs take of the host besides moving bytes and computing, from a network of small layers.
+
+Its kernels are done in no time, so a run of it is the host's: how long until the first launch, how
+far apart launches follow each other, and what weights that are streamed add, with room to spare and
+without any. The last two are found as they are used: they are those with which the planner's clock
+tells the very times that were measured.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+
+from flashmem_lab.device.spec import DeviceSpec, HostTimes, Quantity
+from flashmem_lab.devices import open_runtime
+from flashmem_lab.lower import LoweredModel, lower
+from flashmem_lab.plan import Constraints, Plan, make_plan
+from flashmem_lab.plan.clock import run_ns
+from flashmem_lab.plan.problem import Problem, build_problem
+from flashmem_lab.plan.simulate import steps_of
+from flashmem_lab.plan.timeline import Event
+from flashmem_lab.profiling.contention import usual_launches
+from flashmem_lab.profiling.room import room
+from flashmem_lab.profiling.samples import network_graph
+from flashmem_lab.program import build_program, pack_weights
+from flashmem_lab.runtime.base import Progress
+from flashmem_lab.samples import sample_inputs
+from flashmem_lab.units import Budget
+
+SESSIONS = 5
+"""Times that the device is opened for each plan: each has a first run."""
+
+REPEAT = 8
+"""Runs of each."""
+
+ROOMY, TIGHT = 0.5, 0.0
+"""Budgets of streaming: room for a good part of the weights, and for those of one layer."""
+
+LONGEST_NS = 1e7
+"""More than any host takes for a weight; where the search for that ends."""
+
+ROUNDS = 4
+"""Of finding each of two times beside the other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What was measured.
+
+    Attributes:
+        times: of runs.
+        first_launch_ns: from one launch to that of a layer that loads weights, in a first run.
+        launch_ns: what a launch adds to the kernel's own time, in later runs.
+    """
+
+    times: HostTimes
+    first_launch_ns: Quantity
+    launch_ns: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class TimedRun:
+    """One run: what it did, and how long it took, ns."""
+
+    launches: tuple[Event, ...]
+    ns: float
+
+    @property
+    def besides_ns(self) -> float:
+        """Before the first launch and after the last one."""
+        return self.ns - (self.launches[-1].end_ns - self.launches[0].start_ns)
+
+    def apart_ns(self, layers: Container[int]) -> float:
+        """Mean time from the start of the launch before to those of these layers."""
+        return fmean(
+            after.start_ns - before.start_ns
+            for before, after in pairwise(self.launches)
+            if after.layer in layers
+        )
+
+
+def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None = None) -> Host:
+    """Runs the network with its weights on the device, and streamed in much and in little room.
+
+    Args:
+        device: an OpenCL device of this machine, with what its reads take.
+        source: what the quantities name as their source.
+        progress: told of kernels built and layers run.
+
+    Raises:
+        DeviceError: it cannot run the network.
+    """
+    model = lower(network_graph(), device)
+    never = Constraints(stream=tuple(model.weight_uses()))
+    plans = [
+        make_plan(model, device, budget=room(model, device)),
+        make_plan(model, device, budget=Budget(share=ROOMY), constraints=never),
+        make_plan(model, device, budget=Budget(share=TIGHT), constraints=never),
+    ]
+    resident, roomy, tight = _sessions(model, device, plans, progress)
+    later = [run for runs in resident for run in runs[1:]]
+    start_ns = median(run.besides_ns for run in later)
+    own_ns = _undisturbed(device, progress)
+    whole_ns = median(run.ns for run in later) - start_ns
+    launch_ns = max(0.0, (whole_ns - sum(own_ns)) / len(own_ns))
+    problem = build_problem(model, device, plans[0].transport)
+    lasts_ns = np.array(own_ns) + launch_ns
+    streamed_ns, room_ns = streaming_times(
+        replace(problem, duration_ns=lasts_ns, host=HostTimes(start_ns=Quantity(start_ns, ""))),
+        [
+            (plan, median(run.ns for runs in seen for run in runs[1:]))
+            for plan, seen in zip(plans[1:], (roomy, tight), strict=True)
+        ],
+    )
+    new = [runs[0] for runs in resident]
+    loading = {layer.index for layer in model.layers if layer.weights}
+    others = {layer.index for layer in model.layers} - loading
+    said = f"{source}: a network of small layers"
+    return Host(
+        times=HostTimes(
+            first_start_ns=Quantity(median(run.besides_ns for run in new), f"{said}, a first run"),
+            first_layer_ns=Quantity(
+                median(run.apart_ns(others) for run in new), f"{said}, those without weights"
+            ),
+            start_ns=Quantity(start_ns, said),
+            streamed_ns=Quantity(streamed_ns, f"{said}, streamed"),
+            room_ns=Quantity(room_ns, f"{said}, streamed within the least budget"),
+        ),
+        first_launch_ns=Quantity(
+            median(run.apart_ns(loading) for run in new), f"{said}, those that load weights"
+        ),
+        launch_ns=Quantity(launch_ns, f"{said}, less what its kernels take behind a long one"),
+    )
+
+
+def _undisturbed(device: DeviceSpec, progress: Progress | None) -> list[float]:
+    """What each layer's kernel takes when the host has nothing left to do, ns."""
+    model = lower(network_graph(behind_head=True), device)
+    plan = make_plan(model, device, budget=room(model, device))
+    [sessions] = _sessions(model, device, [plan], progress)
+    usual_ns = usual_launches(
+        event for runs in sessions for run in runs[1:] for event in run.launches
+    )
+    return [usual_ns[layer.index] for layer in model.layers[1:]]
+
+
+def _sessions(
+    model: LoweredModel, device: DeviceSpec, plans: Sequence[Plan], progress: Progress | None
+) -> list[list[list[TimedRun]]]:
+    """For each plan the runs of each session; plans take turns on the same swings of a machine."""
+    found: list[list[list[TimedRun]]] = [[] for _ in plans]
+    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
+        packed = pack_weights(model, Path(folder))
+        programs = [build_program(plan, model, packed) for plan in plans]
+        arrays = sample_inputs(programs[0])
+        for _ in range(SESSIONS):
+            for program, sessions in zip(programs, found, strict=True):
+                with closing(open_runtime(device)) as runtime:
+                    done = runtime.run(
+                        program, packed.path, arrays, repeat=REPEAT, progress=progress
+                    )
+                took_ms = (done.first_run_ms, *done.warm_ms)
+                events = done.trace.timeline.events
+                sessions.append(
+                    [TimedRun(_launches(events, run), took_ms[run] * 1e6) for run in range(REPEAT)]
+                )
+    return found
+
+
+def _launches(events: Iterable[Event], run: int) -> tuple[Event, ...]:
+    chosen = [event for event in events if event.kind == "launch" and event.run == run]
+    return tuple(sorted(chosen, key=lambda event: event.start_ns))
+
+
+# --- what streaming adds -------------------------------------------------------------------
+
+
+def streaming_times(problem: Problem, seen: Sequence[tuple[Plan, float]]) -> tuple[float, float]:
+    """(`streamed_ns`, `room_ns`) with which later runs of two plans are told as they were.
+
+    Args:
+        problem: the model, with all else that the host takes.
+        seen: the plan with more room and its time, ns; then those of the one with less.
+    """
+
+    def told(plan: Plan, streamed_ns: float, room_ns: float) -> float:
+        """Time of a later run with these, ns."""
+        host = replace(
+            problem.host,
+            streamed_ns=Quantity(streamed_ns, "tried"),
+            room_ns=Quantity(room_ns, "tried"),
+        )
+        pinned, load_at = steps_of(plan, problem)
+        tried = replace(problem, host=host).told(pinned, cold=False)
+        return run_ns(tried, pinned, load_at, cold=False)
+
+    (roomy, roomy_ns), (tight, tight_ns) = seen
+    streamed_ns = room_ns = 0.0
+    for _ in range(ROUNDS):
+        streamed_ns = _first_that_takes(roomy_ns, partial(told, roomy, room_ns=room_ns))
+        room_ns = _first_that_takes(tight_ns, partial(told, tight, streamed_ns))
+    return streamed_ns, room_ns
+
+
+def _first_that_takes(took_ns: float, told: Callable[[float], float]) -> float:
+    """Where `told`, which only rises, reaches that time; 0 where it exceeds it from the start."""
+    low, high = 0.0, LONGEST_NS
+    if told(low) >= took_ns:
+        return low
+    while high - low > 1.0:
+        middle = (low + high) / 2
+        low, high = (middle, high) if told(middle) < took_ns else (low, middle)
+    return high
