@@ -65,14 +65,15 @@ class HostTimes:
         start_ns: as `first_start_ns`, of later runs, ns.
         streamed_ns: by how much each streamed weight holds up the layers of a run, however small
             it is: it is made, launched with as a new argument, and given back, ns.
-        room_ns: from the end of a layer until what waited for its memory is made, ns.
+        crowded_ns: by how much each layer takes longer where activations have no room at once, so
+            that the host makes, waits for and frees each of them in every run, ns.
     """
 
     first_start_ns: Quantity = NO_TIME
     first_layer_ns: Quantity = NO_TIME
     start_ns: Quantity = NO_TIME
     streamed_ns: Quantity = NO_TIME
-    room_ns: Quantity = NO_TIME
+    crowded_ns: Quantity = NO_TIME
 
 
 NO_HOST = HostTimes()

@@ -26,6 +26,7 @@ from math import inf, isinf
 import numpy as np
 
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
+from flashmem_lab.plan.told import told
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +63,7 @@ class Run:
 def run_clock(
     problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool, barrier: bool = False
 ) -> Run:
-    """Times of a run, with what the host takes besides (`Problem.told`).
+    """Times of a run, with what the host takes besides (`told`).
 
     Args:
         problem: the model on a device.
@@ -71,7 +72,7 @@ def run_clock(
         cold: True for the first run.
         barrier: True if layer 0 waits for all pinned weights, which are read before all others.
     """
-    problem = problem.told(pinned, cold=cold)
+    problem = told(problem, pinned, load_at, cold=cold)
     own = own_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
     return on_the_wall(own, problem)
 
@@ -196,7 +197,7 @@ def ns_at_least(
     late = read + problem.tail[moving] / problem.upload * 1e9 - elapsed[first]
     begin = np.concatenate(([0.0], read[:-1]))
     gated = load_at > 0
-    opens = np.where(gated, elapsed[load_at] + problem.room_ns, 0.0) - begin
+    opens = np.where(gated, elapsed[load_at], 0.0) - begin
     waited_for = np.where(gated, np.searchsorted(first, load_at - 1, side="right"), 0)
     delays = np.zeros(len(moving) + 1)
     for _ in range(len(moving) + 1 if rounds is None else rounds):
@@ -241,7 +242,7 @@ def _move(
     order, needed, load_at = reading_order(problem, pinned, load_at, cold=cold, barrier=barrier)
     elapsed = np.concatenate(([0.0], np.cumsum(problem.duration_ns)))
     waited_for = np.searchsorted(needed, load_at - 1, side="right").tolist()
-    since_start = np.where(load_at > 0, elapsed[load_at] + problem.room_ns, -inf).tolist()
+    since_start = np.where(load_at > 0, elapsed[load_at], -inf).tolist()
     lanes.line_up(order)
     delays, gates = [0.0], []
     for at, (waited, since, need) in enumerate(

@@ -35,6 +35,7 @@ from flashmem_lab.plan.problem import Floats, Mask, Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
 from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, cost, quick_bound, unhidden
 from flashmem_lab.plan.search import search
+from flashmem_lab.plan.told import told
 from flashmem_lab.units import Budget
 
 
@@ -145,7 +146,7 @@ def plan_problem(
         problem, schedule.pinned, schedule.load_at, cold=True, barrier=schedule.barrier
     )
     # Of later runs only the time is told, which is found without the times of all chunks.
-    later = problem.told(schedule.pinned, cold=False)
+    later = told(problem, schedule.pinned, schedule.load_at, cold=False)
     warm_ns = run_ns(later, schedule.pinned, schedule.load_at, cold=False)
     moves = _arrivals(problem, schedule, cold)
     if request.transport is Transport.INLINE:

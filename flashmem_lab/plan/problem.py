@@ -53,7 +53,6 @@ class Problem:
         first_launch_ns: time of the host for a layer that loads weights, in a first run.
         host: what runs take of the host besides; `told` has it.
         start_ns: before the first layer and after the last one.
-        room_ns: from the end of a layer until what waited for its memory is made.
     """
 
     layers: tuple[str, ...]
@@ -81,7 +80,6 @@ class Problem:
     first_launch_ns: float = 0.0
     host: HostTimes = NO_HOST
     start_ns: float = 0.0
-    room_ns: float = 0.0
 
     def in_run(self, *, cold: bool) -> Problem:
         """The problem of a first run, or of later ones."""
@@ -97,23 +95,6 @@ class Problem:
             contention=rates.contention.value,
             weight_ns=rates.weight_ns.value if isinf(self.upload) else 0.0,
             first_run=None,
-        )
-
-    def told(self, pinned: Mask, *, cold: bool) -> Problem:
-        """`in_run`, with what the host takes besides: what is predicted for these pins.
-
-        Plans are chosen without that: it goes by the number of weights, whatever their size, and
-        all that is known of good plans and of bounds goes by bytes.
-        """
-        host = self.host
-        streamed = np.bincount(self.first[~pinned], minlength=len(self.layers))
-        problem = self.in_run(cold=cold)
-        return replace(
-            problem,
-            duration_ns=problem.duration_ns + streamed * host.streamed_ns.value,
-            host=NO_HOST,
-            start_ns=(host.first_start_ns if cold else host.start_ns).value,
-            room_ns=host.room_ns.value,
         )
 
     @property

@@ -14,6 +14,7 @@ from flashmem_lab.plan.inline import InlineRun, planned_steps, run_inline
 from flashmem_lab.plan.plan import Plan
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem, build_problem, held_between
 from flashmem_lab.plan.timeline import Event, Lane, MemorySample, Pool, Timeline
+from flashmem_lab.plan.told import told
 
 
 def simulate(
@@ -48,7 +49,7 @@ def simulate(
     for number in range(runs):
         cold = number == 0
         barrier = plan.barrier and cold
-        told = problem.told(pinned, cold=cold)
+        in_run = told(problem, pinned, load_at, cold=cold)
         if number < 2:  # warm runs are alike
             if plan.transport is Transport.INLINE:
                 inline = run_inline(
@@ -58,7 +59,7 @@ def simulate(
             else:
                 run = run_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
                 carrying = _CARRYING_NOTHING
-        found = _events(told, run, kinds, number, carrying, by_weight=by_weight)
+        found = _events(in_run, run, kinds, number, carrying, by_weight=by_weight)
         events += sorted(found, key=lambda event: event.start_ns)
         samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
     return Timeline(tuple(events), tuple(samples))

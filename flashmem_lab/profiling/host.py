@@ -2,17 +2,15 @@
 
 Its kernels are done in no time, so a run of it is the host's: how long until the first launch, how
 far apart launches follow each other, and what weights that are streamed add, with room to spare and
-without any. The last two are found as they are used: they are those with which the planner's clock
-tells the very times that were measured.
+without any. The last two are what the planner's clock does not tell of later runs without them.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
@@ -27,6 +25,7 @@ from flashmem_lab.plan.clock import run_ns
 from flashmem_lab.plan.problem import Problem, build_problem
 from flashmem_lab.plan.simulate import steps_of
 from flashmem_lab.plan.timeline import Event
+from flashmem_lab.plan.told import told
 from flashmem_lab.profiling.contention import usual_launches
 from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import network_graph
@@ -43,12 +42,6 @@ REPEAT = 8
 
 ROOMY, TIGHT = 0.5, 0.0
 """Budgets of streaming: room for a good part of the weights, and for those of one layer."""
-
-LONGEST_NS = 1e7
-"""More than any host takes for a weight; where the search for that ends."""
-
-ROUNDS = 4
-"""Of finding each of two times beside the other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,34 +98,33 @@ def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None =
         make_plan(model, device, budget=Budget(share=ROOMY), constraints=never),
         make_plan(model, device, budget=Budget(share=TIGHT), constraints=never),
     ]
+    said = f"{source}: a network of small layers"
     resident, roomy, tight = _sessions(model, device, plans, progress)
     later = [run for runs in resident for run in runs[1:]]
     start_ns = median(run.besides_ns for run in later)
-    own_ns = _undisturbed(device, progress)
+    own_ns = _undisturbed(device, len(model.layers), progress)
     whole_ns = median(run.ns for run in later) - start_ns
     launch_ns = max(0.0, (whole_ns - sum(own_ns)) / len(own_ns))
-    problem = build_problem(model, device, plans[0].transport)
-    lasts_ns = np.array(own_ns) + launch_ns
-    streamed_ns, room_ns = streaming_times(
-        replace(problem, duration_ns=lasts_ns, host=HostTimes(start_ns=Quantity(start_ns, ""))),
-        [
-            (plan, median(run.ns for runs in seen for run in runs[1:]))
-            for plan, seen in zip(plans[1:], (roomy, tight), strict=True)
-        ],
+    problem = replace(
+        build_problem(model, device, plans[0].transport),
+        duration_ns=np.array(own_ns) + launch_ns,
+        host=HostTimes(start_ns=Quantity(start_ns, said)),
     )
+    later_ns = [median(run.ns for runs in seen for run in runs[1:]) for seen in (roomy, tight)]
+    streamed_ns = _not_told(problem, plans[1], later_ns[0]) / len(plans[1].streamed)
+    host = replace(problem.host, streamed_ns=Quantity(streamed_ns, f"{said}, streamed"))
+    crowded_ns = _not_told(replace(problem, host=host), plans[2], later_ns[1]) / len(own_ns)
     new = [runs[0] for runs in resident]
     loading = {layer.index for layer in model.layers if layer.weights}
     others = {layer.index for layer in model.layers} - loading
-    said = f"{source}: a network of small layers"
     return Host(
-        times=HostTimes(
+        times=replace(
+            host,
             first_start_ns=Quantity(median(run.besides_ns for run in new), f"{said}, a first run"),
             first_layer_ns=Quantity(
                 median(run.apart_ns(others) for run in new), f"{said}, those without weights"
             ),
-            start_ns=Quantity(start_ns, said),
-            streamed_ns=Quantity(streamed_ns, f"{said}, streamed"),
-            room_ns=Quantity(room_ns, f"{said}, streamed within the least budget"),
+            crowded_ns=Quantity(crowded_ns, f"{said}, streamed within the least budget"),
         ),
         first_launch_ns=Quantity(
             median(run.apart_ns(loading) for run in new), f"{said}, those that load weights"
@@ -141,15 +133,15 @@ def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None =
     )
 
 
-def _undisturbed(device: DeviceSpec, progress: Progress | None) -> list[float]:
-    """What each layer's kernel takes when the host has nothing left to do, ns."""
+def _undisturbed(device: DeviceSpec, layers: int, progress: Progress | None) -> list[float]:
+    """What each of the network's layers takes when the host has nothing left to do, ns."""
     model = lower(network_graph(behind_head=True), device)
     plan = make_plan(model, device, budget=room(model, device))
     [sessions] = _sessions(model, device, [plan], progress)
     usual_ns = usual_launches(
         event for runs in sessions for run in runs[1:] for event in run.launches
     )
-    return [usual_ns[layer.index] for layer in model.layers[1:]]
+    return [usual_ns[layer.index] for layer in model.layers[-layers:]]  # the head may have tiles
 
 
 def _sessions(
@@ -180,42 +172,8 @@ def _launches(events: Iterable[Event], run: int) -> tuple[Event, ...]:
     return tuple(sorted(chosen, key=lambda event: event.start_ns))
 
 
-# --- what streaming adds -------------------------------------------------------------------
-
-
-def streaming_times(problem: Problem, seen: Sequence[tuple[Plan, float]]) -> tuple[float, float]:
-    """(`streamed_ns`, `room_ns`) with which later runs of two plans are told as they were.
-
-    Args:
-        problem: the model, with all else that the host takes.
-        seen: the plan with more room and its time, ns; then those of the one with less.
-    """
-
-    def told(plan: Plan, streamed_ns: float, room_ns: float) -> float:
-        """Time of a later run with these, ns."""
-        host = replace(
-            problem.host,
-            streamed_ns=Quantity(streamed_ns, "tried"),
-            room_ns=Quantity(room_ns, "tried"),
-        )
-        pinned, load_at = steps_of(plan, problem)
-        tried = replace(problem, host=host).told(pinned, cold=False)
-        return run_ns(tried, pinned, load_at, cold=False)
-
-    (roomy, roomy_ns), (tight, tight_ns) = seen
-    streamed_ns = room_ns = 0.0
-    for _ in range(ROUNDS):
-        streamed_ns = _first_that_takes(roomy_ns, partial(told, roomy, room_ns=room_ns))
-        room_ns = _first_that_takes(tight_ns, partial(told, tight, streamed_ns))
-    return streamed_ns, room_ns
-
-
-def _first_that_takes(took_ns: float, told: Callable[[float], float]) -> float:
-    """Where `told`, which only rises, reaches that time; 0 where it exceeds it from the start."""
-    low, high = 0.0, LONGEST_NS
-    if told(low) >= took_ns:
-        return low
-    while high - low > 1.0:
-        middle = (low + high) / 2
-        low, high = (middle, high) if told(middle) < took_ns else (low, middle)
-    return high
+def _not_told(problem: Problem, plan: Plan, took_ns: float) -> float:
+    """By how much a later run of `plan` took longer than the planner's clock says, ns."""
+    pinned, load_at = steps_of(plan, problem)
+    in_run = told(problem, pinned, load_at, cold=False)
+    return max(0.0, took_ns - run_ns(in_run, pinned, load_at, cold=False))

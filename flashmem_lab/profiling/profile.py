@@ -63,8 +63,9 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
     usual_ns = usual_launches(event for event in events if event.run)
     copies = plan.transport is Transport.COPY
     source = f"measured {datetime.now(UTC).date()} by `flashmem-lab profile`, {device.driver}"
-    del usual_ns[0]  # the head
-    launches = _launches(model, usual_ns)
+    head = graph.nodes[0].name
+    behind = {at: ns for at, ns in usual_ns.items() if head not in model.layers[at].nodes}
+    launches = _launches(model, behind)
     by_kind: dict[str, list[Launched]] = defaultdict(list)
     for launch in launches:
         by_kind[launch.kind].append(launch)

@@ -45,8 +45,9 @@ def sample_graph() -> Graph:
             kernel_shape=(window, window),
         )
     for rows, inner, columns, approximate in (
-        (197, 768, 3072, "none"), (784, 192, 768, "none"), (3136, 96, 384, "none"),
-        (128, 768, 3072, "tanh"), (256, 512, 512, "tanh"),
+        (197, 768, 3072, "none"), (197, 384, 1536, "none"), (577, 384, 1536, "none"),
+        (784, 192, 768, "none"), (3136, 96, 384, "none"), (128, 768, 3072, "tanh"),
+        (256, 512, 2048, "tanh"), (50, 512, 2048, "none"), (16, 192, 768, "none"),
     ):  # fmt: skip
         made.product_with_gelu(rows, inner, columns, approximate)
     for channels, outputs, side, window in (
@@ -195,13 +196,22 @@ class SampleBuilder:
     def attention(self, heads: int, rows: int, width: int) -> None:
         """Scaled products of queries and keys, softmax, and products with values."""
         shape, scores = (heads, rows, width), (heads, rows, rows)
-        queries, values = self._input(shape), self._input(shape)
-        keys = self._input((heads, width, rows))
+        queries, keys, values = (
+            self._heads(heads, rows, width, order) for order in ((1, 0, 2), (1, 2, 0), (1, 0, 2))
+        )
         scale = self._constant(np.array(width**-0.5, np.float32))
         found = self._node("MatMul", [queries, keys], scores, {})
         found = self._node("Mul", [found, scale], scores, {})
         found = self._node("Softmax", [found], scores, {"axis": -1})
         self._outputs.append(self._node("MatMul", [found, values], shape, {}))
+
+    def _heads(self, heads: int, rows: int, width: int, order: tuple[int, int, int]) -> str:
+        """An input as products give it, row by row with its heads side by side, seen by heads."""
+        found = self._input((rows, heads * width))
+        apart = (rows, heads, width)
+        found = self._node("Reshape", [found, self._constant(np.array(apart, np.int64))], apart, {})
+        shape = tuple(apart[axis] for axis in order)
+        return self._node("Transpose", [found], shape, {"perm": order})
 
     def product_with_gelu(self, rows: int, inner: int, columns: int, approximate: str) -> None:
         """A product whose results pass GELU."""

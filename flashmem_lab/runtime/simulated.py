@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,6 @@ from flashmem_lab.runtime.uses import first_uses
 from flashmem_lab.trace.trace import Trace
 
 _MEMORY = "memory"  # the lane of the total order; it takes no time of its own
-_ROOM = "room"  # lanes of objects that waited for memory, until they are made
 Spans = Mapping[int, Span]
 
 
@@ -43,7 +43,7 @@ class SimulatedRuntime:
     A layer lasts as long as `DeviceSpec.layer_ns` says; moving a chunk lasts as long as its bytes
     at the lane's rate, and a layer that moves chunks itself takes longer as `carrying_ns` says.
     While the disk reads, layers and uploads take longer by the device's contention. What the host
-    takes besides holds up layers and reads as `HostTimes` says. What is given to the model and
+    takes besides holds up layers as `HostTimes` says. What is given to the model and
     what it gives back take no time.
 
     Args:
@@ -171,13 +171,9 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     host = NO_HOST if program.transport is Transport.INLINE else device.host
     start_ns = (host.first_start_ns if cold else host.start_ns).value
     uses = first_uses(program)
-    made = _made_in_room(memory, uses, host.room_ns.value)
 
     def after(command: Free | Read | Upload | ComputeCommand) -> tuple[int, ...]:
         return tuple(other for other in command.after if other in happening)
-
-    def readable(read: Read) -> tuple[int, ...]:
-        return tuple(made[other].id if other in made else other for other in after(read))
 
     besides_ns = reading.weight_ns.value if program.transport is Transport.MAP else 0.0
 
@@ -198,6 +194,9 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
         ]
         delayed_ns = behind_host(own_ns, np.array(host_ns)).tolist()
         working_ns |= dict(zip((layers[at] for at in sorted(layers)), delayed_ns, strict=True))
+    crowded_ns = host.crowded_ns.value if _crowded(program, uses) else 0.0
+    for at in layers.values():
+        working_ns[at] += crowded_ns
     for c in memory:
         if isinstance(c, Alloc) and not c.once and c.object in uses:
             working_ns[layers[uses[c.object]]] += host.streamed_ns.value
@@ -210,7 +209,7 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     lanes: dict[Hashable, list[Task]] = {
         _MEMORY: [Task(c.id, 0.0, after(c) if isinstance(c, Free) else ()) for c in memory],
         Lane.DISK: [
-            Task(read.id, reading_ns(read), (*readable(read), *empty))
+            Task(read.id, reading_ns(read), (*after(read), *empty))
             for read, empty in zip(disk, emptied, strict=False)
         ],
         Lane.TRANSFER: [
@@ -222,12 +221,9 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
             for upload in transfer
         ],
         Lane.COMPUTE: [Task(c.id, working_ns[c.id], after(c)) for c in compute],
-        **{(_ROOM, task.id): [task] for task in made.values()},
     }
     slowed = Contention(
-        by=Lane.DISK,
-        of=tuple(lane for lane in lanes if lane not in (Lane.DISK, _MEMORY)),
-        share=reading.contention.value,
+        by=Lane.DISK, of=(Lane.TRANSFER, Lane.COMPUTE), share=reading.contention.value
     )
     spans = {
         id_: Span(start_ns + span.start_ns, start_ns + span.end_ns)
@@ -245,21 +241,23 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     )
 
 
-def _made_in_room(
-    memory: Sequence[MemoryCommand], weights: Container[str], room_ns: float
-) -> dict[int, Task]:
-    """What makes each weight that waits for memory, by its Alloc: those after the first Free.
-
-    The numbers of these tasks are below 0: no command has one.
-    """
-    waiting: dict[int, Task] = {}
-    freed = False
-    for command in memory:
-        if isinstance(command, Free):
-            freed = True
-        elif freed and room_ns and command.object in weights:
-            waiting[command.id] = Task(-1 - len(waiting), room_ns, (command.id,))
-    return waiting
+def _crowded(program: Program, uses: Mapping[str, int]) -> bool:
+    """Whether the most activations have no room beside the weights in use, within the peak."""
+    layer_of = {command.id: command.layer for command in program.compute}
+    changes = [0] * (len(program.layers) + 1)  # in bytes of weights in use, layer by layer
+    held = most = 0
+    for command in program.memory:
+        item = program.objects[command.object]
+        allocated = isinstance(command, Alloc)
+        if item.pool is Pool.BUFFER:
+            held += item.bytes if allocated else -item.bytes
+            most = max(most, held)
+        elif isinstance(command, Alloc):
+            changes[0 if command.once else uses[item.name]] += item.bytes
+        else:
+            changes[max(layer_of[used] for used in command.after) + 1] -= item.bytes
+    in_use = max(accumulate(changes))
+    return program.staging_bytes + in_use + most > program.predicted_peak_bytes
 
 
 def _moving_ns(size: int, rate: float) -> float:

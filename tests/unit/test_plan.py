@@ -288,6 +288,13 @@ def test_the_clock_agrees_with_the_lane_engine(
     plan = make_plan(model, device, budget=budget, strategy=strategy)
     uses, steps = model.weight_uses(), len(model.layers)
     streamed = {weight.weight: weight.load_at for weight in plan.streamed}
+    alive = [
+        sum(model.buffers[n] for n, (a, b) in model.lifetimes().items() if a <= at <= b)
+        for at in range(steps)
+    ]
+    late = replace(plan, streamed=tuple(replace(w, load_at=w.first_use) for w in plan.streamed))
+    beside = max(held - own for held, own in zip(held_at(late, model), alive, strict=True))
+    crowded = max(alive) + beside > max(held_at(plan, model))
     for cold, expected in ((True, plan.predicted.cold_ms), (False, plan.predicted.warm_ms)):
         reading = device.reading(cold=cold)
         moving = [n for n in uses if cold or n in streamed]
@@ -302,7 +309,7 @@ def test_the_clock_agrees_with_the_lane_engine(
                 int(n[1:]),
             ),
         )
-        reads, uploads, arrived, rooms = [], [], {}, {}
+        reads, uploads, arrived = [], [], {}
         ids = iter(range(steps, 10**9))
         slots = plan.staging_bytes // max(
             (
@@ -318,10 +325,6 @@ def test_the_clock_agrees_with_the_lane_engine(
             for _, rows in model.weights[name].chunks(plan.chunk_bytes):
                 size = rows * model.weights[name].row_bytes
                 after = (gate - 1,) if gate else ()
-                if gate and device.host.room_ns.value:
-                    made = Task(next(ids), device.host.room_ns.value, after)
-                    rooms[f"room {made.id}"] = [made]
-                    after = (made.id,)
                 if plan.transport is Transport.COPY and len(uploads) >= slots:
                     after += (uploads[-slots].id,)
                 read_ns = size / reading.disk.value * 1e9 + besides_ns
@@ -345,10 +348,11 @@ def test_the_clock_agrees_with_the_lane_engine(
                     ready += (device.first_launch_ns if loads else device.host.first_layer_ns).value
                 begun = max(ended, ready)
                 time, ended = begun + time - ended, begun + time
+            time += device.host.crowded_ns.value * crowded
             time += device.host.streamed_ns.value * sum(uses[n][0] == layer.index for n in streamed)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
-        slowed = Contention("disk", ("transfer", "compute", *rooms), reading.contention.value)
-        lanes = {"disk": reads, "transfer": uploads, "compute": layers, **rooms}
+        slowed = Contention("disk", ("transfer", "compute"), reading.contention.value)
+        lanes = {"disk": reads, "transfer": uploads, "compute": layers}
         start = device.host.first_start_ns if cold else device.host.start_ns
         end_ns = start.value + run_lanes(lanes, slowed)[steps - 1].end_ns
         assert end_ns / 1e6 == pytest.approx(expected, rel=1e-9)
@@ -389,7 +393,8 @@ def test_what_the_host_takes_is_told_and_does_not_decide(
     model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
 ) -> None:
     """Start, and each streamed weight: that much at least, whatever else hides beside it."""
-    host, free = device.host, replace(device, host=HostTimes())
+    host = device.host
+    free = replace(device, host=HostTimes(first_layer_ns=host.first_layer_ns))
     plan, plain = (
         make_plan(model, one, budget=Budget(share=share), optimize=optimize)
         for one in (device, free)
