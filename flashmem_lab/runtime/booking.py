@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flashmem_lab.plan.timeline import MemorySample, Pool
 from flashmem_lab.program.program import Alloc, Program
-from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.ledger import TimedLedger
 
 
 class Booking:
@@ -24,7 +24,7 @@ class Booking:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._now_ns = 0
-        self._ledger = Ledger(program.budget_bytes, lambda: self._now_ns)
+        self._ledger = TimedLedger(program.budget_bytes, lambda: self._now_ns)
 
     @property
     def samples(self) -> tuple[MemorySample, ...]:

@@ -2,12 +2,14 @@
 
 Nothing is copied: a page of the system's page cache becomes a page of this process while it is
 needed. How fast that goes depends on how large the pieces are in which the system keeps the file
-(folios), and so on how it was written (`container.WEIGHT_BUFFER`): pieces of 2 MiB are mapped, and
-copied, several times as fast as pages one by one. `flashmem-lab bench streaming` has what is left.
+(folios), and so on how it was written (`container.WEIGHT_BUFFER`) or read: pieces of 2 MiB are
+mapped, and copied, several times as fast as pages one by one. `flashmem-lab bench streaming` has
+what is left.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import sys
@@ -15,6 +17,9 @@ from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
+
+PIECE = 2 * 2**20
+"""Bytes that one entry of the page table can map (a huge page), and the largest folio."""
 
 _AROUND = 64 * 1024  # Linux maps what is in memory around a page that is touched (fault-around)
 _IOV_MAX = 1024
@@ -45,6 +50,9 @@ class FileMap:
         self._bytes = np.frombuffer(self._memory, np.uint8)
         self._address = self._bytes.ctypes.data
         self._sink = os.memfd_create("flashmem-lab", os.MFD_CLOEXEC)
+        self._pwritev = ctypes.CDLL(None, use_errno=True).pwritev
+        self._pwritev.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_long)
+        self._pwritev.restype = ctypes.c_ssize_t
 
     def __len__(self) -> int:
         return len(self._memory)
@@ -52,6 +60,18 @@ class FileMap:
     def __getitem__(self, part: slice) -> NDArray[np.uint8]:
         """Bytes of the file; whoever looks at them where the file has ended is killed (SIGBUS)."""
         return self._bytes[part]
+
+    def as_one(self, offset: int, size: int) -> None:
+        """Says that bytes are brought and forgotten together: pieces within may be mapped whole.
+
+        Such a piece is one entry of the page table, not 512, and the disk is asked for it at once.
+        Where the system keeps the file in smaller ones, nothing changes.
+        """
+        begin = -(-offset // PIECE) * PIECE
+        end = (offset + size) // PIECE * PIECE
+        if begin < end and self._address % PIECE == 0:
+            with suppress(OSError):  # a system without large pages
+                self._memory.madvise(mmap.MADV_HUGEPAGE, begin, end - begin)
 
     def bring(self, offset: int, size: int) -> None:
         """Makes bytes of the file memory of this process; other threads run meanwhile.
@@ -66,12 +86,20 @@ class FileMap:
         Raises:
             OSError: the file is shorter now (EFAULT), or cannot be read.
         """
-        view = self._bytes.data
+        first = self._address + offset
         # What is mapped around a page is aligned by address.
-        second = offset + _AROUND - (self._address + offset) % _AROUND
-        touched = [view[at : at + 1] for at in (offset, *range(second, offset + size, _AROUND))]
-        for at in range(0, len(touched), _IOV_MAX):
-            os.pwritev(self._sink, touched[at : at + _IOV_MAX], 0)
+        second = first + _AROUND - first % _AROUND
+        places = np.arange(second - _AROUND, first + size, _AROUND, np.uintp)
+        places[0] = first
+        touched = np.ones((len(places), 2), np.uintp)  # struct iovec: address, length
+        touched[:, 0] = places
+        done = 0
+        while done < len(touched):
+            part = touched[done : done + _IOV_MAX]
+            count = self._pwritev(self._sink, part.ctypes.data, len(part), 0)
+            if count < 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            done += count  # fewer than asked where the next one fails
 
     def forget(self, offset: int, size: int) -> None:
         """Gives the pages back to the system; they stay in its cache, and can be brought again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter_ns
 from typing import TypeVar
 
 from flashmem_lab.errors import OutOfBudget
@@ -18,37 +17,21 @@ class Ledger:
 
     Args:
         budget_bytes: cap on all pools together.
-        clock: host time, ns.
+
+    Attributes:
+        total: bytes that the device holds now.
     """
 
-    def __init__(self, budget_bytes: int, clock: Callable[[], int] = perf_counter_ns) -> None:
+    def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
-        self.samples: list[MemorySample] = []
-        self._clock = clock
+        self.total = 0
         self._held = dict.fromkeys(_DEVICE_POOLS, 0)
         self._peaks = dict.fromkeys(_DEVICE_POOLS, 0)
         self._peak_total = 0
-        self._run = 0
-        self._origin_ns = self._since_ns = clock()
-        self._byte_ns = 0
-        self._measured_ns = 0
-
-    @property
-    def total(self) -> int:
-        """Bytes that the device holds now."""
-        return sum(self._held.values())
 
     def held_bytes(self) -> dict[str, int]:
-        """The same by pool; for any thread."""
+        """What the device holds now, by pool; for any thread."""
         return {pool.value: held for pool, held in self._held.items()}
-
-    def begin_run(self, run: int, origin_ns: int) -> None:
-        """Samples from here on belong to `run` and count from `origin_ns`."""
-        self._run, self._origin_ns, self._since_ns = run, origin_ns, origin_ns
-
-    def end_run(self, end_ns: int) -> None:
-        """Closes the time average at `end_ns`; what comes until the next run is not part of it."""
-        self._advance(end_ns)
 
     def create(self, pool: Pool, size: int, name: str, make: Callable[[], T]) -> T:
         """Calls `make` if `size` more bytes keep the budget, and counts them.
@@ -75,17 +58,54 @@ class Ledger:
         """Highest total, and highest of each pool, by name."""
         return {"total": self._peak_total, **{p.value: b for p, b in self._peaks.items()}}
 
+    def _change(self, pool: Pool, size: int) -> int:
+        """Counts `size` bytes more; what the pool holds then."""
+        held = self._held[pool] = self._held[pool] + size
+        self.total += size
+        if size > 0:
+            self._peaks[pool] = max(self._peaks[pool], held)
+            self._peak_total = max(self._peak_total, self.total)
+        return held
+
+
+class TimedLedger(Ledger):
+    """A ledger that keeps when bytes came and went: samples, and averages over time.
+
+    Args:
+        budget_bytes: cap on all pools together.
+        clock: ns.
+
+    Attributes:
+        samples: one for each change, of all runs so far.
+    """
+
+    def __init__(self, budget_bytes: int, clock: Callable[[], int]) -> None:
+        super().__init__(budget_bytes)
+        self.samples: list[MemorySample] = []
+        self._clock = clock
+        self._run = 0
+        self._origin_ns = self._since_ns = clock()
+        self._byte_ns = 0
+        self._measured_ns = 0
+
+    def begin_run(self, run: int, origin_ns: int) -> None:
+        """Samples from here on belong to `run` and count from `origin_ns`."""
+        self._run, self._origin_ns, self._since_ns = run, origin_ns, origin_ns
+
+    def end_run(self, end_ns: int) -> None:
+        """Closes the time average at `end_ns`; what comes until the next run is not part of it."""
+        self._advance(end_ns)
+
     def average_bytes(self) -> int:
         """Time average of the total over all runs so far."""
         return round(self._byte_ns / self._measured_ns) if self._measured_ns else self.total
 
-    def _change(self, pool: Pool, size: int) -> None:
+    def _change(self, pool: Pool, size: int) -> int:
         now = self._clock()
         self._advance(now)
-        self._held[pool] += size
-        self._peaks[pool] = max(self._peaks[pool], self._held[pool])
-        self._peak_total = max(self._peak_total, self.total)
-        self.samples.append(MemorySample(now - self._origin_ns, pool, self._held[pool], self._run))
+        held = super()._change(pool, size)
+        self.samples.append(MemorySample(now - self._origin_ns, pool, held, self._run))
+        return held
 
     def _advance(self, now: int) -> None:
         self._byte_ns += self.total * (now - self._since_ns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.runtime.tables import Tables
@@ -12,9 +12,10 @@ Spans = Mapping[int, tuple[int, int]]
 """Start and end of commands by id, ns on a clock that all of them share."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A command that occupied a lane; the fields are those of its `Event`.
+
+    A tuple: one is made for each command while the run goes on.
 
     Attributes:
         command: its id.

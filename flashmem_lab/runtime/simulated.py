@@ -29,7 +29,7 @@ from flashmem_lab.program.program import (
     Upload,
 )
 from flashmem_lab.runtime.base import Progress, RunResult
-from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.ledger import TimedLedger
 from flashmem_lab.runtime.uses import first_uses
 from flashmem_lab.trace.trace import Trace
 
@@ -84,7 +84,7 @@ class SimulatedRuntime:
         if repeat < 1:
             raise UsageError(f"a program runs at least once, not {repeat} times")
         clock = _Clock()
-        ledger = Ledger(program.budget_bytes, clock)
+        ledger = TimedLedger(program.budget_bytes, clock)
         events: list[Event] = []
         lengths: list[int] = []
         for number in range(repeat):
@@ -140,7 +140,7 @@ class _Run:
     end_ns: int
 
 
-def _hold(program: Program, run: _Run, ledger: Ledger, clock: _Clock, begun: int) -> None:
+def _hold(program: Program, run: _Run, ledger: TimedLedger, clock: _Clock, begun: int) -> None:
     """Books the run's memory commands at their times; the ring is there from the first run on."""
     ring = program.staging_bytes
     if ring and not ledger.total:

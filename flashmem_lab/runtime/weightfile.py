@@ -111,14 +111,18 @@ class WeightFiles:
         """
         span = self._spans[weight]
         begin, size = span.offset + first_row * span.row_bytes, rows * span.row_bytes
-        mapped = self._map(span.file)
-        try:
-            mapped.bring(begin, size)
-        except OSError as error:
-            if error.errno == errno.EFAULT:
-                raise CacheCorrupt(self._paths[span.file], weight) from error
-            raise from_os_error(error, f"reading packed weights of {weight!r}") from error
+        mapped = self._bring(weight, begin, size)
         self._check(weight, first_row, mapped[begin : begin + size].reshape(rows, -1))
+
+    def bring_sound(self, weight: str) -> None:
+        """Makes a weight present that was found sound before.
+
+        Raises:
+            CacheCorrupt: the file ends early.
+            FlashMemError: the file cannot be read.
+        """
+        span = self._spans[weight]
+        self._bring(weight, span.offset, span.bytes)
 
     def sound(self, weight: str) -> bool:
         """Whether every block of a weight was read before, and found sound."""
@@ -187,12 +191,27 @@ class WeightFiles:
                 check_rows(span, first_row + at, block.data, weight=weight, file=path)
                 self._sound.add(place)
 
+    def _bring(self, weight: str, begin: int, size: int) -> FileMap:
+        span = self._spans[weight]
+        mapped = self._map(span.file)
+        try:
+            mapped.bring(begin, size)
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                raise CacheCorrupt(self._paths[span.file], weight) from error
+            raise from_os_error(error, f"reading packed weights of {weight!r}") from error
+        return mapped
+
     def _map(self, file: int) -> FileMap:
         if file not in self._maps:
             try:
-                self._maps[file] = FileMap(self._files[file], os.fstat(self._files[file]).st_size)
+                mapped = FileMap(self._files[file], os.fstat(self._files[file]).st_size)
             except OSError as error:
                 raise from_os_error(error, f"mapping {self._paths[file]}") from error
+            for span in self._spans.values():
+                if span.file == file:
+                    mapped.as_one(span.offset, span.bytes)
+            self._maps[file] = mapped
         return self._maps[file]
 
     @staticmethod

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Container, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyopencl as cl
 
-from flashmem_lab.program.program import DeviceObject, ObjectKind
+from flashmem_lab.program.program import DeviceObject
+from flashmem_lab.runtime.opencl.foresight import geometry
 from flashmem_lab.runtime.opencl.pages import Left
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Block:
     """Memory of the device.
 
     Attributes:
-        spec: an object that it was made for, or has served since.
+        spec: the object that it was made for, or that it serves now.
         memory: what the driver gave.
         used: the last commands that use it, once its object has ended.
         left: what is left of it then, if it is a place among `ActivationPages`.
@@ -62,18 +63,22 @@ class EndedBlocks:
 
     def add(self, block: Block, used: Iterable[cl.Event]) -> None:
         """Adds a block whose object has ended; `used` are the last commands that use it."""
-        ended = replace(block, used=tuple(used))
+        block.used = tuple(used)
         if block.left is not None:
-            self._places[self._next] = ended
+            self._places[self._next] = block
         else:
-            self._blocks[self._next] = ended
+            self._blocks[self._next] = block
             self._alike[self._key(block.spec)].append(self._next)
         self._next += 1
 
     def take(self, wanted: DeviceObject) -> Block | None:
         """The oldest block that will do for `wanted`, now of that object."""
         alike = self._alike[self._key(wanted)]
-        return replace(self._blocks.pop(alike.popleft()), spec=wanted) if alike else None
+        if not alike:
+            return None
+        block = self._blocks.pop(alike.popleft())
+        block.spec = wanted
+        return block
 
     def first(self) -> Block:
         """The block to release first; it is no longer here."""
@@ -93,6 +98,21 @@ class EndedBlocks:
             return self._pop()
         return None
 
+    def first_spare(self, needed: Mapping[Hashable, int]) -> Block | None:
+        """The oldest but for places that the device uses no more, and that is not needed.
+
+        Args:
+            needed: how many of each geometry are to stay.
+        """
+        for number, block in self._blocks.items():
+            if not block.done():
+                return None
+            alike = self._alike[self._key(block.spec)]
+            if len(alike) > needed.get(geometry(block.spec), 0):
+                alike.remove(number)
+                return self._blocks.pop(number)
+        return None
+
     def _pop(self) -> Block:
         block = self._blocks.pop(_oldest(self._blocks))
         self._alike[self._key(block.spec)].popleft()
@@ -100,11 +120,7 @@ class EndedBlocks:
 
     def _key(self, spec: DeviceObject) -> Hashable:
         """What blocks that can stand in for one another have in common."""
-        if spec.name in self._in_place:
-            return spec.name
-        if spec.kind is ObjectKind.BUFFER:
-            return spec.kind, spec.pool, spec.bytes
-        return spec.kind, spec.pool, spec.bytes, spec.width, spec.height, spec.dtype
+        return spec.name if spec.name in self._in_place else geometry(spec)
 
 
 def _oldest(blocks: Mapping[int, Block]) -> int:

@@ -67,7 +67,7 @@ class CopyTransport:
         ring: StagingRing,
         kept: KeptWeights,
     ) -> None:
-        self.at_hand = kept.names
+        self.at_once = self.at_hand = kept.names
         self._spans: Mapping[str, PackedSpan] = program.spans
         self._kept = kept
         self._file = file
@@ -81,10 +81,30 @@ class CopyTransport:
     def created(self, weight: str) -> None:
         """Nothing to do: slots are taken in turn."""
 
-    def read(self, command: Read) -> int | None:
-        """Waits until the next slot is free, then fills it; of kept weights there is no need."""
-        if command.weight in self.at_hand:
-            return None
+    def load(self, weight: str) -> cl.Event:
+        """Enqueues the copy of a weight from where it is kept."""
+        memory, used = self._objects[weight], self._objects.used(weight) or None
+        pool, offset = self._kept.place(weight)
+        event: cl.Event
+        if isinstance(memory, cl.Image):
+            event = cl.enqueue_copy(  # type: ignore[call-overload]  # its stubs lack `offset`
+                self._queue,
+                memory,
+                pool,
+                offset=offset,
+                origin=(0, 0),
+                region=(memory.width, memory.height),
+                wait_for=used,
+            )
+        else:
+            size = self._spans[weight].bytes
+            event = cl.enqueue_copy(
+                self._queue, memory, pool, byte_count=size, src_offset=offset, wait_for=used
+            )
+        return event
+
+    def read(self, command: Read) -> int:
+        """Waits until the next slot is free, then fills it."""
         slot = self._next
         self._next = (slot + 1) % len(self._slots)
         if slot in self._filled.values():
@@ -101,22 +121,9 @@ class CopyTransport:
         return begun_ns
 
     def upload(self, command: Upload) -> cl.Event:
-        """Enqueues the copy out of the chunk's slot, or from where its weight is kept."""
-        if command.weight in self.at_hand:
-            return self._from_kept(command)
+        """Enqueues the copy out of the chunk's slot."""
         slot = self._filled.pop((command.weight, command.first_row))
-        self._busy[slot] = event = self._from_host(command, self._rows(slot, command))
-        return event
-
-    def abandon(self) -> None:
-        """Slots are the ring's; nothing is left."""
-
-    def _rows(self, slot: int, command: Read | Upload) -> NDArray[np.uint8]:
-        row_bytes = self._spans[command.weight].row_bytes
-        flat: NDArray[np.uint8] = self._slots[slot, : command.rows * row_bytes]
-        return flat.reshape(command.rows, row_bytes)
-
-    def _from_host(self, command: Upload, rows: NDArray[np.uint8]) -> cl.Event:
+        rows = self._rows(slot, command)
         memory = self._objects[command.weight]
         used = self._objects.used(command.weight) or None
         event: cl.Event
@@ -139,32 +146,13 @@ class CopyTransport:
                 is_blocking=False,
                 wait_for=used,
             )
+        self._busy[slot] = event
         return event
 
-    def _from_kept(self, command: Upload) -> cl.Event:
-        pool, begin = self._kept.place(command.weight)
-        offset = command.first_row * self._spans[command.weight].row_bytes
-        memory = self._objects[command.weight]
-        used = self._objects.used(command.weight) or None
-        event: cl.Event
-        if isinstance(memory, cl.Image):
-            event = cl.enqueue_copy(  # type: ignore[call-overload]  # its stubs lack `offset`
-                self._queue,
-                memory,
-                pool,
-                offset=begin + offset,
-                origin=(0, command.first_row),
-                region=(memory.width, command.rows),
-                wait_for=used,
-            )
-        else:
-            event = cl.enqueue_copy(
-                self._queue,
-                memory,
-                pool,
-                byte_count=command.bytes,
-                src_offset=begin + offset,
-                dst_offset=offset,
-                wait_for=used,
-            )
-        return event
+    def abandon(self) -> None:
+        """Slots are the ring's; nothing is left."""
+
+    def _rows(self, slot: int, command: Read | Upload) -> NDArray[np.uint8]:
+        row_bytes = self._spans[command.weight].row_bytes
+        flat: NDArray[np.uint8] = self._slots[slot, : command.rows * row_bytes]
+        return flat.reshape(command.rows, row_bytes)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from time import perf_counter_ns
 
 import pyopencl as cl
@@ -23,12 +25,73 @@ from flashmem_lab.runtime.opencl.transports import WeightTransport
 _WHO = "disk"
 
 
-class Loader(threading.Thread):
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A weight that is loaded at once.
+
+    Attributes:
+        first: its first Read.
+        bytes: of all its Reads.
+        uploads: ids of its Uploads.
+    """
+
+    first: Read
+    bytes: int
+    uploads: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """What a run loads.
+
+    Attributes:
+        reads: those of the disk thread, in order; of a weight that is loaded at once the first one.
+        uploads: those of the disk thread, in order, but for weights that are loaded at once.
+        wholes: the weights that are loaded at once, by name.
+    """
+
+    reads: tuple[Read, ...]
+    uploads: tuple[Upload, ...]
+    wholes: Mapping[str, Whole]
+
+    @classmethod
+    def of(cls, program: Program, transport: WeightTransport, *, first_run: bool) -> Lanes:
+        """Those of a run.
+
+        Args:
+            program: whose lanes.
+            transport: says what is loaded at once, and what is at hand.
+            first_run: False leaves out what is loaded once.
+        """
+        firsts: dict[str, Read] = {}
+        sizes: dict[str, int] = {}
+        reads = []
+        for read in program.disk:
+            if read.once and not first_run:
+                continue
+            if read.weight in transport.at_once:
+                sizes[read.weight] = sizes.get(read.weight, 0) + read.bytes
+                if read.weight in firsts:
+                    continue
+                firsts[read.weight] = read
+            if read.weight not in transport.at_hand:
+                reads.append(read)
+        uploads = [one for one in program.transfer if first_run or not one.once]
+        ids: dict[str, list[int]] = defaultdict(list)
+        for one in uploads:
+            ids[one.weight].append(one.id)
+        wholes = {name: Whole(read, sizes[name], tuple(ids[name])) for name, read in firsts.items()}
+        apart = tuple(one for one in uploads if one.weight not in firsts)
+        return cls(tuple(reads), apart, wholes)
+
+
+class Loader:
     """Reads chunks in the disk lane's order and uploads them in the transfer lane's order.
 
+    On a thread of its own, if anything is to be read on it.
+
     Args:
-        program: whose lanes to serve.
-        first_run: False leaves out what is loaded once.
+        lanes: what to load.
         transport: how a chunk reaches its object.
         queue: the one that `transport` uses.
         signals: where the threads wait for each other.
@@ -37,31 +100,35 @@ class Loader(threading.Thread):
 
     def __init__(
         self,
-        program: Program,
+        lanes: Lanes,
         *,
-        first_run: bool,
         transport: WeightTransport,
         queue: cl.CommandQueue,
         signals: Signals,
         recorder: Recorder,
     ) -> None:
-        super().__init__(name="flashmem-disk", daemon=True)
         self._transport = transport
         self._queue = queue
         self._signals = signals
         self._recorder = recorder
-        self._reads: list[Read] = []
-        self._uploads: deque[Upload] = deque()
-        self._at_hand: dict[str, list[Read | Upload]] = defaultdict(list)
-        commands: list[Read | Upload] = [*program.disk, *program.transfer]
-        for command in commands:
-            if first_run or not command.once:
-                if command.weight in transport.at_hand:
-                    self._at_hand[command.weight].append(command)
-                elif isinstance(command, Read):
-                    self._reads.append(command)
-                else:
-                    self._uploads.append(command)
+        self._reads = lanes.reads
+        self._uploads = deque(lanes.uploads)
+        self._wholes = lanes.wholes
+        self._thread: threading.Thread | None = None
+        if lanes.reads or lanes.uploads:
+            self._thread = threading.Thread(target=self._run, name="flashmem-disk", daemon=True)
+
+    def start(self) -> None:
+        """Begins to read."""
+        if self._thread is not None:
+            self._thread.start()
+        else:
+            self._signals.end(_WHO)
+
+    def join(self) -> None:
+        """Waits until the thread has ended; it must have been started."""
+        if self._thread is not None:
+            self._thread.join()
 
     def load_at_hand(self, weight: str) -> None:
         """Loads a weight that was just made, if it is at hand; on the calling thread.
@@ -69,10 +136,10 @@ class Loader(threading.Thread):
         Raises:
             As the transport's methods.
         """
-        for command in self._at_hand.get(weight, ()):
-            self._read(command) if isinstance(command, Read) else self._upload(command)
+        if weight in self._transport.at_hand and weight in self._wholes:
+            self._load(self._wholes[weight])
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Serves both lanes to their ends, or until either thread gives up."""
         try:
             with translating("loading weights"):
@@ -90,13 +157,32 @@ class Loader(threading.Thread):
             for needed in read.after:
                 self._signals.wait(needed, who=_WHO)
             self._signals.check()
-            self._read(read)
-            self._upload_ready()
+            whole = self._wholes.get(read.weight)
+            if whole is not None:
+                self._load(whole)
+            else:
+                self._read(read)
+                self._upload_ready()
         if self._uploads:
             raise PlanError(
                 f"upload {self._uploads[0].id} of {self._uploads[0].weight!r} waits for no read",
                 hint="the plan or bundle is damaged: make it anew",
             )
+
+    def _load(self, whole: Whole) -> None:
+        """Loads a weight at once: where nothing is copied, it is the device's once it is read."""
+        weight, moved = whole.first.weight, self._recorder.moved
+        begun_ns = perf_counter_ns()
+        event = self._transport.load(weight)
+        if event is None:
+            moved(whole.first.id, Lane.DISK, "read", weight, whole.bytes, begun_ns)
+            begun_ns = perf_counter_ns()
+        else:
+            self._queue.flush()  # the compute queue may wait for it already
+        last = whole.uploads[-1]
+        moved(last, Lane.TRANSFER, "upload", weight, whole.bytes, begun_ns, event)
+        for upload in whole.uploads:
+            self._signals.publish(upload, event)
 
     def _upload_ready(self) -> None:
         """Enqueues the uploads that are next in their lane and whose reads are done."""
@@ -105,8 +191,7 @@ class Loader(threading.Thread):
 
     def _read(self, read: Read) -> None:
         begun_ns = self._transport.read(read)
-        if begun_ns is not None:
-            self._recorder.moved(read.id, Lane.DISK, "read", read.weight, read.bytes, begun_ns)
+        self._recorder.moved(read.id, Lane.DISK, "read", read.weight, read.bytes, begun_ns)
         self._signals.publish(read.id)
 
     def _upload(self, upload: Upload) -> None:

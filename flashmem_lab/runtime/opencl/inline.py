@@ -62,6 +62,7 @@ class InlineTransport:
         unused: a slot for arguments that move nothing.
     """
 
+    at_once: Container[str] = frozenset()
     at_hand: Container[str] = frozenset()
 
     def __init__(
@@ -94,6 +95,9 @@ class InlineTransport:
 
     def created(self, weight: str) -> None:
         """Nothing to do: a kernel writes to the object."""
+
+    def load(self, weight: str) -> None:
+        """Never called: nothing is `at_once`."""
 
     def read(self, command: Read) -> int:
         """Waits until the next slot is free, then fills it."""

@@ -55,7 +55,6 @@ class InPlace:
 
     def __init__(self, program: Program, file: WeightFiles, alignment: int) -> None:
         self._file = file
-        self._spans = program.spans
         self._names: frozenset[str] = frozenset()
         self._buffers: dict[str, cl.Buffer] = {}
         self.at_hand: frozenset[str] = frozenset()
@@ -92,10 +91,9 @@ class InPlace:
         """See `WeightFiles.bring`."""
         self._file.bring(weight, first_row, rows)
 
-    def bring_whole(self, weight: str) -> None:
-        """`bring` for all rows of a weight."""
-        span = self._spans[weight]
-        self._file.bring(weight, 0, span.bytes // span.row_bytes)
+    def bring_sound(self, weight: str) -> None:
+        """See `WeightFiles.bring_sound`."""
+        self._file.bring_sound(weight)
 
     def forget(self, weight: str) -> None:
         """See `WeightFiles.forget`."""

@@ -53,7 +53,6 @@ class Making:
         self._loader = loader
         self._signals = signals
         self._put_off: deque[Alloc] = deque()
-        self._sizes = tables.activations
         self._laid = 0  # activations so far
 
     def add(self, command: Alloc) -> None:
@@ -72,11 +71,11 @@ class Making:
         Without room for these each launch would wait for the one before it. No more than AT_ONCE
         are made: hundreds of them would keep the first launch waiting.
         """
-        coming = self._sizes[self._laid : self._laid + ACTIVATIONS]
+        if not self._put_off:
+            return
+        coming = self._tables.activations[self._laid : self._laid + ACTIVATIONS]
         beside = sum(coming) if self._objects.lays else 0
-        for _ in range(AT_ONCE):
-            if not self._put_off:
-                return
+        for _ in range(min(AT_ONCE, len(self._put_off))):
             if not self._objects.try_create(self._specs[self._put_off[0].object], beside):
                 return
             self._weight_made(self._put_off.popleft())

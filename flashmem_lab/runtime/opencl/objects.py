@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pyopencl as cl
 
@@ -13,6 +12,7 @@ from flashmem_lab.runtime.arena import Arena
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.blocks import Block, EndedBlocks
 from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.foresight import Foresight
 from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.pages import ActivationPages
 
@@ -37,6 +37,7 @@ class DeviceObjects:
         arena: places of the activations, there as a whole; None for a block each.
         pages: places of the activations as pages of the host's memory, instead.
         in_place: holds the weights that the device uses where their file lies in memory.
+        foresight: spares blocks that are wanted again soon; None where making them costs nothing.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class DeviceObjects:
         arena: Arena | None,
         pages: Arena | None,
         in_place: InPlace,
+        foresight: Foresight | None = None,
     ) -> None:
         self._context = context
         self._ledger = ledger
@@ -62,6 +64,7 @@ class DeviceObjects:
         self._arena = arena
         self._pages = ActivationPages(context, pages) if pages is not None else None
         self._in_place = in_place
+        self._foresight = foresight
         self._whole: cl.Buffer | None = None
         self._places: dict[str, cl.Buffer] = {}
 
@@ -130,20 +133,31 @@ class DeviceObjects:
         if wanted.name in self._places or self._take(wanted):
             return True
         while self._lacks_room(wanted.bytes + beside):
-            done = self._ended.first_done()
+            done = self._first_free(wanted)
             if done is None:
                 return False
             self._release(done)
         self._make(wanted)
         return True
 
+    def _first_free(self, wanted: DeviceObject) -> Block | None:
+        """An ended block to release for `wanted`, if the device uses it no more."""
+        if self._foresight is None or wanted.name not in self._foresight:
+            return self._ended.first_done()
+        spare = self._ended.first_spare(self._foresight.lacking(wanted.name))
+        if spare is not None or self._foresight.ends_soon(wanted):
+            return spare
+        return self._ended.first_done()
+
     def end(self, name: str, used: Iterable[cl.Event]) -> None:
         """Ends an object; `used` are the last commands that use it."""
         if name in self._places:
             return
         block = self._live.pop(name)
+        if self._foresight is not None:
+            self._foresight.ended(block.spec)
         if self._pages is not None and block.spec.pool is Pool.BUFFER:
-            block = replace(block, left=self._pages.end(block.spec))
+            block.left = self._pages.end(block.spec)
         self._ended.add(block, used)
 
     def release_all(self) -> None:
@@ -164,14 +178,13 @@ class DeviceObjects:
 
     def _lay(self, wanted: DeviceObject, pages: ActivationPages) -> None:
         """Makes an activation at its place; what ended ones left there is held already."""
+        more = wanted.bytes - pages.left_for(wanted)
         with translating(f"waiting for room for {wanted.name!r}"):
-            while self._ended and self._lacks_room(wanted.bytes - pages.left_for(wanted)):
+            while self._ended and self._lacks_room(more):
                 self._release(self._ended.first())
-        self._ledger.release(wanted.pool, pages.left_for(wanted))
+                more = wanted.bytes - pages.left_for(wanted)
         pages.take_over(wanted)
-        memory = self._ledger.create(
-            wanted.pool, wanted.bytes, wanted.name, lambda: pages.place(wanted)
-        )
+        memory = self._ledger.create(wanted.pool, more, wanted.name, lambda: pages.place(wanted))
         self._live[wanted.name] = Block(wanted, memory)
 
     def _take(self, wanted: DeviceObject) -> bool:
@@ -179,7 +192,7 @@ class DeviceObjects:
             return False
         block = self._ended.take(wanted)
         if block is not None:
-            self._live[wanted.name] = block
+            self._begin(wanted, block)
         return block is not None
 
     def _lacks_room(self, size: int) -> bool:
@@ -190,7 +203,12 @@ class DeviceObjects:
             memory = self._ledger.create(
                 wanted.pool, wanted.bytes, wanted.name, lambda: self._memory(wanted)
             )
-        self._live[wanted.name] = Block(wanted, memory)
+        self._begin(wanted, Block(wanted, memory))
+
+    def _begin(self, wanted: DeviceObject, block: Block) -> None:
+        self._live[wanted.name] = block
+        if self._foresight is not None:
+            self._foresight.began(wanted)
 
     def _release(self, block: Block) -> None:
         block.wait()

@@ -72,22 +72,24 @@ class ActivationPages:
     def left_for(self, item: DeviceObject) -> int:
         """Bytes that ended activations have left where this one will lie."""
         begin, end = self._span(item)
-        return sum(
-            max(0, min(end, stop) - max(begin, start))
-            for left in self._left
-            for start, stop in left.parts
-        )
+        found = 0
+        for left in self._left:
+            for start, stop in left.parts:
+                if start < end and begin < stop:
+                    found += min(end, stop) - max(begin, start)
+        return found
 
     def take_over(self, item: DeviceObject) -> None:
         """Takes what ended activations have left there; they no longer have it."""
         begin, end = self._span(item)
         for left in self._left:
-            left.parts = [
-                part
-                for start, stop in left.parts
-                for part in ((start, min(stop, begin)), (max(start, end), stop))
-                if part[0] < part[1]
-            ]
+            if any(start < end and begin < stop for start, stop in left.parts):
+                left.parts = [
+                    part
+                    for start, stop in left.parts
+                    for part in ((start, min(stop, begin)), (max(start, end), stop))
+                    if part[0] < part[1]
+                ]
         self._left = [left for left in self._left if left.parts]
 
     def end(self, item: DeviceObject) -> Left:

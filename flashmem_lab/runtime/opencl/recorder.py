@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import NamedTuple
 
 import pyopencl as cl
 
@@ -14,8 +14,7 @@ from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.tables import Tables
 
 
-@dataclass(frozen=True, slots=True)
-class _Timed:
+class _Timed(NamedTuple):
     """A note with its times: on the host until end_ns, or on the device (`event`) since then."""
 
     note: Note

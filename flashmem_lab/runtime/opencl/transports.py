@@ -19,20 +19,30 @@ class WeightTransport(Protocol):
     """How the commands of disk and transfer lane are done.
 
     Attributes:
-        at_hand: weights whose bytes are in memory: loading them is not worth another thread.
+        at_once: weights that `load` brings whole, in place of their Reads and Uploads.
+        at_hand: those of them whose bytes are in memory: loading them is not worth another thread.
     """
 
     @property
+    def at_once(self) -> Container[str]:
+        """Weights that `load` brings whole, in place of their Reads and Uploads."""
+        ...
+
+    @property
     def at_hand(self) -> Container[str]:
-        """Weights whose bytes are in memory: loading them is not worth another thread."""
+        """Those of them whose bytes are in memory: loading them is not worth another thread."""
         ...
 
     def created(self, weight: str) -> None:
         """Hears from the main thread that a weight's object exists, before any read of it."""
         ...
 
-    def read(self, command: Read) -> int | None:
-        """Brings a chunk to host memory, checked; when the disk began, host ns, if it did."""
+    def load(self, weight: str) -> cl.Event | None:
+        """Brings one of `at_once` to its object; the event of its copy, None if it was read."""
+        ...
+
+    def read(self, command: Read) -> int:
+        """Brings a chunk to host memory, checked; returns when the disk began, host ns."""
         ...
 
     def upload(self, command: Upload) -> cl.Event | None:
@@ -60,6 +70,7 @@ class MapTransport:
         queue: for mapping and unmapping.
     """
 
+    at_once: Container[str] = frozenset()
     at_hand: Container[str] = frozenset()
 
     def __init__(
@@ -98,6 +109,9 @@ class MapTransport:
         self._file.read_rows(command.weight, command.first_row, rows)
         return begun_ns
 
+    def load(self, weight: str) -> None:
+        """Never called: nothing is `at_once`."""
+
     def upload(self, command: Upload) -> cl.Event:
         """Unmaps the weight: its bytes are the device's from then on."""
         return self._mapped.pop(command.weight).unmap(self._queue)
@@ -122,7 +136,7 @@ class InPlaceTransport:
     """
 
     def __init__(self, in_place: InPlace, others: MapTransport) -> None:
-        self.at_hand = in_place.at_hand
+        self.at_once = self.at_hand = in_place.at_hand
         self._in_place = in_place
         self._others = others
 
@@ -131,15 +145,16 @@ class InPlaceTransport:
         if weight not in self._in_place:
             self._others.created(weight)
 
+    def load(self, weight: str) -> None:
+        """Brings the pages of the whole weight."""
+        self._in_place.bring_sound(weight)
+
     def read(self, command: Read) -> int:
-        """Brings the chunk's pages; those of a weight that is at hand with its first chunk."""
+        """Brings the chunk's pages."""
         if command.weight not in self._in_place:
             return self._others.read(command)
         begun_ns = perf_counter_ns()
-        if command.weight not in self.at_hand:
-            self._in_place.bring(command.weight, command.first_row, command.rows)
-        elif not command.first_row:
-            self._in_place.bring_whole(command.weight)
+        self._in_place.bring(command.weight, command.first_row, command.rows)
         return begun_ns
 
     def upload(self, command: Upload) -> cl.Event | None:

@@ -1,0 +1,77 @@
+"""Blocks of ended weights: which are released for room, and which serve the next ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from unittest.mock import MagicMock
+
+import pyopencl as cl
+import pytest
+
+from flashmem_lab.plan.timeline import Pool
+from flashmem_lab.program.program import DeviceObject, ObjectKind
+from flashmem_lab.runtime.ledger import Ledger
+from flashmem_lab.runtime.opencl.foresight import Foresight
+from flashmem_lab.runtime.opencl.objects import DeviceObjects
+from flashmem_lab.runtime.opencl.query import find
+
+WIDE = DeviceObject("wide0", ObjectKind.IMAGE2D, Pool.TEXTURE, 64 * 8 * 16, 64, 8, "float32")
+TALL = replace(WIDE, name="tall0", width=8, height=64)
+NEXT_WIDE, NEXT_TALL = replace(WIDE, name="wide1"), replace(TALL, name="tall1")
+ROOM = 2 * WIDE.bytes
+
+
+def _objects(device_id: str, foresight: Foresight | None) -> DeviceObjects:
+    nothing_in_place = MagicMock()
+    nothing_in_place.__contains__.return_value = False
+    return DeviceObjects(
+        cl.Context([find(device_id)]),
+        Ledger(ROOM),
+        host_visible=False,
+        written=False,
+        cap_bytes=ROOM,
+        arena=None,
+        pages=None,
+        in_place=nothing_in_place,
+        foresight=foresight,
+    )
+
+
+@pytest.mark.parametrize("foreseeing", [True, False])
+def test_a_block_that_will_do_for_the_next_weights_is_not_released(
+    device_id: str, foreseeing: bool
+) -> None:
+    order = [WIDE, TALL, NEXT_TALL, NEXT_WIDE]
+    objects = _objects(device_id, Foresight(order, ROOM) if foreseeing else None)
+    objects.create(WIDE)
+    objects.create(TALL)
+    kept, lent = objects[WIDE.name], objects[TALL.name]
+    objects.end(WIDE.name, ())
+    # Room for it could be had now, or its like ends in a moment.
+    assert objects.try_create(NEXT_TALL) is not foreseeing
+    objects.end(TALL.name, ())
+    if foreseeing:
+        assert objects.try_create(NEXT_TALL)
+        assert objects[NEXT_TALL.name] is lent
+    assert objects.try_create(NEXT_WIDE)
+    assert (objects[NEXT_WIDE.name] is kept) is foreseeing
+    objects.release_all()
+
+
+def test_a_block_that_nothing_wants_soon_makes_room(device_id: str) -> None:
+    objects = _objects(device_id, Foresight([TALL, NEXT_TALL], ROOM))
+    objects.create(WIDE)
+    objects.create(TALL)
+    objects.end(WIDE.name, ())
+    assert objects.try_create(NEXT_TALL)  # though TALL is live
+    objects.release_all()
+
+
+def test_what_is_needed_now_gets_room_whatever_else_is_wanted(device_id: str) -> None:
+    objects = _objects(device_id, Foresight([WIDE, TALL, NEXT_WIDE, NEXT_TALL], ROOM))
+    objects.create(WIDE)
+    objects.create(TALL)
+    objects.end(WIDE.name, ())
+    objects.create(NEXT_TALL)
+    assert objects[NEXT_TALL.name] is not objects[TALL.name]
+    objects.release_all()
