@@ -23,14 +23,14 @@ def sample_graph() -> Graph:
     for rows, inner, columns in (
         (197, 768, 768), (197, 768, 3072), (197, 3072, 768), (128, 3072, 768), (50, 512, 2048),
         (1024, 320, 320), (1024, 256, 1024), (3136, 96, 288), (784, 768, 192), (1, 2048, 1000),
-        (1, 768, 1000),
+        (1, 768, 1000), (16384, 32, 32), (4096, 64, 256), (577, 384, 384),
     ):  # fmt: skip
         made.add("MatMul", [(1, rows, inner)], (1, rows, columns), weights=[(inner, columns)])
     for channels, outputs, side, window, stride in (
         (64, 64, 56, 3, 1), (128, 128, 28, 3, 1), (512, 512, 7, 3, 1), (32, 32, 96, 3, 1),
         (256, 64, 56, 1, 1), (64, 256, 56, 1, 1), (256, 1024, 14, 1, 1), (2048, 512, 7, 1, 1),
         (32, 16, 112, 1, 1), (144, 24, 56, 1, 1), (192, 32, 28, 1, 1), (96, 576, 14, 1, 1),
-        (480, 80, 14, 1, 1), (672, 160, 7, 1, 1), (160, 960, 7, 1, 1),
+        (480, 80, 14, 1, 1), (672, 160, 7, 1, 1), (160, 960, 7, 1, 1), (768, 256, 64, 1, 1),
         (128, 128, 56, 3, 2), (256, 256, 14, 3, 2), (3, 64, 224, 7, 2), (3, 32, 224, 3, 2),
         (256, 512, 56, 1, 2), (3, 768, 224, 16, 16), (3, 96, 224, 4, 4),
     ):  # fmt: skip
@@ -50,12 +50,15 @@ def sample_graph() -> Graph:
         (256, 512, 2048, "tanh"), (50, 512, 2048, "none"), (16, 192, 768, "none"),
     ):  # fmt: skip
         made.product_with_gelu(rows, inner, columns, approximate)
+    for channels, side, window in ((32, 112, 3), (240, 28, 5), (672, 14, 5), (256, 64, 3)):
+        made.convolution_with_silu(channels, channels, side, window, groups=channels)
     for channels, outputs, side, window in (
         (64, 64, 40, 3), (32, 32, 80, 3), (128, 64, 40, 1), (24, 144, 56, 1), (112, 672, 14, 1),
     ):  # fmt: skip
         made.convolution_with_silu(channels, outputs, side, window)
     for channels, side, window, stride in (
         (144, 56, 3, 1), (576, 14, 3, 1), (144, 56, 3, 2), (960, 7, 3, 1), (384, 28, 5, 1),
+        (96, 56, 7, 1), (384, 14, 7, 1),
     ):  # fmt: skip
         pad = window // 2
         made.add(
@@ -83,7 +86,9 @@ def sample_graph() -> Graph:
         made.attention(heads, rows, width)
         made.add("MatMul", [(heads, rows, width), (heads, width, rows)], (heads, rows, rows))
         made.add("Softmax", [(heads, rows, rows)], (heads, rows, rows), axis=-1)
-    for rows, width in ((197, 768), (1024, 320), (128, 2048), (3136, 96), (785, 192)):
+    for rows, width in (
+        (197, 768), (1024, 320), (128, 2048), (3136, 96), (785, 192), (16384, 32), (50, 512),
+    ):  # fmt: skip
         made.add(
             "LayerNormalization",
             [(1, rows, width)],
@@ -96,6 +101,9 @@ def sample_graph() -> Graph:
     for shape in ((1, 256, 56, 56), (1, 197, 3072), (1, 320, 32, 32)):
         made.add("Add", [shape, shape], shape)
         made.add("Sigmoid", [shape], shape)
+    for channels, side in ((32, 112), (144, 56), (672, 14)):  # a factor for each channel
+        shape = (1, channels, side, side)
+        made.add("Mul", [shape, (1, channels, 1, 1)], shape)
     for channels, side in ((64, 112), (256, 28), (32, 160)):
         made.add(
             "MaxPool", [(1, channels, side, side)], (1, channels, side // 2, side // 2),
@@ -219,10 +227,12 @@ class SampleBuilder:
         found = self._node("MatMul", [value, self._weight(inner, columns)], shape, {})
         self._outputs.append(self._node("Gelu", [found], shape, {"approximate": approximate}))
 
-    def convolution_with_silu(self, inputs: int, outputs: int, side: int, window: int) -> None:
+    def convolution_with_silu(
+        self, inputs: int, outputs: int, side: int, window: int, *, groups: int = 1
+    ) -> None:
         """A convolution whose results are multiplied with their sigmoid."""
         value, shape = self._input((1, inputs, side, side)), (1, outputs, side, side)
-        found = self._convolution(value, inputs, outputs, side, window=window)
+        found = self._convolution(value, inputs, outputs, side, window=window, groups=groups)
         gate = self._node("Sigmoid", [found], shape, {})
         self._outputs.append(self._node("Mul", [found, gate], shape, {}))
 
