@@ -32,7 +32,8 @@ def sample_graph() -> Graph:
         (32, 16, 112, 1, 1), (144, 24, 56, 1, 1), (192, 32, 28, 1, 1), (96, 576, 14, 1, 1),
         (480, 80, 14, 1, 1), (672, 160, 7, 1, 1), (160, 960, 7, 1, 1), (768, 256, 64, 1, 1),
         (128, 128, 56, 3, 2), (256, 256, 14, 3, 2), (3, 64, 224, 7, 2), (3, 32, 224, 3, 2),
-        (256, 512, 56, 1, 2), (3, 768, 224, 16, 16), (3, 96, 224, 4, 4),
+        (256, 512, 56, 1, 2), (3, 768, 224, 16, 16), (3, 96, 224, 4, 4), (32, 32, 128, 8, 8),
+        (160, 160, 32, 2, 2),
     ):  # fmt: skip
         pad = window // 2 if window > stride else 0
         made.add(
@@ -50,12 +51,15 @@ def sample_graph() -> Graph:
         (256, 512, 2048, "tanh"), (50, 512, 2048, "none"), (16, 192, 768, "none"),
     ):  # fmt: skip
         made.product_with_gelu(rows, inner, columns, approximate)
-    for channels, side, window in ((32, 112, 3), (240, 28, 5), (672, 14, 5), (256, 64, 3)):
-        made.convolution_with_silu(channels, channels, side, window, groups=channels)
+    for channels, side, window, activation in (
+        (32, 112, 3, "Sigmoid"), (240, 28, 5, "Sigmoid"), (672, 14, 5, "Sigmoid"),
+        (256, 64, 3, "Gelu"), (640, 16, 3, "Gelu"), (96, 56, 3, "Gelu"),
+    ):  # fmt: skip
+        made.activated_convolution(channels, channels, side, window, activation, groups=channels)
     for channels, outputs, side, window in (
         (64, 64, 40, 3), (32, 32, 80, 3), (128, 64, 40, 1), (24, 144, 56, 1), (112, 672, 14, 1),
     ):  # fmt: skip
-        made.convolution_with_silu(channels, outputs, side, window)
+        made.activated_convolution(channels, outputs, side, window, "Sigmoid")
     for channels, side, window, stride in (
         (144, 56, 3, 1), (576, 14, 3, 1), (144, 56, 3, 2), (960, 7, 3, 1), (384, 28, 5, 1),
         (96, 56, 7, 1), (384, 14, 7, 1),
@@ -105,6 +109,10 @@ def sample_graph() -> Graph:
         shape = (1, channels, side, side)
         made.add("Mul", [shape, (1, channels, 1, 1)], shape)
     for channels, side in ((64, 112), (256, 28), (32, 160)):
+        made.add(
+            "AveragePool", [(1, 8 * channels, side // 8, side // 8)], (1, 8 * channels, 1, 1),
+            kernel_shape=(side // 8, side // 8),
+        )  # fmt: skip
         made.add(
             "MaxPool", [(1, channels, side, side)], (1, channels, side // 2, side // 2),
             strides=(2, 2), pads=(1, 1, 1, 1),
@@ -227,14 +235,23 @@ class SampleBuilder:
         found = self._node("MatMul", [value, self._weight(inner, columns)], shape, {})
         self._outputs.append(self._node("Gelu", [found], shape, {"approximate": approximate}))
 
-    def convolution_with_silu(
-        self, inputs: int, outputs: int, side: int, window: int, *, groups: int = 1
+    def activated_convolution(
+        self,
+        inputs: int,
+        outputs: int,
+        side: int,
+        window: int,
+        activation: str,
+        *,
+        groups: int = 1,
     ) -> None:
-        """A convolution whose results are multiplied with their sigmoid."""
+        """A convolution and an activation: "Gelu", or "Sigmoid" for SiLU."""
         value, shape = self._input((1, inputs, side, side)), (1, outputs, side, side)
         found = self._convolution(value, inputs, outputs, side, window=window, groups=groups)
-        gate = self._node("Sigmoid", [found], shape, {})
-        self._outputs.append(self._node("Mul", [found, gate], shape, {}))
+        active = self._node(activation, [found], shape, {})
+        if activation == "Sigmoid":
+            active = self._node("Mul", [found, active], shape, {})
+        self._outputs.append(active)
 
     def narrowing_blocks(self, count: int, channels: int, side: int) -> None:
         """Convolutions in threes, of a window of 1, of 3 for each channel, and of 1; and a pool."""
