@@ -111,9 +111,9 @@ def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None =
         host=HostTimes(start_ns=Quantity(start_ns, said)),
     )
     later_ns = [median(run.ns for runs in seen for run in runs[1:]) for seen in (roomy, tight)]
-    streamed_ns = _not_told(problem, plans[1], later_ns[0]) / len(plans[1].streamed)
+    streamed_ns = not_told(problem, plans[1], later_ns[0]) / len(plans[1].streamed)
     host = replace(problem.host, streamed_ns=Quantity(streamed_ns, f"{said}, streamed"))
-    crowded_ns = _not_told(replace(problem, host=host), plans[2], later_ns[1]) / len(own_ns)
+    crowded_ns = not_told(replace(problem, host=host), plans[2], later_ns[1]) / len(own_ns)
     new = [runs[0] for runs in resident]
     loading = {layer.index for layer in model.layers if layer.weights}
     others = {layer.index for layer in model.layers} - loading
@@ -172,7 +172,7 @@ def _launches(events: Iterable[Event], run: int) -> tuple[Event, ...]:
     return tuple(sorted(chosen, key=lambda event: event.start_ns))
 
 
-def _not_told(problem: Problem, plan: Plan, took_ns: float) -> float:
+def not_told(problem: Problem, plan: Plan, took_ns: float) -> float:
     """By how much a later run of `plan` took longer than the planner's clock says, ns."""
     pinned, load_at = steps_of(plan, problem)
     in_run = told(problem, pinned, load_at, cold=False)
