@@ -197,6 +197,7 @@ _CPU = Rates(
     host=HostTimes(
         first_start_ns=Quantity(2.1e6, f"{_POCL}: a small network by `profile`, 1.9 to 2.4 ms"),
         first_layer_ns=Quantity(230e3, f"{_POCL}: a small network by `profile`, 208 to 257 us"),
+        first_touch_ns=Quantity(0.2, f"{_POCL}: a large sum by `profile`"),
         start_ns=Quantity(0.2e6, f"{_POCL}: a small network by `profile`, 0.1 to 0.3 ms"),
         streamed_ns=Quantity(32e3, f"{_POCL}: a small network by `profile`, 23 to 37 us"),
         crowded_ns=Quantity(45e3, f"{_POCL}: a small network by `profile`, 35 to 51 us"),

@@ -62,6 +62,8 @@ class HostTimes:
         first_start_ns: of a first run, before its first layer begins and after its last one, ns.
         first_layer_ns: of a first run, for each layer that loads no weights: its kernel and its
             arguments are made ready, ns.
+        first_touch_ns: of a first run, for each byte of activations in memory that nothing has
+            touched before, ns.
         start_ns: as `first_start_ns`, of later runs, ns.
         streamed_ns: by how much each streamed weight holds up the layers of a run, however small
             it is: it is made, launched with as a new argument, and given back, ns.
@@ -71,6 +73,7 @@ class HostTimes:
 
     first_start_ns: Quantity = NO_TIME
     first_layer_ns: Quantity = NO_TIME
+    first_touch_ns: Quantity = NO_TIME
     start_ns: Quantity = NO_TIME
     streamed_ns: Quantity = NO_TIME
     crowded_ns: Quantity = NO_TIME

@@ -29,6 +29,9 @@ def told(problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool) -> Proble
     besides_ns = streamed * host.streamed_ns.value
     if crowded(problem, pinned, load_at):
         besides_ns = besides_ns + host.crowded_ns.value
+    if cold:  # what rises above all that was held before lies in new memory
+        highest = np.maximum.accumulate(problem.activation)
+        besides_ns = besides_ns + np.diff(highest, prepend=0) * host.first_touch_ns.value
     in_run = problem.in_run(cold=cold)
     return replace(
         in_run,

@@ -28,7 +28,7 @@ from flashmem_lab.plan.timeline import Event
 from flashmem_lab.plan.told import told
 from flashmem_lab.profiling.contention import usual_launches
 from flashmem_lab.profiling.room import room
-from flashmem_lab.profiling.samples import network_graph
+from flashmem_lab.profiling.samples import network_graph, touching_graph
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
@@ -71,6 +71,11 @@ class TimedRun:
         """Before the first launch and after the last one."""
         return self.ns - (self.launches[-1].end_ns - self.launches[0].start_ns)
 
+    @property
+    def kernels_ns(self) -> float:
+        """Sum of its launches."""
+        return sum(event.end_ns - event.start_ns for event in self.launches)
+
     def apart_ns(self, layers: Container[int]) -> float:
         """Mean time from the start of the launch before to those of these layers."""
         return fmean(
@@ -80,11 +85,36 @@ class TimedRun:
         )
 
 
+def measure_touching(
+    device: DeviceSpec, source: str, *, progress: Progress | None = None
+) -> Quantity:
+    """What a byte of memory that nothing has touched takes the kernel that writes it, ns.
+
+    Args:
+        device: an OpenCL device of this machine.
+        source: what the quantity names as its source.
+        progress: told of kernels built and layers run.
+
+    Raises:
+        DeviceError: it cannot run the sample.
+    """
+    model = lower(touching_graph(), device)
+    plan = make_plan(model, device, budget=room(model, device))
+    [sessions] = _sessions(model, device, [plan], progress)
+    longer_ns = [
+        runs[0].kernels_ns - median(run.kernels_ns for run in runs[1:]) for runs in sessions
+    ]
+    written = sum(layer.bytes_written for layer in model.layers)
+    return Quantity(
+        max(0.0, median(longer_ns)) / written, f"{source}: a sum's first run and later ones"
+    )
+
+
 def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None = None) -> Host:
     """Runs the network with its weights on the device, and streamed in much and in little room.
 
     Args:
-        device: an OpenCL device of this machine, with what its reads take.
+        device: an OpenCL device of this machine, with what its reads and new memory take.
         source: what the quantities name as their source.
         progress: told of kernels built and layers run.
 
@@ -108,7 +138,7 @@ def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None =
     problem = replace(
         build_problem(model, device, plans[0].transport),
         duration_ns=np.array(own_ns) + launch_ns,
-        host=HostTimes(start_ns=Quantity(start_ns, said)),
+        host=replace(device.host, start_ns=Quantity(start_ns, said)),
     )
     later_ns = [median(run.ns for runs in seen for run in runs[1:]) for seen in (roomy, tight)]
     streamed_ns = not_told(problem, plans[1], later_ns[0]) / len(plans[1].streamed)

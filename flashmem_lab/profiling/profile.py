@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flashmem_lab.device.spec import DeviceSpec, Quantity, Transport
+from flashmem_lab.device.spec import DeviceSpec, HostTimes, Quantity, Transport
 from flashmem_lab.devices import SIMULATED, open_runtime
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower import LoweredModel, lower
@@ -18,7 +18,7 @@ from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.contention import measure_reading, usual_launches
 from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
-from flashmem_lab.profiling.host import measure_host
+from flashmem_lab.profiling.host import measure_host, measure_touching
 from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.profiling.tune import tune
@@ -71,6 +71,8 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         by_kind[launch.kind].append(launch)
     best = f"{source}: the best of all sample kernels"
     uploaded = [event for event in events if event.lane is Lane.TRANSFER]
+    touching = HostTimes(first_touch_ns=measure_touching(device, source, progress=progress))
+    device = replace(device, host=touching)
     first, reading = measure_reading(device, source, progress=progress)
     read = replace(
         device,

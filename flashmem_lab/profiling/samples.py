@@ -139,6 +139,14 @@ def products_graph() -> Graph:
     return made.graph()
 
 
+def touching_graph() -> Graph:
+    """A sum into memory that is as large as activations of networks for pictures."""
+    made = SampleBuilder("touching")
+    shape = (1, 64, 256, 256)
+    made.add("Add", [shape, (1, 1, 1, 256)], shape)
+    return made.graph()
+
+
 def network_graph(*, behind_head: bool = False) -> Graph:
     """A chain of small layers, no two alike, three of four with a weight and a bias.
 

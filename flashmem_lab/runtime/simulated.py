@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -194,6 +195,9 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
         ]
         delayed_ns = behind_host(own_ns, np.array(host_ns)).tolist()
         working_ns |= dict(zip((layers[at] for at in sorted(layers)), delayed_ns, strict=True))
+    if cold:
+        for layer, size in _new_memory(program).items():
+            working_ns[layers[layer]] += size * host.first_touch_ns.value
     crowded_ns = host.crowded_ns.value if _crowded(program, uses) else 0.0
     for at in layers.values():
         working_ns[at] += crowded_ns
@@ -239,6 +243,24 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
         events=tuple(sorted(events, key=lambda event: (event.start_ns, event.end_ns))),
         end_ns=round(max((span.end_ns for span in spans.values()), default=0.0)),
     )
+
+
+def _new_memory(program: Program) -> dict[int, int]:
+    """Bytes of activations, by layer, by which more are held than at any time before."""
+    first_layer = {
+        other: command.layer for command in reversed(program.compute) for other in command.after
+    }
+    held = most = 0
+    rises: dict[int, int] = defaultdict(int)
+    for command in program.memory:
+        item = program.objects[command.object]
+        if item.pool is not Pool.BUFFER:
+            continue
+        held += item.bytes if isinstance(command, Alloc) else -item.bytes
+        if held > most:
+            rises[first_layer[command.id]] += held - most
+            most = held
+    return rises
 
 
 def _crowded(program: Program, uses: Mapping[str, int]) -> bool:

@@ -355,6 +355,9 @@ def test_the_clock_agrees_with_the_lane_engine(
                 begun = max(ended, ready)
                 time, ended = begun + time - ended, begun + time
             time += device.host.crowded_ns.value * crowded
+            if cold:
+                rise = max(alive[: layer.index + 1]) - max(alive[: layer.index], default=0)
+                time += device.host.first_touch_ns.value * rise
             time += device.host.streamed_ns.value * sum(uses[n][0] == layer.index for n in streamed)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
         slowed = Contention("disk", ("transfer", "compute"), reading.contention.value)

@@ -91,7 +91,7 @@ def build(
 
 
 DEVICES = [replace(DEVICE, transport=transport) for transport in Transport]
-HOST = HostTimes(*(Quantity(ns, "made up") for ns in (9e6, 6e4, 3e5, 4e4, 2e5)))
+HOST = HostTimes(*(Quantity(ns, "made up") for ns in (9e6, 6e4, 0.3, 3e5, 4e4, 2e5)))
 WITH_HOSTS = [replace(device, host=HOST, contention=Quantity(1.0, "")) for device in DEVICES]
 
 
