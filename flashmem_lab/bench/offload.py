@@ -147,14 +147,14 @@ def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) ->
     if offload_bytes < streamed.program.budget_bytes:
         streamed = made(Budget(bytes=offload_bytes))
 
-    def run(one: workflow.Compiled) -> tuple[RunResult, int | None]:
-        """The runs, and the rise of the driver's figure."""
-        with closing(workflow.open_runtime(spec)) as runtime, _DriverMemory() as used:
+    def run(one: workflow.Compiled) -> RunResult:
+        with closing(workflow.open_runtime(spec)) as runtime:
             repeat = options.repeat + 1
-            result = runtime.run(one.program, one.packed.path, inputs, repeat=repeat)
-        return result, used.rise_bytes
+            return runtime.run(one.program, one.packed.path, inputs, repeat=repeat)
 
-    streaming, driver_bytes = run(streamed)
+    with _DriverMemory() as used:  # apart: to ask the driver all the time slows runs down
+        run(streamed)
+    streaming = run(streamed)
     moved = sum(upload.bytes for upload in streamed.program.transfer if not upload.once)
     return Row(
         model=name,
@@ -162,12 +162,12 @@ def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) ->
         tf32_ms=tf32_ms,
         offload_ms=offload_ms,
         offload_bytes=offload_bytes,
-        resident_ms=min(run(resident)[0].warm_ms),
+        resident_ms=min(run(resident).warm_ms),
         streamed_bytes=moved,
         transfer_ms=min(copying_ms(moved) for _ in range(options.repeat)),
         streamed_ms=min(streaming.warm_ms),
         peak_bytes=streaming.peak_bytes["total"],
-        driver_bytes=driver_bytes,
+        driver_bytes=used.rise_bytes,
     )
 
 

@@ -99,7 +99,7 @@ def _add_run(commands: Commands) -> None:
         "--page-cache",
         choices=PAGE_CACHES,
         default="auto",
-        help="pages of weight files that were read; auto keeps them where they fit twice",
+        help="weights that were read, in host memory; auto keeps them where they fit twice",
     )
     parser.add_argument(
         "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"

@@ -112,6 +112,7 @@ class Engine:
             pages=arena_of(program, mmap.PAGESIZE) if apart else None,
             in_place=self._in_place,
             foresight=None if device.host_memory else _foresight(program),
+            let_go=self._launches.let_go,
         )
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
@@ -195,9 +196,9 @@ class Engine:
         return Pass(start_ns, end_ns, tuple(events), outputs)
 
     def keep_weights(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Lets later runs find streamed weights in pinned memory, where that is worth it.
+        """Lets later runs find streamed weights in pinned memory, where there is any.
 
-        Not before a run has read them: that one has better things to wait for.
+        For once, behind the first run: that one has better things to wait for.
 
         Args:
             progress: called with the number of weights that are kept, and of all.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyopencl as cl
 
@@ -38,6 +38,7 @@ class DeviceObjects:
         pages: places of the activations as pages of the host's memory, instead.
         in_place: holds the weights that the device uses where their file lies in memory.
         foresight: spares blocks that are wanted again soon; None where making them costs nothing.
+        let_go: hears of memory that is about to be released.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class DeviceObjects:
         pages: Arena | None,
         in_place: InPlace,
         foresight: Foresight | None = None,
+        let_go: Callable[[DeviceMemory], None] = lambda memory: None,
     ) -> None:
         self._context = context
         self._ledger = ledger
@@ -65,6 +67,7 @@ class DeviceObjects:
         self._pages = ActivationPages(context, pages) if pages is not None else None
         self._in_place = in_place
         self._foresight = foresight
+        self._let_go = let_go
         self._whole: cl.Buffer | None = None
         self._places: dict[str, cl.Buffer] = {}
 
@@ -101,10 +104,18 @@ class DeviceObjects:
             self._whole = self._ledger.create(
                 Pool.BUFFER, size, "activations", lambda: cl.Buffer(self._context, flags, size)
             )
-            for item in objects:
-                if item.pool is Pool.BUFFER:
-                    place = self._whole.get_sub_region(offsets[item.name], item.bytes, flags)
-                    self._places[item.name] = place
+            # One for all that lie at the same offset: launches take NVIDIA's driver longer the
+            # more parts a buffer has.
+            sizes: dict[int, int] = {}
+            held = [item for item in objects if item.pool is Pool.BUFFER]
+            for item in held:
+                begin = offsets[item.name]
+                sizes[begin] = max(item.bytes, sizes.get(begin, 0))
+            parts = {
+                begin: self._whole.get_sub_region(begin, length, flags)
+                for begin, length in sizes.items()
+            }
+            self._places = {item.name: parts[offsets[item.name]] for item in held}
 
     def create(self, wanted: DeviceObject) -> None:
         """Makes an object, or takes an ended block; releases ended ones if it needs their room.
@@ -169,8 +180,9 @@ class DeviceObjects:
         self._in_place.release()
         if self._pages is not None:
             self._pages.release()
-        while self._places:
-            self._places.popitem()[1].release()
+        for part in {id(part): part for part in self._places.values()}.values():
+            part.release()
+        self._places.clear()
         if self._whole is not None:
             self._ledger.release(Pool.BUFFER, self._whole.size)
             self._whole.release()
@@ -218,6 +230,7 @@ class DeviceObjects:
         elif block.spec.name in self._in_place:
             self._in_place.forget(block.spec.name)
         else:
+            self._let_go(block.memory)
             block.memory.release()
         self._ledger.release(block.spec.pool, size)
 

@@ -109,7 +109,7 @@ class KeptWeights:
         return self._places[weight]
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Reads all of them, unless they are kept already; no run may be going on.
+        """Reads all of them; no run may be going on.
 
         Args:
             progress: called with the number of weights that are kept, and of all.
@@ -119,7 +119,7 @@ class KeptWeights:
             DeviceError: the driver refused to map what it gave.
         """
         size = sum(self._spans[name].bytes for name in self._streamed)
-        if self.names or not self._file.kept or size * 2 > psutil.virtual_memory().available:
+        if not self._file.kept or size * 2 > psutil.virtual_memory().available:
             return
         with translating("pinning host memory for weights"):
             for names in _pools(self._streamed, lambda name: self._spans[name].bytes):
