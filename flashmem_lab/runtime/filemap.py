@@ -40,21 +40,28 @@ class FileMap:
     Args:
         file: an open file; it must stay open.
         size: its bytes, more than 0.
+        kept: whether its pages stay in the system's cache; else it reads nothing by itself.
 
     Raises:
         OSError: it cannot be mapped.
     """
 
-    def __init__(self, file: int, size: int) -> None:
+    def __init__(self, file: int, size: int, *, kept: bool) -> None:
         self._file = file
         self._memory = mmap.mmap(file, size, mmap.MAP_SHARED, mmap.PROT_READ)
         self._reader = mmap.mmap(file, size, mmap.MAP_SHARED, mmap.PROT_READ)
-        with suppress(OSError):  # a system without large pages
+        try:
             # Else 2 MiB around each touched page could count as memory of this process.
             self._memory.madvise(mmap.MADV_NOHUGEPAGE)
             self._reader.madvise(mmap.MADV_HUGEPAGE)
-        for mapping in (self._memory, self._reader):
-            mapping.madvise(mmap.MADV_SEQUENTIAL)  # weights lie in order of use: read far ahead
+            # A system that reads ahead asks for so much at once that what is needed first comes
+            # late: a piece at a time takes 0.6 ms here, the first of 8 MB 5 (3.3 GB/s either way).
+            self._reader.madvise(mmap.MADV_RANDOM)
+            # Pages that were kept and are gone nevertheless must not come one by one.
+            self._memory.madvise(mmap.MADV_SEQUENTIAL if kept else mmap.MADV_RANDOM)
+        except OSError:  # a system without large pages
+            self._reader.madvise(mmap.MADV_SEQUENTIAL)
+            self._memory.madvise(mmap.MADV_SEQUENTIAL)
         self._bytes = np.frombuffer(self._memory, np.uint8)
         self._address = self._bytes.ctypes.data
         self._reader_address = np.frombuffer(self._reader, np.uint8).ctypes.data

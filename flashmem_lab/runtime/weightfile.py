@@ -132,8 +132,13 @@ class WeightFiles:
         span = self._spans[weight]
         self._bring(weight, span.offset, span.bytes)
 
-    def read_ahead(self, weight: str) -> None:
-        """Has a weight read from the disk; it is no memory of this process before it is brought.
+    def read_ahead(self, weight: str, first: int, size: int) -> None:
+        """Has bytes of a weight read from the disk; they are no memory of this process yet.
+
+        Args:
+            weight: name.
+            first: of its bytes.
+            size: how many.
 
         Raises:
             CacheCorrupt, FlashMemError: as `bring`.
@@ -141,7 +146,7 @@ class WeightFiles:
         span = self._spans[weight]
         mapped = self._map(span.file)
         with self._mapped(weight):
-            mapped.read(span.offset, span.bytes)
+            mapped.read(span.offset + first, size)
 
     def sound(self, weight: str) -> bool:
         """Whether every block of a weight was read before, and found sound."""
@@ -243,7 +248,8 @@ class WeightFiles:
     def _map(self, file: int) -> FileMap:
         if file not in self._maps:
             try:
-                mapped = FileMap(self._files[file], os.fstat(self._files[file]).st_size)
+                size = os.fstat(self._files[file]).st_size
+                mapped = FileMap(self._files[file], size, kept=self.kept)
             except OSError as error:
                 raise from_os_error(error, f"mapping {self._paths[file]}") from error
             for span in self._spans.values():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 
 from flashmem_lab.errors import FlashMemError
+from flashmem_lab.runtime.filemap import PIECE
 
 AHEAD_BYTES = 32 * 2**20
-"""Read and not yet on the device: in the system's cache, as much as it may read ahead by itself for
-two files. Disks here take some 10 ms for it, as long as a few layers."""
+"""Read and not yet on the device: in the system's cache, twice what it may read ahead by itself.
+Disks here take some 10 ms for it, as long as a few layers."""
 
 
 class ReadAhead:
@@ -18,13 +18,26 @@ class ReadAhead:
 
     Args:
         weights: their names and bytes, in order of use.
-        read: has one read; what fails here fails again for whoever brings the weight.
+        read: has bytes of a weight read: name, first of them, how many. What fails here fails again
+            for whoever brings the weight.
     """
 
-    def __init__(self, weights: Sequence[tuple[str, int]], read: Callable[[str], None]) -> None:
-        self._weights = weights
+    def __init__(
+        self, weights: Sequence[tuple[str, int]], read: Callable[[str, int, int], None]
+    ) -> None:
         self._read = read
-        self._before = list(accumulate((size for _, size in weights), initial=0))
+        # Pieces to read: number of the weight, its name, first byte, size, and bytes of all before.
+        self._parts: list[tuple[int, str, int, int, int]] = []
+        self._before: list[int] = []  # bytes before each weight
+        before = 0
+        for at, (name, size) in enumerate(weights):
+            self._before.append(before)
+            for first in range(0, size, PIECE):
+                part = min(PIECE, size - first)
+                self._parts.append((at, name, first, part, before))
+                before += part
+        self._before.append(before)
+        self._next = 0
         self._brought = 0  # weights
         self._stopped = False
         self._changed = threading.Condition()
@@ -48,20 +61,22 @@ class ReadAhead:
         self._thread.join()
 
     def _run(self) -> None:
-        for at, (weight, _) in enumerate(self._weights):
-            with self._changed:
-                while not self._stopped and not self._within(at):
-                    self._changed.wait()
-                if self._stopped:
-                    return
-                if at < self._brought:
-                    continue
+        while (part := self._take()) is not None:
             try:
-                self._read(weight)
+                self._read(*part)
             except FlashMemError:
                 return
 
-    def _within(self, at: int) -> bool:
-        """Whether a weight may be read by now."""
-        ahead = self._before[at + 1] - self._before[min(at, self._brought)]
-        return at <= self._brought or ahead <= AHEAD_BYTES
+    def _take(self) -> tuple[str, int, int] | None:
+        """The part to read next, once it may be read; None if there is none."""
+        with self._changed:
+            while not self._stopped and self._next < len(self._parts):
+                at, name, first, size, before = self._parts[self._next]
+                if at < self._brought:
+                    self._next += 1
+                elif before - self._before[self._brought] < AHEAD_BYTES:
+                    self._next += 1
+                    return name, first, size
+                else:
+                    self._changed.wait()
+            return None

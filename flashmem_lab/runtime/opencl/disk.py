@@ -95,7 +95,7 @@ class Loader:
     Args:
         lanes: what to load.
         transport: how a chunk reaches its object.
-        read_ahead: has a weight read that is loaded at once, from the disk, before it has room.
+        read_ahead: has bytes read of a weight that is loaded at once: name, first, how many.
         queue: the one that `transport` uses.
         signals: where the threads wait for each other.
         recorder: takes notes.
@@ -106,7 +106,7 @@ class Loader:
         lanes: Lanes,
         *,
         transport: WeightTransport,
-        read_ahead: Callable[[str], None],
+        read_ahead: Callable[[str, int, int], None],
         queue: cl.CommandQueue,
         signals: Signals,
         recorder: Recorder,

@@ -94,9 +94,9 @@ class InPlace:
             self._buffers[weight] = cl.Buffer(context, flags, hostbuf=bytes_)
         return self._buffers[weight]
 
-    def read_ahead(self, weight: str) -> None:
+    def read_ahead(self, weight: str, first: int, size: int) -> None:
         """See `WeightFiles.read_ahead`."""
-        self._file.read_ahead(weight)
+        self._file.read_ahead(weight, first, size)
 
     def bring(self, weight: str, first_row: int, rows: int) -> None:
         """See `WeightFiles.bring`."""
