@@ -1,12 +1,15 @@
-"""cuBLAS by way of PyTorch, where that is installed: what products take on the same NVIDIA GPU."""
+"""What an NVIDIA GPU takes without us, by way of PyTorch where that is installed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from time import perf_counter
 
 import numpy as np
+
+_PIECE_BYTES = 1 << 24
 
 
 def cuda_works() -> bool:
@@ -38,3 +41,18 @@ def cuda_products(a: np.ndarray, w: np.ndarray) -> Mapping[str, Callable[[], flo
         "cuBLAS fp32": lambda: product_ns(tf32=False),
         "cuBLAS TF32": lambda: product_ns(tf32=True),
     }
+
+
+def copying_ms(size: int) -> float:
+    """Time of copying `size` bytes from pinned host memory to the device, piece after piece."""
+    torch = import_module("torch")
+    piece = min(size, _PIECE_BYTES)
+    source = torch.empty(piece, dtype=torch.uint8, pin_memory=True)
+    target = torch.empty(piece, dtype=torch.uint8, device="cuda")
+    torch.cuda.synchronize()
+    began = perf_counter()
+    for at in range(0, size, _PIECE_BYTES):
+        count = min(piece, size - at)
+        target[:count].copy_(source[:count], non_blocking=True)
+    torch.cuda.synchronize()
+    return (perf_counter() - began) * 1e3

@@ -143,7 +143,7 @@ def _cells(row: Row) -> list[str]:
     times = (row.resident_ms, row.cached_ms, row.disk_ms, row.dropped_ms)
     resident, cached, disk, dropped = (f"{ms:.0f} ms" for ms in times)
     shares = asdict(row.cached)
-    parts = ("layers", "launching", "transfer", "disk", "stall", "host")
+    parts = ("layers", "launching", "handing", "transfer", "disk", "stall", "host")
     went = ", ".join(f"{part} {shares[f'{part}_ms'] / row.cached.wall_ms:.0%}" for part in parts)
     return [
         row.model,

@@ -99,7 +99,7 @@ def _add_run(commands: Commands) -> None:
         "--page-cache",
         choices=PAGE_CACHES,
         default="auto",
-        help="pages of weight files that were read; auto keeps them where they fit twice",
+        help="weights that were read, in host memory; auto keeps them where they fit twice",
     )
     parser.add_argument(
         "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
@@ -289,6 +289,9 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         help="price of pinned bytes against prefetched ones in --optimize memory; 0.9",
     )
     parser.add_argument(
-        "--chunk", type=values.size, metavar="SIZE", help="how much of a weight moves at once; 1MiB"
+        "--chunk",
+        type=values.size,
+        metavar="SIZE",
+        help="how much of a weight moves at once; 1MiB, more where large models are copied",
     )
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")

@@ -214,6 +214,7 @@ def _shares(profile: Profile) -> str:
     parts = {
         "layers": run.layers_ms,
         "launching": run.launching_ms,
+        "handing over": run.handing_ms,
         "transfers": run.transfer_ms,
         "disk": run.disk_ms,
         "stalls": run.stall_ms,

@@ -3,8 +3,9 @@
 The compute lane is the yardstick, because it is what the result waits for. While it works, the
 moment is that of the layer (or of the input or output that it moves). While it waits for weights,
 the moment is that of the transfer that brings them, else of the disk, else a stall. Where the
-device had a command and had not begun it, the moment is the launch's. What is left is the host's:
-it had not handed the next command over.
+device had a command and had not begun it, the moment is the launch's; where the host had yet to
+hand it over, it is that of handing it over. Both are part of what the command's layer costs. What
+is left is the host's: before it handed over the first command, and behind the last one.
 """
 
 from __future__ import annotations
@@ -33,16 +34,18 @@ class RunShares:
         wall_ms: its length.
         layers_ms: a layer computed, on the device or on the host.
         launching_ms: the device had the next command and had not begun it.
+        handing_ms: the host had not handed the next command over.
         transfer_ms: inputs and outputs moved, or weights went to the device and were waited for.
         disk_ms: the disk read weights that were waited for.
         stall_ms: weights were waited for while nothing moved.
-        host_ms: the host had not handed the next command over; the only part of no layer.
+        host_ms: the host was before the first command or behind the last one: of no layer.
     """
 
     run: int
     wall_ms: float
     layers_ms: float
     launching_ms: float
+    handing_ms: float
     transfer_ms: float
     disk_ms: float
     stall_ms: float
@@ -63,7 +66,7 @@ class LayerShare:
         kind: of its kernel (`Layer.kind`), "" where the program does not say.
         op_class: operator class.
         ms: its work.
-        launching_ms: it was with the device and had not begun.
+        launching_ms: it was with the device and had not begun, or on the way to it.
         waiting_ms: until its weights were there, after the layer before it.
         flops, bytes: what it computes, reads and writes.
         flops_per_s, bytes_per_s: rates of its work.
@@ -149,6 +152,7 @@ class _Division:
         self._wall_ms = wall_ms
         self._work: dict[int, int] = defaultdict(int)
         self._launching: dict[int, int] = defaultdict(int)
+        self._handing: dict[int, int] = defaultdict(int)
         self._waiting: dict[int, int] = defaultdict(int)
         self._moved = self._by_transfer = self._by_disk = 0
         lane = sorted(
@@ -164,6 +168,9 @@ class _Division:
                 free_ns = self._stall(event, free_ns, moves)
                 continue
             handed_ns = event.queued_ns if event.queued_ns >= 0 else event.start_ns
+            if free_ns:
+                handed_by_ns = min(handed_ns, event.start_ns)
+                self._handing[event.layer] += max(0, handed_by_ns - free_ns)
             self._launching[event.layer] += max(0, event.start_ns - max(free_ns, handed_ns))
             took = max(0, event.end_ns - max(free_ns, event.start_ns))
             if event.kind in _MOVES:
@@ -189,6 +196,7 @@ class _Division:
         parts = {
             "layers": sum(self._work.values()),
             "launching": sum(self._launching.values()),
+            "handing": sum(self._handing.values()),
             "transfer": self._moved + self._by_transfer,
             "disk": self._by_disk,
             "stall": waiting - self._by_transfer - self._by_disk,
@@ -205,8 +213,8 @@ class _Division:
     ) -> list[LayerShare]:
         """Every layer that took time, costliest first."""
         took = {
-            at: self._work[at] + self._launching[at] + self._waiting[at]
-            for at in {*self._work, *self._launching, *self._waiting}
+            at: self._work[at] + self._launching[at] + self._handing[at] + self._waiting[at]
+            for at in {*self._work, *self._launching, *self._handing, *self._waiting}
         }
         order = sorted((at for at in took if took[at] and at >= 0), key=lambda at: -took[at])
         return [self._layer(at, names[at], costs[at], device) for at in order]
@@ -224,7 +232,7 @@ class _Division:
             kind=cost.kind,
             op_class=cost.op_class,
             ms=self._work[at] / 1e6,
-            launching_ms=self._launching[at] / 1e6,
+            launching_ms=(self._launching[at] + self._handing[at]) / 1e6,
             waiting_ms=self._waiting[at] / 1e6,
             flops=cost.flops,
             bytes=cost.bytes,

@@ -36,28 +36,29 @@ def traced(events: list[Event]) -> Trace:
 def test_every_moment_has_one_owner() -> None:
     events = [
         event(Lane.COMPUTE, "write-input", 0, 0.0, 1.0),
-        event(Lane.COMPUTE, "launch", 0, 2.0, 10.0, queued=1.5),  # 0.5 host, 0.5 launching
+        event(Lane.COMPUTE, "launch", 0, 2.0, 10.0, queued=1.5),  # 0.5 handing, 0.5 launching
         event(Lane.DISK, "read", 1, 4.0, 13.0),  # hidden behind layer 0 until 10
         event(Lane.TRANSFER, "upload", 1, 13.0, 14.0),
         event(Lane.COMPUTE, "stall", 1, 10.0, 15.0),  # 3 disk, 1 transfer, 1 neither
-        event(Lane.COMPUTE, "launch", 1, 15.0, 19.0, queued=9.0),
-        event(Lane.COMPUTE, "read-output", 1, 19.0, 19.5, queued=9.0),
+        event(Lane.COMPUTE, "launch", 1, 15.0, 19.2, queued=9.0),
+        event(Lane.COMPUTE, "read-output", 1, 19.2, 19.5, queued=9.0),
     ]
     profile = profile_of(traced(events), [20.0], COSTS, DEVICE)
     (run,) = profile.runs
-    assert run.layers_ms == pytest.approx(12.0)
+    assert run.layers_ms == pytest.approx(12.2)
     assert run.launching_ms == pytest.approx(0.5)
-    assert run.transfer_ms == pytest.approx(1.0 + 0.5 + 1.0)
+    assert run.handing_ms == pytest.approx(0.5)
+    assert run.transfer_ms == pytest.approx(1.0 + 0.3 + 1.0)
     assert run.disk_ms == pytest.approx(3.0)
     assert run.stall_ms == pytest.approx(1.0)
-    assert run.host_ms == pytest.approx(1.0)
-    assert run.attributed == pytest.approx(0.95)
-    first, second = profile.layers  # 9 ms with its wait, then 8.5 ms
+    assert run.host_ms == pytest.approx(0.5)  # behind the last command
+    assert run.attributed == pytest.approx(0.975)
+    first, second = profile.layers  # 9.2 ms with its wait, then 9 ms with its launch
     assert [first.name, second.name] == ["b", "a"]
-    assert (first.ms, first.waiting_ms) == (pytest.approx(4.0), pytest.approx(5.0))
-    assert first.flops_per_s == pytest.approx(2e9 / 4e-3)
+    assert (first.ms, first.waiting_ms) == (pytest.approx(4.2), pytest.approx(5.0))
+    assert first.flops_per_s == pytest.approx(2e9 / 4.2e-3)
     ceiling = profile.ceilings["reusable"]
-    assert (first.bound, first.of_ceiling) == ("arithmetic", pytest.approx(5e11 / ceiling))
+    assert (first.bound, first.of_ceiling) == ("arithmetic", pytest.approx(2e9 / 4.2e-3 / ceiling))
 
 
 def test_the_shortest_warm_run_is_shown_in_detail() -> None:

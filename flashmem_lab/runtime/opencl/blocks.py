@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pyopencl as cl
 
-from flashmem_lab.program.program import DeviceObject, ObjectKind
+from flashmem_lab.program.program import DeviceObject
+from flashmem_lab.runtime.opencl.foresight import geometry
 from flashmem_lab.runtime.opencl.pages import Left
 
 
@@ -94,6 +95,21 @@ class EndedBlocks:
             return self._pop()
         return None
 
+    def first_spare(self, needed: Mapping[Hashable, int]) -> Block | None:
+        """The oldest but for places that the device uses no more, and that is not needed.
+
+        Args:
+            needed: how many of each geometry are to stay.
+        """
+        for number, block in self._blocks.items():
+            if not block.done():
+                return None
+            alike = self._alike[self._key(block.spec)]
+            if len(alike) > needed.get(geometry(block.spec), 0):
+                alike.remove(number)
+                return self._blocks.pop(number)
+        return None
+
     def _pop(self) -> Block:
         block = self._blocks.pop(_oldest(self._blocks))
         self._alike[self._key(block.spec)].popleft()
@@ -101,11 +117,7 @@ class EndedBlocks:
 
     def _key(self, spec: DeviceObject) -> Hashable:
         """What blocks that can stand in for one another have in common."""
-        if spec.name in self._in_place:
-            return spec.name
-        if spec.kind is ObjectKind.BUFFER:
-            return spec.kind, spec.pool, spec.bytes
-        return spec.kind, spec.pool, spec.bytes, spec.width, spec.height, spec.dtype
+        return spec.name if spec.name in self._in_place else geometry(spec)
 
 
 def _oldest(blocks: Mapping[int, Block]) -> int:

@@ -7,7 +7,7 @@ another thread and to wait for it takes longer than that, and the cores are the 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -28,17 +28,17 @@ _WHO = "disk"
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A weight that is read at once.
+    """A weight that is loaded at once.
 
     Attributes:
-        first: its first Read, which does it all.
+        first: its first Read.
         bytes: of all its Reads.
-        upload: id of its Upload.
+        uploads: ids of its Uploads.
     """
 
     first: Read
     bytes: int
-    upload: int
+    uploads: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Lanes:
     """What a run loads.
 
     Attributes:
-        reads: those of the disk thread, in order; of a weight that is read at once the first one.
-        uploads: those of the disk thread, in order, but for weights that are read at once.
-        wholes: the weights that are read at once, by name.
+        reads: those of the disk thread, in order; of a weight that is loaded at once the first one.
+        uploads: those of the disk thread, in order, but for weights that are loaded at once.
+        wholes: the weights that are loaded at once, by name.
     """
 
     reads: tuple[Read, ...]
@@ -61,7 +61,7 @@ class Lanes:
 
         Args:
             program: whose lanes.
-            transport: says what is read at once, and what is at hand.
+            transport: says what is loaded at once, and what is at hand.
             first_run: False leaves out what is loaded once.
         """
         firsts: dict[str, Read] = {}
@@ -78,11 +78,10 @@ class Lanes:
             if read.weight not in transport.at_hand:
                 reads.append(read)
         uploads = [one for one in program.transfer if first_run or not one.once]
-        wholes = {
-            one.weight: Whole(firsts[one.weight], sizes[one.weight], one.id)
-            for one in uploads
-            if one.weight in firsts
-        }
+        ids: dict[str, list[int]] = defaultdict(list)
+        for one in uploads:
+            ids[one.weight].append(one.id)
+        wholes = {name: Whole(read, sizes[name], tuple(ids[name])) for name, read in firsts.items()}
         apart = tuple(one for one in uploads if one.weight not in firsts)
         return cls(tuple(reads), apart, wholes)
 
@@ -183,12 +182,19 @@ class Loader:
             )
 
     def _load(self, whole: Whole) -> None:
-        """Reads a weight at once; it is the device's as soon as it is read."""
+        """Loads a weight at once: where nothing is copied, it is the device's once it is read."""
         weight, moved = whole.first.weight, self._recorder.moved
-        begun_ns = self._transport.read(whole.first)
-        moved(whole.first.id, Lane.DISK, "read", weight, whole.bytes, begun_ns)
-        moved(whole.upload, Lane.TRANSFER, "upload", weight, whole.bytes, perf_counter_ns())
-        self._signals.publish(whole.upload)
+        begun_ns = perf_counter_ns()
+        event = self._transport.load(weight)
+        if event is None:
+            moved(whole.first.id, Lane.DISK, "read", weight, whole.bytes, begun_ns)
+            begun_ns = perf_counter_ns()
+        else:
+            self._queue.flush()  # the compute queue may wait for it already
+        last = whole.uploads[-1]
+        moved(last, Lane.TRANSFER, "upload", weight, whole.bytes, begun_ns, event)
+        for upload in whole.uploads:
+            self._signals.publish(upload, event)
 
     def _upload_ready(self) -> None:
         """Enqueues the uploads that are next in their lane and whose reads are done."""

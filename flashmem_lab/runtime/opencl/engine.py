@@ -21,21 +21,22 @@ from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.measured import Pass
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
+from flashmem_lab.runtime.opencl.copying import CopyTransport, StagingRing
 from flashmem_lab.runtime.opencl.disk import Lanes, Loader
 from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.foresight import Foresight
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
 from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
+from flashmem_lab.runtime.opencl.pinned import KeptWeights
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.transports import (
-    CopyTransport,
     InPlaceTransport,
     MapTransport,
-    StagingRing,
     WeightTransport,
 )
 from flashmem_lab.runtime.ports import to_port
@@ -110,12 +111,15 @@ class Engine:
             arena=arena if whole else None,
             pages=arena_of(program, mmap.PAGESIZE) if apart else None,
             in_place=self._in_place,
+            foresight=None if device.host_memory else _foresight(program),
+            let_go=self._launches.let_go,
         )
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
+        self._kept = KeptWeights(device.context, device.transfer, program, file)
         self._landings: dict[str, np.ndarray] = {}
         self._lanes: Lanes | None = None
-        self._kept: frozenset[int] = frozenset()  # commands done once and for all
+        self._over: frozenset[int] = frozenset()  # commands done once and for all
 
     def run(
         self,
@@ -134,7 +138,7 @@ class Engine:
         with translating("calibrating the device's clock"):
             self._clock.calibrate()
         start_ns = perf_counter_ns()
-        signals, recorder = Signals(self._kept), Recorder(self._tables, number)
+        signals, recorder = Signals(self._over), Recorder(self._tables, number)
         self._objects.make_arena(program.objects.values())
         transport = self._transport(signals, first=first)
         if number < 2 or self._lanes is None:  # later runs load as the second one does
@@ -186,11 +190,25 @@ class Engine:
             spans = recorder.spans(self._clock, end_ns)
         self.booking.book(number, (start_ns, end_ns), making.made_ns, spans)
         events = recorder.events(spans, start_ns)
-        self._kept = self._kept or self._done_once()
+        self._over = self._over or self._done_once()
         self._in_place.look()
         ports = {port.name: port for port in program.outputs}
         outputs = {name: to_port(lane.outputs[name], port) for name, port in ports.items()}
         return Pass(start_ns, end_ns, tuple(events), outputs)
+
+    def keep_weights(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Lets later runs find streamed weights in pinned memory, where there is any.
+
+        For once, behind the first run: that one has better things to wait for.
+
+        Args:
+            progress: called with the number of weights that are kept, and of all.
+
+        Raises:
+            As `KeptWeights.fill`.
+        """
+        if self._program.transport is Transport.COPY:
+            self._kept.fill(progress)
 
     def close(self) -> None:
         """Waits for the device and releases everything, after a failed run too."""
@@ -199,6 +217,7 @@ class Engine:
                 queue.finish()
         with suppress(cl.Error):
             self._objects.release_all()
+            self._kept.release()
         if self._ring is not None:
             with suppress(cl.Error):
                 self._ring.release()
@@ -237,7 +256,12 @@ class Engine:
                 signals=signals,
             )
         return CopyTransport(
-            program, file=self._file, objects=self._objects, queue=transfer, ring=self._ring
+            program,
+            file=self._file,
+            objects=self._objects,
+            queue=transfer,
+            ring=self._ring,
+            kept=self._kept,
         )
 
     def _make_ring(self) -> StagingRing | SlotRing:
@@ -256,3 +280,10 @@ class Engine:
         program = self._program
         commands = chain(program.memory, program.disk, program.transfer, program.compute)
         return frozenset(c.id for c in commands if getattr(c, "once", False))
+
+
+def _foresight(program: Program) -> Foresight:
+    made = [c for c in program.memory if isinstance(c, Alloc) and not c.once]
+    items = [program.objects[command.object] for command in made]
+    streamed = [item for item in items if item.pool is Pool.TEXTURE]
+    return Foresight(streamed, program.predicted_peak_bytes)

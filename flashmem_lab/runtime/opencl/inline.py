@@ -96,6 +96,9 @@ class InlineTransport:
     def created(self, weight: str) -> None:
         """Nothing to do: a kernel writes to the object."""
 
+    def load(self, weight: str) -> None:
+        """Never called: nothing is `at_once`."""
+
     def read(self, command: Read) -> int:
         """Waits until the next slot is free, then fills it."""
         emptied = self._emptied.get(command.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,11 +23,21 @@ class _Prepared:
         for at, kind, value in constants:
             kernel.set_arg(at, np.int32(value) if kind == "int" else np.float32(value))
 
-    def set(self, at: int, value: DeviceMemory | np.int32) -> None:
-        """Sets an argument; what is held here is not freed, so another one is never the same."""
-        if self._held.get(at) is not value:
-            self.kernel.set_arg(at, value)
-            self._held[at] = value
+    def set(self, at: int, value: DeviceMemory | np.int32) -> bool:
+        """Sets an argument, unless it is set already; whether it was not.
+
+        What is held here is not freed, so another one is never the same.
+        """
+        if self._held.get(at) is value:
+            return False
+        self.kernel.set_arg(at, value)
+        self._held[at] = value
+        return True
+
+    def replace(self, old: DeviceMemory, new: DeviceMemory) -> None:
+        """Sets `new` where `old` is set."""
+        for at in [at for at, value in self._held.items() if value is old]:
+            self.set(at, new)
 
 
 class Launches:
@@ -42,6 +53,8 @@ class Launches:
         self._kernels = kernels
         self._prepared: dict[tuple[int, Constants], _Prepared] = {}
         self._of: dict[int, tuple[_Prepared, tuple[tuple[int, str], ...]]] = {}
+        self._holders: dict[int, set[_Prepared]] = defaultdict(set)  # by id of what they hold
+        self._stand_ins: dict[type[DeviceMemory], DeviceMemory] = {}
 
     def enqueue(
         self,
@@ -54,7 +67,9 @@ class Launches:
         """Enqueues a launch, with `more` behind its own arguments, and returns its event."""
         prepared, wanted = self._of.get(command.id) or self._prepare(command)
         for at, name in wanted:
-            prepared.set(at, objects[name])
+            memory = objects[name]
+            if prepared.set(at, memory):
+                self._holders[id(memory)].add(prepared)
         for at, value in enumerate(more, start=len(command.args)):
             prepared.set(at, value)
         return cl.enqueue_nd_range_kernel(
@@ -64,6 +79,26 @@ class Launches:
             command.local_size or None,
             wait_for=wait_for or None,
         )
+
+    def let_go(self, memory: DeviceMemory) -> None:
+        """Makes no kernel hold what is about to be released.
+
+        A driver may keep memory for as long as it is an argument of a kernel: NVIDIA's does.
+        """
+        for prepared in self._holders.pop(id(memory), ()):
+            prepared.replace(memory, self._stand_in(memory))
+
+    def _stand_in(self, memory: DeviceMemory) -> DeviceMemory:
+        """Something small of the same type."""
+        if type(memory) not in self._stand_ins:
+            context, flags = self._kernels[0].context, cl.mem_flags.READ_WRITE
+            pixel = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
+            self._stand_ins[type(memory)] = (
+                cl.create_image(context, flags, pixel, shape=(1, 1))
+                if isinstance(memory, cl.Image)
+                else cl.Buffer(context, flags, pixel.itemsize)
+            )
+        return self._stand_ins[type(memory)]
 
     def _prepare(self, command: Launch | Move) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
         numbered = list(enumerate(command.args))

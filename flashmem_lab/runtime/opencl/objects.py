@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyopencl as cl
 
@@ -12,6 +12,7 @@ from flashmem_lab.runtime.arena import Arena
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.blocks import Block, EndedBlocks
 from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.foresight import Foresight
 from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.pages import ActivationPages
 
@@ -36,6 +37,8 @@ class DeviceObjects:
         arena: places of the activations, there as a whole; None for a block each.
         pages: places of the activations as pages of the host's memory, instead.
         in_place: holds the weights that the device uses where their file lies in memory.
+        foresight: spares blocks that are wanted again soon; None where making them costs nothing.
+        let_go: hears of memory that is about to be released.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class DeviceObjects:
         arena: Arena | None,
         pages: Arena | None,
         in_place: InPlace,
+        foresight: Foresight | None = None,
+        let_go: Callable[[DeviceMemory], None] = lambda memory: None,
     ) -> None:
         self._context = context
         self._ledger = ledger
@@ -61,6 +66,8 @@ class DeviceObjects:
         self._arena = arena
         self._pages = ActivationPages(context, pages) if pages is not None else None
         self._in_place = in_place
+        self._foresight = foresight
+        self._let_go = let_go
         self._whole: cl.Buffer | None = None
         self._places: dict[str, cl.Buffer] = {}
 
@@ -97,10 +104,18 @@ class DeviceObjects:
             self._whole = self._ledger.create(
                 Pool.BUFFER, size, "activations", lambda: cl.Buffer(self._context, flags, size)
             )
-            for item in objects:
-                if item.pool is Pool.BUFFER:
-                    place = self._whole.get_sub_region(offsets[item.name], item.bytes, flags)
-                    self._places[item.name] = place
+            # One for all that lie at the same offset: launches take NVIDIA's driver longer the
+            # more parts a buffer has.
+            sizes: dict[int, int] = {}
+            held = [item for item in objects if item.pool is Pool.BUFFER]
+            for item in held:
+                begin = offsets[item.name]
+                sizes[begin] = max(item.bytes, sizes.get(begin, 0))
+            parts = {
+                begin: self._whole.get_sub_region(begin, length, flags)
+                for begin, length in sizes.items()
+            }
+            self._places = {item.name: parts[offsets[item.name]] for item in held}
 
     def create(self, wanted: DeviceObject) -> None:
         """Makes an object, or takes an ended block; releases ended ones if it needs their room.
@@ -129,18 +144,29 @@ class DeviceObjects:
         if wanted.name in self._places or self._take(wanted):
             return True
         while self._lacks_room(wanted.bytes + beside):
-            done = self._ended.first_done()
+            done = self._first_free(wanted)
             if done is None:
                 return False
             self._release(done)
         self._make(wanted)
         return True
 
+    def _first_free(self, wanted: DeviceObject) -> Block | None:
+        """An ended block to release for `wanted`, if the device uses it no more."""
+        if self._foresight is None or wanted.name not in self._foresight:
+            return self._ended.first_done()
+        spare = self._ended.first_spare(self._foresight.lacking(wanted.name))
+        if spare is not None or self._foresight.ends_soon(wanted):
+            return spare
+        return self._ended.first_done()
+
     def end(self, name: str, used: Iterable[cl.Event]) -> None:
         """Ends an object; `used` are the last commands that use it."""
         if name in self._places:
             return
         block = self._live.pop(name)
+        if self._foresight is not None:
+            self._foresight.ended(block.spec)
         if self._pages is not None and block.spec.pool is Pool.BUFFER:
             block.left = self._pages.end(block.spec)
         self._ended.add(block, used)
@@ -154,8 +180,9 @@ class DeviceObjects:
         self._in_place.release()
         if self._pages is not None:
             self._pages.release()
-        while self._places:
-            self._places.popitem()[1].release()
+        for part in {id(part): part for part in self._places.values()}.values():
+            part.release()
+        self._places.clear()
         if self._whole is not None:
             self._ledger.release(Pool.BUFFER, self._whole.size)
             self._whole.release()
@@ -177,7 +204,7 @@ class DeviceObjects:
             return False
         block = self._ended.take(wanted)
         if block is not None:
-            self._live[wanted.name] = block
+            self._begin(wanted, block)
         return block is not None
 
     def _lacks_room(self, size: int) -> bool:
@@ -188,7 +215,12 @@ class DeviceObjects:
             memory = self._ledger.create(
                 wanted.pool, wanted.bytes, wanted.name, lambda: self._memory(wanted)
             )
-        self._live[wanted.name] = Block(wanted, memory)
+        self._begin(wanted, Block(wanted, memory))
+
+    def _begin(self, wanted: DeviceObject, block: Block) -> None:
+        self._live[wanted.name] = block
+        if self._foresight is not None:
+            self._foresight.began(wanted)
 
     def _release(self, block: Block) -> None:
         block.wait()
@@ -198,6 +230,7 @@ class DeviceObjects:
         elif block.spec.name in self._in_place:
             self._in_place.forget(block.spec.name)
         else:
+            self._let_go(block.memory)
             block.memory.release()
         self._ledger.release(block.spec.pool, size)
 

@@ -125,6 +125,8 @@ class OpenCLRuntime:
                     for at in range(repeat):
                         if passes:
                             passes[-1].outputs.clear()  # only the last ones are given back
+                        if at == 1:
+                            engine.keep_weights(_telling(progress, "keeping weights at hand"))
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
                         passes.append(engine.run(at, arrays, telling))
                     residency.sample()
