@@ -460,7 +460,7 @@ def test_lab_becomes_jupyter_on_the_first_notebook(
 @pytest.mark.parametrize(
     ("arguments", "code", "out", "error"),
     [
-        (["run", "missing.onnx", "--device", "sim:adreno750"], 1, "", "error: "),
+        (["run", "missing.onnx", "--budget", "30%"], 1, "", "error: "),
         (["run", "--help"], 0, "--budget", ""),
         (["run"], 2, "", "usage"),
         (["inspect", "missing.onnx"], 1, "", "missing.onnx"),
