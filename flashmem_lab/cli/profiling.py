@@ -59,8 +59,8 @@ def profile(options: Options) -> int:
                 "kernels while it reads",
                 _by_run(measured, lambda one: f"{one.contention.value:.0%} slower"),
             ),
-            *_first_run(measured),
-            ("between launches", f"{measured.launch_ns.value / 1e3:.1f} us"),
+            *_host(measured),
+            ("a launch", f"{measured.launch_ns.value / 1e3:.1f} us"),
             ("saved as", ", ".join(map(str, paths))),
         ]
     )
@@ -75,9 +75,20 @@ def _by_run(device: DeviceSpec, told: Callable[[Reading], str]) -> str:
     return f"{later}, {told(device.first_run)} in a first run"
 
 
-def _first_run(device: DeviceSpec) -> list[tuple[str, str]]:
-    """What a first run takes besides, where that was measured."""
+def _host(device: DeviceSpec) -> list[tuple[str, str]]:
+    """What the host takes besides, where that was measured."""
     if device.first_run is None or not device.first_launch_ns.value:
         return []
-    weight_us, layer_us = device.first_run.weight_ns.value / 1e3, device.first_launch_ns.value / 1e3
-    return [("in a first run", f"{weight_us:.0f} us a weight, {layer_us:.0f} us a layer at least")]
+    host = device.host
+    first = (
+        f"{host.first_start_ns.value / 1e6:.1f} ms to start, "
+        f"{device.first_run.weight_ns.value / 1e3:.0f} us a weight, "
+        f"{device.first_launch_ns.value / 1e3:.0f} us a layer that loads, "
+        f"{host.first_layer_ns.value / 1e3:.0f} us another"
+    )
+    later = (
+        f"{host.start_ns.value / 1e6:.1f} ms to start, "
+        f"{host.streamed_ns.value / 1e3:.0f} us a streamed weight, "
+        f"{host.crowded_ns.value / 1e3:.0f} us a layer without room for all activations"
+    )
+    return [("the host in a first run", first), ("in later runs", later)]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from flashmem_lab.device.spec import (
+    NO_HOST,
     NO_TIME,
     DeviceSpec,
+    HostTimes,
     Limits,
     Quantity,
     Reading,
@@ -50,6 +52,7 @@ class Rates:
     contention: Quantity
     first_run: Reading | None = None
     first_launch_ns: Quantity = NO_TIME
+    host: HostTimes = NO_HOST
 
     def spec(self, id_: str, *, name: str, driver: str, kind: str, limits: Limits) -> DeviceSpec:
         """The whole DeviceSpec of a device with these rates."""
@@ -70,6 +73,7 @@ class Rates:
             contention=self.contention,
             first_run=self.first_run,
             first_launch_ns=self.first_launch_ns,
+            host=self.host,
         )
 
 
@@ -179,7 +183,7 @@ _CPU = Rates(
         "hierarchical": Quantity(4e9, f"{_POCL}: by `profile`, softmax and normalisation"),
         "elemental": Quantity(5e9, f"{_POCL}: element-wise layers of PP-OCR"),
     },
-    launch_ns=Quantity(1.7e3, f"{_POCL}: between two launches by `profile`, 1.5 to 2 us"),
+    launch_ns=Quantity(12e3, f"{_POCL}: beside a small kernel by `profile`, 9 to 16 us"),
     slack=_SLACK,
     transport=Transport.MAP,
     work_group=1,
@@ -189,7 +193,15 @@ _CPU = Rates(
         Quantity(0.9, f"{_POCL}: made present and checked by `profile`, 0.5 to 1.3"),
         Quantity(15e3, f"{_POCL}: small weights by `profile`, 12 to 18 us"),
     ),
-    first_launch_ns=Quantity(150e3, f"{_POCL}: small products by `profile`, 147 us"),
+    first_launch_ns=Quantity(250e3, f"{_POCL}: small layers by `profile`, 238 to 290 us"),
+    host=HostTimes(
+        first_start_ns=Quantity(2.1e6, f"{_POCL}: a small network by `profile`, 1.9 to 2.4 ms"),
+        first_layer_ns=Quantity(230e3, f"{_POCL}: a small network by `profile`, 208 to 257 us"),
+        first_touch_ns=Quantity(0.2, f"{_POCL}: a large sum by `profile`"),
+        start_ns=Quantity(0.2e6, f"{_POCL}: a small network by `profile`, 0.1 to 0.3 ms"),
+        streamed_ns=Quantity(32e3, f"{_POCL}: a small network by `profile`, 23 to 37 us"),
+        crowded_ns=Quantity(45e3, f"{_POCL}: a small network by `profile`, 35 to 51 us"),
+    ),
 )
 _GPU = Rates(
     disk=Quantity(1.4e9, f"{_H100}: direct sequential reads, 1.1 to 1.8 GB/s"),
@@ -264,6 +276,7 @@ def _borrowed(rates: Rates, name: str, owner: str) -> Rates:
             said(rates.first_run.weight_ns),
         ),
         first_launch_ns=said(rates.first_launch_ns),
+        host=HostTimes(*(said(getattr(rates.host, field.name)) for field in fields(HostTimes))),
     )
 
 

@@ -25,12 +25,15 @@ class Quantity:
     source: str
 
 
+WITH_FUNCTION = ", function"
+"""What kinds end with whose kernels evaluate erf, tanh, exp or the like for each element."""
+
 UNDISTURBED = Quantity(0.0, "assumed: lanes that share nothing")
 """Of a device whose contention nobody stated."""
 
 
 NO_TIME = Quantity(0.0, "assumed: nothing")
-"""Of weights of a device where nobody stated what each takes."""
+"""Of what nobody stated for a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,37 @@ class Reading:
     disk: Quantity
     contention: Quantity
     weight_ns: Quantity = NO_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class HostTimes:
+    """What runs take of the host besides what moves and what computes.
+
+    Predictions have it; plans are chosen without it.
+
+    Attributes:
+        first_start_ns: of a first run, before its first layer begins and after its last one, ns.
+        first_layer_ns: of a first run, for each layer that loads no weights: its kernel and its
+            arguments are made ready, ns.
+        first_touch_ns: of a first run, for each byte of activations in memory that nothing has
+            touched before, ns.
+        start_ns: as `first_start_ns`, of later runs, ns.
+        streamed_ns: by how much each streamed weight holds up the layers of a run, however small
+            it is: it is made, launched with as a new argument, and given back, ns.
+        crowded_ns: by how much each layer takes longer where activations have no room at once, so
+            that the host makes, waits for and frees each of them in every run, ns.
+    """
+
+    first_start_ns: Quantity = NO_TIME
+    first_layer_ns: Quantity = NO_TIME
+    first_touch_ns: Quantity = NO_TIME
+    start_ns: Quantity = NO_TIME
+    streamed_ns: Quantity = NO_TIME
+    crowded_ns: Quantity = NO_TIME
+
+
+NO_HOST = HostTimes()
+"""Of a device where nobody stated it, and where kernels move the weights (`inline`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +165,8 @@ class DeviceSpec:
         first_run: disk and contention of a first run, if they are others: memory that was never
             touched costs whoever touches it first. None where it makes no difference.
         first_launch_ns: what the host takes in a first run for a layer that loads weights, its
-            objects and arguments included: such a layer takes as long at least, ns.
+            objects and arguments included; layers start no earlier than it is done with them, ns.
+        host: what runs take of the host besides.
     """
 
     id: str
@@ -152,6 +187,7 @@ class DeviceSpec:
     contention: Quantity = UNDISTURBED
     first_run: Reading | None = None
     first_launch_ns: Quantity = NO_TIME
+    host: HostTimes = NO_HOST
 
     def reading(self, *, cold: bool) -> Reading:
         """How weights are read in a first run, or in later ones."""
@@ -162,8 +198,8 @@ class DeviceSpec:
     def layer_ns(self, op_class: str, kind: str, flops: int, traffic: int) -> float:
         """Time of a layer that nothing disturbs, ns.
 
-        As measured for its kind; where that is not known, the slower of its arithmetic and its
-        memory traffic (roofline), and one launch.
+        As measured for its kind, or for the kind without a function; where that is not known, the
+        slower of its arithmetic and its memory traffic (roofline), and one launch.
 
         Args:
             op_class: operator class value.
@@ -171,7 +207,7 @@ class DeviceSpec:
             flops: floating point operations.
             traffic: bytes read and written.
         """
-        cost = self.kinds.get(kind)
+        cost = self.kinds.get(kind) or self.kinds.get(kind.removesuffix(WITH_FUNCTION))
         if cost is None:
             seconds = max(flops / self.compute[op_class].value, traffic / self.memory.value)
             return seconds * 1e9 + self.launch_ns.value

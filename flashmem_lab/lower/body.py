@@ -16,6 +16,9 @@ CTYPES = {"float32": "float", "int64": "long", "int32": "int", "bool": "uchar"}
 MAX_STATEMENTS = 96  # past this, compile time grows faster than what a saved pass gives
 
 
+_FUNCTION = re.compile(r"\b(a?(sin|cos|tan)h?|erf|exp|expm1|log|log1p|pow)\(")
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """`dtype` value computed by C expression `code`; `{0}`, `{1}` ... stand for `args`."""
@@ -43,6 +46,11 @@ class Body:
     def affine(self) -> bool:
         """True if it is only sums and products: no function, no choice."""
         return not any(re.search(r"[A-Za-z_]{2,}|[?<>]", s.code) for s in self.statements)
+
+    @property
+    def has_function(self) -> bool:
+        """True if it evaluates a function that takes dozens of operations an element."""
+        return any(_FUNCTION.search(s.code) for s in self.statements)
 
     @property
     def dtype(self) -> str:

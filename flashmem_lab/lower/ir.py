@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from flashmem_lab.device.spec import WITH_FUNCTION
 from flashmem_lab.graph.model import WeightRef
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body
@@ -263,9 +264,14 @@ class Op:
 
     @property
     def costs_as(self) -> str:
-        """`kind`, but that convolutions which skip pixels gather them one by one and cost more."""
+        """`kind`, and what makes it cost more.
+
+        Convolutions that skip pixels gather them one by one; an activation such as GELU takes as
+        long as many a product that it is fused to.
+        """
         strided = self.kind == "conv" and max(self.integer("sh"), self.integer("sw")) > 1
-        return "strided conv" if strided else self.kind
+        kind = "strided conv" if strided else self.kind
+        return kind + WITH_FUNCTION if self.body.has_function else kind
 
     @property
     def is_plain(self) -> bool:

@@ -246,7 +246,8 @@ class Layer:
     Attributes:
         index: position, from 0.
         name: for people: source node's name, with the tile where a layer was split.
-        kind: what runs: "gemm", "conv", "strided conv", "softmax", "map", "host", "rows", ...
+        kind: what runs: "gemm", "conv", "strided conv", "softmax", "map", "host", "rows", ...; with
+            `WITH_FUNCTION` behind it where that makes it slower.
         op_class: elemental, reusable or hierarchical.
         work: the launch, the host evaluation or the row fetch.
         reads, writes: activation buffers touched.

@@ -26,6 +26,7 @@ from math import inf, isinf
 import numpy as np
 
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
+from flashmem_lab.plan.told import told
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +63,7 @@ class Run:
 def run_clock(
     problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool, barrier: bool = False
 ) -> Run:
-    """Times of a run.
+    """Times of a run, with what the host takes besides (`told`).
 
     Args:
         problem: the model on a device.
@@ -71,7 +72,7 @@ def run_clock(
         cold: True for the first run.
         barrier: True if layer 0 waits for all pinned weights, which are read before all others.
     """
-    problem = problem.in_run(cold=cold)
+    problem = told(problem, pinned, load_at, cold=cold)
     own = own_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
     return on_the_wall(own, problem)
 
@@ -117,15 +118,13 @@ def own_clock(
 
 def on_the_wall(run: Run, problem: Problem) -> Run:
     """A run whose times are on the clock of layers and uploads, in real time."""
-    read = run.read
-    if not problem.contention or not len(read):
-        return run
+    read = run.read if problem.contention and len(run.read) else np.zeros((1, 2))
     spent = np.cumsum(read[:, 1] - read[:, 0])
     until = np.stack((np.concatenate(([0.0], spent[:-1])), spent), axis=1).ravel()
 
     def later(own: Floats) -> Floats:
         spent_until: Floats = np.interp(own, read.ravel(), until)
-        return own + problem.contention * spent_until
+        return problem.start_ns + own + problem.contention * spent_until
 
     return Run(
         order=run.order,
@@ -149,10 +148,10 @@ def run_ns(
     barrier: bool = False,
     limit_ns: float = inf,
 ) -> float:
-    """`run_clock(...).total_ns` alone, which is found in a fraction of the time.
+    """How long a run takes, found in a fraction of the time of `run_clock`.
 
-    Once that is sure to exceed `limit_ns` it is no longer worth finding: some time beyond the
-    limit is returned.
+    Without what the host takes besides, unless the problem is `told` it. Once the time is sure to
+    exceed `limit_ns` it is no longer worth finding: some time beyond the limit is returned.
     """
     problem = problem.in_run(cold=cold)
     unavoidable_ns = _unavoidable_ns(problem, pinned, cold)

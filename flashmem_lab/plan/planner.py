@@ -32,8 +32,9 @@ from flashmem_lab.plan.plan import (
 )
 from flashmem_lab.plan.problem import Floats, Mask, Problem, build_problem
 from flashmem_lab.plan.room import least_budget, preload_peak, residency
-from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, memory_cost, quick_bound, unhidden
+from flashmem_lab.plan.score import PAPERS_PRICES, Prices, Score, cost, quick_bound, unhidden
 from flashmem_lab.plan.search import search
+from flashmem_lab.plan.told import told
 from flashmem_lab.units import Budget
 
 
@@ -143,8 +144,8 @@ def plan_problem(
         problem, schedule.pinned, schedule.load_at, cold=True, barrier=schedule.barrier
     )
     # Of later runs only the time is told, which is found without the times of all chunks.
-    warm_ns = run_ns(problem, schedule.pinned, schedule.load_at, cold=False)
-    objective_ns = cold.total_ns if optimize is Objective.COLD else warm_ns
+    later = told(problem, schedule.pinned, schedule.load_at, cold=False)
+    warm_ns = run_ns(later, schedule.pinned, schedule.load_at, cold=False)
     moves = _arrivals(problem, schedule, cold)
     if request.transport is Transport.INLINE:
         # Schedules are chosen on the clock of `copy`; what kernels carry is decided for the best.
@@ -156,16 +157,13 @@ def plan_problem(
             barrier=schedule.barrier,
             heedless=strategy in (Strategy.ALWAYS_NEXT, Strategy.SAME_OP),
         )
-        later = run_inline(
+        again = run_inline(
             problem, schedule.pinned, schedule.load_at, cold=False, steps=carried.steps
         )
-        cold, warm_ns = carried.run, later.run.total_ns
+        cold, warm_ns = carried.run, again.run.total_ns
         moves = [_moves(steps) for steps in carried.steps]
     prediction = _predict(problem, schedule, cold, warm_ns)
-    if optimize is Objective.MEMORY:
-        objective = memory_cost(problem, schedule, price)
-    else:
-        objective = objective_ns
+    objective = cost(problem, schedule, optimize, price)
     unit = 1.0 if optimize is Objective.MEMORY else 1e6  # bytes, or ns told in ms
     score = Score(objective / unit, bound / unit)
     solve_ms = (perf_counter() - began) * 1e3

@@ -13,7 +13,7 @@ from math import isinf
 import numpy as np
 from numpy.typing import NDArray
 
-from flashmem_lab.device.spec import DeviceSpec, Reading, Transport
+from flashmem_lab.device.spec import NO_HOST, DeviceSpec, HostTimes, Reading, Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import KernelCall, LoweredModel, Storage
 from flashmem_lab.plan.chunks import Staging, chunk_layout, staging, usual_chunk
@@ -51,7 +51,9 @@ class Problem:
         index: position of each weight name.
         first_run: disk, contention and time of a weight in a first run, where they are others.
         weight_ns: time that the disk takes for each weight besides, in first runs and in place.
-        first_launch_ns: least time of a layer that loads weights, in a first run.
+        first_launch_ns: time of the host for a layer that loads weights, in a first run.
+        host: what runs take of the host besides; `told` has it.
+        start_ns: before the first layer and after the last one.
     """
 
     layers: tuple[str, ...]
@@ -78,17 +80,19 @@ class Problem:
     first_run: Reading | None = None
     weight_ns: float = 0.0
     first_launch_ns: float = 0.0
+    host: HostTimes = NO_HOST
+    start_ns: float = 0.0
 
     def in_run(self, *, cold: bool) -> Problem:
         """The problem of a first run, or of later ones."""
         if not cold or self.first_run is None:
             return self
         rates = self.first_run
-        least_ns = np.zeros(len(self.layers))
-        least_ns[self.first] = self.first_launch_ns
+        host_ns = np.full(len(self.layers), self.host.first_layer_ns.value)
+        host_ns[self.first] = self.first_launch_ns
         return replace(
             self,
-            duration_ns=np.maximum(self.duration_ns, least_ns),
+            duration_ns=behind_host(self.duration_ns, host_ns),
             disk=rates.disk.value,
             contention=rates.contention.value,
             weight_ns=rates.weight_ns.value if isinf(self.upload) else 0.0,
@@ -128,7 +132,7 @@ class Problem:
     @property
     def compute_ns(self) -> float:
         """Time of one run when no weight has to move."""
-        return float(self.duration_ns.sum())
+        return self.start_ns + float(self.duration_ns.sum())
 
     def mask(self, names: Iterable[str]) -> Mask:
         """(n,) True for the named weights.
@@ -214,7 +218,24 @@ def build_problem(
         first_run=device.first_run,
         # Where kernels move weights, what they hide goes by their own time.
         first_launch_ns=0.0 if transport is Transport.INLINE else device.first_launch_ns.value,
+        host=NO_HOST if transport is Transport.INLINE else device.host,
     )
+
+
+def behind_host(duration_ns: Floats, host_ns: Floats) -> Floats:
+    """(N,) how long each layer lasts where the host makes them ready one after another.
+
+    A layer starts no earlier than the host is done with it and those before; while a long one
+    runs, the host gets ahead. That of the first layer is part of the run's start.
+
+    Args:
+        duration_ns: (N,) of the layers alone.
+        host_ns: (N,) that the host takes for each.
+    """
+    elapsed = np.concatenate(([0.0], np.cumsum(duration_ns)))
+    ready = np.cumsum(host_ns) - host_ns[0]
+    end: Floats = elapsed[1:] + np.maximum.accumulate(ready - elapsed[:-1])
+    return np.diff(end, prepend=0.0)
 
 
 def held_between(start: Ints, stop: Ints, size: Ints, layers: int) -> Ints:

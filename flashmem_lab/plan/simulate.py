@@ -14,6 +14,7 @@ from flashmem_lab.plan.inline import InlineRun, planned_steps, run_inline
 from flashmem_lab.plan.plan import Plan
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem, build_problem, held_between
 from flashmem_lab.plan.timeline import Event, Lane, MemorySample, Pool, Timeline
+from flashmem_lab.plan.told import told
 
 
 def simulate(
@@ -39,10 +40,7 @@ def simulate(
             the end of its last: a tenth of the time where a model has thousands of chunks.
     """
     problem = build_problem(model, device, plan.transport, chunk_bytes=plan.chunk_bytes)
-    pinned = problem.mask(plan.preloaded)
-    load_at = np.where(pinned, 0, problem.first)
-    for streamed in plan.streamed:
-        load_at[problem.index[streamed.weight]] = streamed.load_at
+    pinned, load_at = steps_of(plan, problem)
     kinds = [_kind(layer.work) for layer in model.layers]
     lifetimes = model.lifetimes()
     events: list[Event] = []
@@ -51,6 +49,7 @@ def simulate(
     for number in range(runs):
         cold = number == 0
         barrier = plan.barrier and cold
+        in_run = told(problem, pinned, load_at, cold=cold)
         if number < 2:  # warm runs are alike
             if plan.transport is Transport.INLINE:
                 inline = run_inline(
@@ -60,10 +59,19 @@ def simulate(
             else:
                 run = run_clock(problem, pinned, load_at, cold=cold, barrier=barrier)
                 carrying = _CARRYING_NOTHING
-        found = _events(problem, run, kinds, number, carrying, by_weight=by_weight)
+        found = _events(in_run, run, kinds, number, carrying, by_weight=by_weight)
         events += sorted(found, key=lambda event: event.start_ns)
         samples += _samples(problem, plan, run, load_at, lifetimes, model.buffers, number)
     return Timeline(tuple(events), tuple(samples))
+
+
+def steps_of(plan: Plan, problem: Problem) -> tuple[Mask, Ints]:
+    """((n,) weights that `plan` pins, (n,) step at which it has each one's object made)."""
+    pinned = problem.mask(plan.preloaded)
+    load_at = np.where(pinned, 0, problem.first)
+    for streamed in plan.streamed:
+        load_at[problem.index[streamed.weight]] = streamed.load_at
+    return pinned, load_at
 
 
 def _kind(work: object) -> str:
@@ -154,7 +162,7 @@ def _events(
             moved = names[at]
             yield Event(lane, kind, moved, use, moved, start, end, count, number)
     awaited = carrying.last or _awaited(problem, run)
-    free = 0
+    free = round(problem.start_ns)
     layers = zip(_ns(run.start).tolist(), _ns(run.end).tolist(), kinds, problem.layers, strict=True)
     for layer, (start, end, kind, name) in enumerate(layers):
         for weight, (begin, done), count in carrying.apart.get(layer, ()):
@@ -173,7 +181,7 @@ def _events(
 def _awaited(problem: Problem, run: Run) -> dict[int, str]:
     """The weight that each layer waits for last; under a barrier the last of all is layer 0's."""
     latest = {int(problem.first[at]): problem.weights[at] for at in run.order.tolist()}
-    if len(run.order) and run.start[0] > 0:
+    if len(run.order) and run.start[0] > problem.start_ns:
         before = run.order[run.arrival <= run.start[0]]
         latest[0] = problem.weights[before[-1]]
     return latest

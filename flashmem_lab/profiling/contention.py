@@ -15,9 +15,10 @@ from flashmem_lab.device.spec import DeviceSpec, Quantity, Reading
 from flashmem_lab.devices import open_runtime
 from flashmem_lab.lower import lower
 from flashmem_lab.plan import Constraints, Plan, make_plan
+from flashmem_lab.plan.problem import build_problem
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.profiling.room import room
-from flashmem_lab.profiling.samples import products_graph, small_graph
+from flashmem_lab.profiling.samples import products_graph
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
 from flashmem_lab.samples import sample_inputs
@@ -47,7 +48,7 @@ def measure_reading(
     The products run with their weights on the device, where only first runs read, and streamed.
 
     Args:
-        device: an OpenCL device of this machine.
+        device: an OpenCL device of this machine, with what new memory takes.
         source: what the quantities name as their source.
         progress: told of kernels built and layers run.
 
@@ -75,36 +76,15 @@ def measure_reading(
         streamed = list(chain(*(session(moving)[1:] for _ in range(SESSIONS))))
         alike = f"{source}: products, weights "
         new = [runs[0] for runs in sessions]
+        held = int(build_problem(model, device, resident.transport).activation.max())
+        touched = min(held, sum(layer.bytes_written for layer in model.layers))
+        touching_ns = touched * device.host.first_touch_ns.value
         return (
-            reading_of(new, usual_ns, f"{alike}read for the first time", apart=True),
+            reading_of(
+                new, usual_ns, f"{alike}read for the first time", apart=True, other_ns=touching_ns
+            ),
             reading_of(streamed, usual_ns, f"{alike}streamed"),
         )
-
-
-def measure_first_launches(device: DeviceSpec, source: str) -> Quantity:
-    """What the host takes in a first run for a layer that loads weights, ns.
-
-    The mean between two launches of one run; the median of runs.
-
-    Args:
-        device: an OpenCL device of this machine.
-        source: what the quantity names as its source.
-
-    Raises:
-        DeviceError: it cannot run the layers.
-    """
-    model = lower(small_graph(), device)
-    plan = make_plan(model, device, budget=room(model, device))
-    between_ns = []
-    with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
-        packed = pack_weights(model, Path(folder))
-        program = build_program(plan, model, packed)
-        for _ in range(SESSIONS):
-            with closing(open_runtime(device)) as runtime:
-                events = runtime.run(program, packed.path, sample_inputs(program)).trace.timeline
-            starts = [event.start_ns for event in events.events if event.kind == "launch"]
-            between_ns.append((max(starts) - min(starts)) / (len(starts) - 1))
-    return Quantity(median(between_ns), f"{source}: small products that load weights, a first run")
 
 
 def usual_launches(events: Iterable[Event]) -> dict[int, float]:
@@ -122,6 +102,7 @@ def reading_of(
     source: str,
     *,
     apart: bool = False,
+    other_ns: float = 0.0,
 ) -> Reading:
     """What runs with reads beside their launches show: the median of them, part by part.
 
@@ -138,9 +119,11 @@ def reading_of(
         source: what the quantities name as their source.
         apart: whether what each weight takes besides is told apart from the rate: as long as the
             small ones take.
+        other_ns: by which the launches of a run took longer for another reason.
     """
     seen = [_Seen.of(events, usual_ns) for events in runs]
     excess, overlap = (median(getattr(one, of) for one in seen) for of in ("excess", "overlap"))
+    excess -= other_ns
     besides_ns = median(one.small_ns for one in seen) if apart else 0.0
     besides = seen[0].weights * besides_ns
     busy_ns = max(median(one.busy_ns for one in seen) - besides, 0.0)

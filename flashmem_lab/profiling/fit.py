@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from flashmem_lab.device.spec import KindCost, Quantity
 from flashmem_lab.lower.layer import OperatorClass
 
+ROUNDS = 30
+"""Of least squares; the parts hardly change any more after some ten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launched:
@@ -29,7 +32,7 @@ def fit_kind(launches: Sequence[Launched], source: str) -> KindCost:
     """The cost of one kind: a fixed part, a part per flop and a part per byte, none below 0.
 
     Of all choices of parts, each with at least one launch to spare, the one with the least sum
-    of squared relative errors (three columns: every subset is tried).
+    of errors (three columns: every subset is tried).
 
     Args:
         launches: of one kind, at least one.
@@ -42,7 +45,7 @@ def fit_kind(launches: Sequence[Launched], source: str) -> KindCost:
         np.array(chosen) for count in range(1, most + 1) for chosen in combinations(range(3), count)
     ]
     fits = [fit for chosen in choices if (fit := _fit(work, took, chosen)) is not None]
-    best = min(fits, key=lambda parts: float(np.sum((work @ parts / took - 1) ** 2)))
+    best = min(fits, key=lambda parts: float(_errors(work @ parts, took).sum()))
     return KindCost(
         fixed_ns=float(best[0]),
         ns_per_flop=float(best[1]),
@@ -69,12 +72,30 @@ def compute_rates(launches: Iterable[Launched], source: str) -> dict[str, Quanti
 def _fit(
     work: NDArray[np.float64], took: NDArray[np.float64], chosen: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    """(3,) least-squares parts with only the chosen ones, or None where one would be below 0."""
-    columns = work[:, chosen] / took[:, None]  # times the parts, each row should give 1
-    scale = columns.max(axis=0)
+    """(3,) parts of least error with only the chosen ones, or None where one would be below 0.
+
+    By least squares, weighted anew each time with what was told until then, so that at the end the
+    derivatives of the errors are 0.
+    """
+    scale = work[:, chosen].max(axis=0)
     if (scale == 0).any():
         return None
-    parts = np.zeros(3)
-    solved, *_ = np.linalg.lstsq(columns / scale, np.ones(len(took)), rcond=None)
-    parts[chosen] = solved / scale
-    return parts if (parts >= 0).all() else None
+    parts, told = np.zeros(3), took
+    for _ in range(ROUNDS):
+        weight = np.sqrt((told + took) / took) / told
+        columns = work[:, chosen] / scale * weight[:, None]
+        solved, *_ = np.linalg.lstsq(columns, took * weight, rcond=None)
+        parts[chosen] = solved / scale
+        now = work @ parts
+        if (parts < 0).any() or (now <= 0).any():
+            return None
+        told = np.sqrt(told * now)  # half the way: otherwise it swings to and fro
+    return parts
+
+
+def _errors(told: NDArray[np.float64], took: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(launches,) (told - took)^2 / (told x took): half is as wrong as double.
+
+    Relative errors would favour what tells too little, which is never wrong by more than 1.
+    """
+    return (told - took) ** 2 / (told * took)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
-from flashmem_lab.device.spec import DeviceSpec, Quantity, Transport
+from flashmem_lab.device.spec import DeviceSpec, HostTimes, Quantity, Transport
 from flashmem_lab.devices import SIMULATED, open_runtime
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower import LoweredModel, lower
 from flashmem_lab.plan import make_plan
 from flashmem_lab.plan.timeline import Event, Lane
-from flashmem_lab.profiling.contention import (
-    measure_first_launches,
-    measure_reading,
-    usual_launches,
-)
+from flashmem_lab.profiling.contention import measure_reading, usual_launches
 from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
+from flashmem_lab.profiling.host import measure_host, measure_touching
 from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.profiling.tune import tune
@@ -64,29 +60,37 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         with closing(open_runtime(device)) as runtime:
             result = runtime.run(program, packed.path, arrays, repeat=REPEAT, progress=progress)
     events = result.trace.timeline.events
-    later = [event for event in events if event.run]
-    usual_ns = usual_launches(later)
+    usual_ns = usual_launches(event for event in events if event.run)
     copies = plan.transport is Transport.COPY
     source = f"measured {datetime.now(UTC).date()} by `flashmem-lab profile`, {device.driver}"
-    launches = _launches(model, usual_ns)
+    head = graph.nodes[0].name
+    behind = {at: ns for at, ns in usual_ns.items() if head not in model.layers[at].nodes}
+    launches = _launches(model, behind)
     by_kind: dict[str, list[Launched]] = defaultdict(list)
     for launch in launches:
         by_kind[launch.kind].append(launch)
     best = f"{source}: the best of all sample kernels"
     uploaded = [event for event in events if event.lane is Lane.TRANSFER]
+    touching = HostTimes(first_touch_ns=measure_touching(device, source, progress=progress))
+    device = replace(device, host=touching)
     first, reading = measure_reading(device, source, progress=progress)
-    return replace(
+    read = replace(
         device,
         disk=reading.disk,
-        # Where reads land in the mapped image there is nothing to upload.
-        upload=Quantity(_rate(uploaded), source) if copies else device.upload,
-        memory=Quantity(memory_rate(launches), best),
-        compute={**device.compute, **compute_rates(launches, best)},
-        launch_ns=Quantity(_between_launches(later), f"{source}: between two launches"),
-        kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
         contention=reading.contention,
         first_run=first,
-        first_launch_ns=measure_first_launches(device, source),
+        # Where reads land in the mapped image there is nothing to upload.
+        upload=Quantity(_rate(uploaded), source) if copies else device.upload,
+    )
+    host = measure_host(read, source, progress=progress)
+    return replace(
+        read,
+        memory=Quantity(memory_rate(launches), best),
+        compute={**device.compute, **compute_rates(launches, best)},
+        launch_ns=host.launch_ns,
+        kinds={kind: fit_kind(launches, source) for kind, launches in sorted(by_kind.items())},
+        first_launch_ns=host.first_launch_ns,
+        host=host.times,
     )
 
 
@@ -108,14 +112,3 @@ def _rate(moves: list[Event]) -> float:
     """Bytes/s while something moved."""
     busy = sum(event.end_ns - event.start_ns for event in moves)
     return sum(event.bytes for event in moves) / max(1, busy) * 1e9
-
-
-def _between_launches(events: Iterable[Event]) -> float:
-    """Median time from the end of a launch to the start of the one that follows it, ns."""
-    lane = [event for event in events if event.lane is Lane.COMPUTE]
-    gaps = sorted(
-        after.start_ns - before.end_ns
-        for before, after in pairwise(lane)
-        if before.kind == after.kind == "launch" and before.run == after.run
-    )
-    return float(max(0, gaps[len(gaps) // 2]))

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from flashmem_lab.device import KindCost, Quantity, Reading, Transport, simulated_devices
+from flashmem_lab.device import (
+    HostTimes,
+    KindCost,
+    Quantity,
+    Reading,
+    Transport,
+    simulated_devices,
+)
 from flashmem_lab.lower.layer import (
     KernelCall,
     Layer,
@@ -98,6 +105,14 @@ devices = st.builds(
     st.sampled_from([0.0, 0.07, 1.0]),
     st.booleans(),
 )
+with_hosts = st.builds(
+    lambda device, times: replace(
+        device, host=HostTimes(*(Quantity(float(ns), "drawn") for ns in times))
+    ),
+    devices,
+    st.tuples(*(st.integers(0, most) for most in (10**6, 10**6, 10, 10**6, 10**6, 10**6))),
+)
+"""Plans are chosen without what the host takes, and predicted with it."""
 shares = st.floats(0, 1)
 SAMPLE = layers_model(
     [

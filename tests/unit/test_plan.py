@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashmem_lab.device import DeviceSpec, Transport
+from flashmem_lab.device import DeviceSpec, HostTimes, Transport
 from flashmem_lab.errors import BudgetTooSmall, UsageError
 from flashmem_lab.lower.layer import (
     LoweredModel,
@@ -49,7 +49,15 @@ from flashmem_lab.plan.problem import build_problem
 from flashmem_lab.plan.simulate import simulate
 from flashmem_lab.plan.timeline import Lane, Pool
 from flashmem_lab.units import Budget
-from tests.unit.plan_samples import PHONE, SAMPLE, devices, layers_model, models, shares
+from tests.unit.plan_samples import (
+    PHONE,
+    SAMPLE,
+    devices,
+    layers_model,
+    models,
+    shares,
+    with_hosts,
+)
 
 
 def held_at(plan: Plan, model: LoweredModel) -> list[int]:
@@ -277,7 +285,7 @@ def test_the_timeline_says_what_the_plan_predicts(
         assert all(a.end_ns <= b.start_ns for a, b in pairwise(mine))
 
 
-@given(models(), devices, shares, st.sampled_from(Strategy))
+@given(models(), st.one_of(devices, with_hosts), shares, st.sampled_from(Strategy))
 def test_the_clock_agrees_with_the_lane_engine(
     model: LoweredModel, device: DeviceSpec, share: float, strategy: Strategy
 ) -> None:
@@ -286,6 +294,13 @@ def test_the_clock_agrees_with_the_lane_engine(
     plan = make_plan(model, device, budget=budget, strategy=strategy)
     uses, steps = model.weight_uses(), len(model.layers)
     streamed = {weight.weight: weight.load_at for weight in plan.streamed}
+    alive = [
+        sum(model.buffers[n] for n, (a, b) in model.lifetimes().items() if a <= at <= b)
+        for at in range(steps)
+    ]
+    late = replace(plan, streamed=tuple(replace(w, load_at=w.first_use) for w in plan.streamed))
+    beside = max(held - own for held, own in zip(held_at(late, model), alive, strict=True))
+    crowded = max(alive) + beside > max(held_at(plan, model))
     for cold, expected in ((True, plan.predicted.cold_ms), (False, plan.predicted.warm_ms)):
         reading = device.reading(cold=cold)
         moving = [n for n in uses if cold or n in streamed]
@@ -326,18 +341,30 @@ def test_the_clock_agrees_with_the_lane_engine(
                 uploads.append(Task(next(ids), copying, (reads[-1].id,)))
                 arrived[name] = uploads[-1].id
         layers = []
+        ended = ready = 0.0
         for layer in model.layers:
             wanted = {n for n in layer.weights if n in arrived}
             if plan.barrier and layer.index == 0:
                 wanted |= set(arrived)
             traffic = layer.bytes_read + layer.bytes_written
             time = device.layer_ns(layer.op_class.value, layer.kind, layer.flops, traffic)
-            if cold and device.first_run and any(uses[n][0] == layer.index for n in layer.weights):
-                time = max(time, device.first_launch_ns.value)
+            if cold and device.first_run:
+                loads = any(uses[n][0] == layer.index for n in layer.weights)
+                if layer.index:
+                    ready += (device.first_launch_ns if loads else device.host.first_layer_ns).value
+                begun = max(ended, ready)
+                time, ended = begun + time - ended, begun + time
+            time += device.host.crowded_ns.value * crowded
+            if cold:
+                rise = max(alive[: layer.index + 1]) - max(alive[: layer.index], default=0)
+                time += device.host.first_touch_ns.value * rise
+            time += device.host.streamed_ns.value * sum(uses[n][0] == layer.index for n in streamed)
             layers.append(Task(layer.index, time, tuple(arrived[n] for n in wanted)))
         slowed = Contention("disk", ("transfer", "compute"), reading.contention.value)
-        spans = run_lanes({"disk": reads, "transfer": uploads, "compute": layers}, slowed)
-        assert spans[steps - 1].end_ns / 1e6 == pytest.approx(expected, rel=1e-9)
+        lanes = {"disk": reads, "transfer": uploads, "compute": layers}
+        start = device.host.first_start_ns if cold else device.host.start_ns
+        end_ns = start.value + run_lanes(lanes, slowed)[steps - 1].end_ns
+        assert end_ns / 1e6 == pytest.approx(expected, rel=1e-9)
 
 
 @given(models(), devices, shares, st.sampled_from(Strategy))
@@ -368,6 +395,31 @@ def test_the_clock_on_arrays_is_a_bound_and_exact_where_reads_land_in_place(
     assert settled <= exact * (1 + 1e-9)
     if device.transport is Transport.MAP:
         assert settled == pytest.approx(exact, rel=1e-9)
+
+
+@given(models(), with_hosts, shares, st.sampled_from(Objective))
+def test_what_the_host_takes_is_told_and_does_not_decide(
+    model: LoweredModel, device: DeviceSpec, share: float, optimize: Objective
+) -> None:
+    """Start, and each streamed weight: that much at least, whatever else hides beside it."""
+    host = device.host
+    free = replace(device, host=HostTimes(first_layer_ns=host.first_layer_ns))
+    plan, plain = (
+        make_plan(model, one, budget=Budget(share=share), optimize=optimize)
+        for one in (device, free)
+    )
+    assert plan.preloaded == plain.preloaded
+    assert (plan.objective, plan.bound) == (plain.objective, plain.bound)
+    least_ms = min(host.start_ns.value, host.first_start_ns.value) / 1e6
+    held_up_ms = len(plan.streamed) * host.streamed_ns.value / 1e6
+    for told, without in (
+        (plan.predicted.cold_ms, plain.predicted.cold_ms),
+        (plan.predicted.warm_ms, plain.predicted.warm_ms),
+    ):
+        assert told >= (without + least_ms) * (1 - 1e-9)
+    problem = build_problem(model, device, device.transport)
+    compute_ms = problem.compute_ns / 1e6
+    assert plan.predicted.warm_ms >= (compute_ms + held_up_ms) * (1 - 1e-9)
 
 
 def test_a_lane_that_works_slows_the_others() -> None:

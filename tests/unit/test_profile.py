@@ -4,25 +4,39 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashmem_lab.device import KindCost, simulated_devices
+from flashmem_lab.device import (
+    DeviceSpec,
+    HostTimes,
+    KindCost,
+    Quantity,
+    Transport,
+    simulated_devices,
+)
+from flashmem_lab.device.spec import WITH_FUNCTION
 from flashmem_lab.devices import open_device
 from flashmem_lab.errors import DeviceError, UsageError
-from flashmem_lab.lower import lower
+from flashmem_lab.lower import LoweredModel, lower
 from flashmem_lab.lower.layer import OperatorClass
 from flashmem_lab.plan import bounds, make_plan
+from flashmem_lab.plan.clock import run_ns
+from flashmem_lab.plan.problem import behind_host, build_problem
+from flashmem_lab.plan.simulate import steps_of
 from flashmem_lab.plan.timeline import Event, Lane
+from flashmem_lab.plan.told import crowded, told
 from flashmem_lab.profiles import load_profile, save_profile
 from flashmem_lab.profiling import profile_device
 from flashmem_lab.profiling.contention import reading_of, usual_launches
 from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
+from flashmem_lab.profiling.host import TimedRun, not_told
 from flashmem_lab.profiling.room import room
-from flashmem_lab.profiling.samples import sample_graph
+from flashmem_lab.profiling.samples import network_graph, sample_graph
 from flashmem_lab.units import Budget
-from tests.unit.plan_samples import PHONE, layers_model
+from tests.unit.plan_samples import PHONE, devices, layers_model, models
 
 POCL = simulated_devices()["sim:pocl"]
 WORK = [(10**6, 10**5), (10**8, 3 * 10**5), (3 * 10**7, 10**7), (10**7, 4 * 10**7), (10**9, 10**6)]
@@ -55,8 +69,86 @@ def test_no_part_of_a_cost_is_negative(seen: list[tuple[int, int, int]]) -> None
     assert cost.fixed_ns + cost.ns_per_flop + cost.ns_per_byte > 0
 
 
-def launch(start: int, end: int, run: int = 1) -> Event:
-    return Event(Lane.COMPUTE, "launch", "product", 0, "", start, end, 0, run)
+def test_half_is_as_wrong_as_double() -> None:
+    """Of a tenth and ten times, the cost lies in the middle, where each is as far off."""
+    seen = [Launched("conv", "reusable", 100, 0, took) for took in (10.0, 1000.0)]
+    found = fit_kind(seen, "drawn")
+    assert found.fixed_ns + found.ns_per_flop * 100 == pytest.approx(100, rel=1e-3)
+
+
+def launch(start: int, end: int, run: int = 1, layer: int = 0) -> Event:
+    return Event(Lane.COMPUTE, "launch", "product", layer, "", start, end, 0, run)
+
+
+def test_what_a_run_takes_beside_its_launches() -> None:
+    """Launches at 300, 500 and 900 of a run of 1000 ns that end at 400, 600 and 950."""
+    run = TimedRun((launch(300, 400), launch(500, 600, layer=1), launch(900, 950, layer=2)), 1000)
+    assert run.besides_ns == 350
+    assert run.apart_ns({1, 2}) == 300
+    assert run.apart_ns({2}) == 400
+
+
+@given(models(), devices, st.floats(0, 0.6), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_what_the_clock_does_not_tell_is_the_hosts(
+    model: LoweredModel, device: DeviceSpec, share: float, each: int, crowd: int
+) -> None:
+    """A run that took longer by so much a weight and a layer gives these back."""
+    problem = build_problem(model, device, device.transport)
+    plan = make_plan(model, device, budget=Budget(share=share))
+    pinned, load_at = steps_of(plan, problem)
+    plain = run_ns(problem, pinned, load_at, cold=False)
+    assert not_told(problem, plan, plain) == pytest.approx(0, abs=1e-6 * plain)
+    took_ns = plain + each * len(plan.streamed)
+    assert not_told(problem, plan, took_ns) == pytest.approx(
+        each * len(plan.streamed), abs=1e-6 * took_ns
+    )
+    host = HostTimes(crowded_ns=Quantity(crowd, "drawn"))
+    in_run = told(replace(problem, host=host), pinned, load_at, cold=False)
+    added = in_run.duration_ns - problem.duration_ns
+    assert added == pytest.approx(crowd * crowded(problem, pinned, load_at), abs=1e-3)
+
+
+def test_layers_wait_for_the_host_that_makes_them_ready() -> None:
+    """Ready at 0, 5, 10, 15, 20: the second waits for 4, the long one lets the host ahead."""
+    lasts = behind_host(np.array([1.0, 7.0, 30.0, 1.0, 1.0]), np.full(5, 5.0))
+    assert lasts.tolist() == [1, 11, 30, 1, 1]
+    assert behind_host(np.array([1.0, 1.0]), np.array([9.0, 4.0])).tolist() == [1, 4]
+
+
+def test_activations_are_crowded_where_the_plan_has_no_room_for_them_all() -> None:
+    """100 + 20 kB of activations; the last layer's weight takes what the first one's left."""
+    kb = 1000 // 4
+    model = layers_model(
+        [
+            (OperatorClass.REUSABLE, 10, 100 * 1000, (0,)),
+            (OperatorClass.REUSABLE, 10, 20 * 1000, ()),
+            (OperatorClass.REUSABLE, 10, 4, (1,)),
+        ],
+        [kb, 90 * kb],
+    )
+    problem = build_problem(model, PHONE, Transport.MAP)
+    streamed = np.array([False, False])
+    assert crowded(problem, streamed, problem.first)
+    assert not crowded(problem, streamed, np.array([0, 0])), "it is there beside them all"
+
+
+def test_the_network_is_of_small_layers_that_mostly_load() -> None:
+    model = lower(network_graph(), POCL)
+    loading = sum(bool(layer.weights) for layer in model.layers)
+    assert 0.6 < loading / len(model.layers) < 0.9
+    assert max(layer.flops for layer in model.layers) < 1e8
+    behind = lower(network_graph(behind_head=True), POCL)
+    kinds = [layer.kind for layer in model.layers]
+    assert [layer.kind for layer in behind.layers][-len(kinds) :] == kinds
+    assert behind.layers[0].flops > 20 * max(layer.flops for layer in model.layers)
+
+
+def test_a_function_costs_as_its_kind_where_it_was_not_measured() -> None:
+    plain, dear = KindCost(10.0, 0, 0, 0, "made up"), KindCost(50.0, 0, 0, 0, "made up")
+    bare = replace(PHONE, kinds={"gemm": plain}, launch_ns=Quantity(1.0, "made up"))
+    known = replace(bare, kinds={"gemm": plain, "gemm" + WITH_FUNCTION: dear})
+    for device, expected in ((bare, 11), (known, 51)):
+        assert device.layer_ns("reusable", "gemm" + WITH_FUNCTION, 10, 10) == expected
 
 
 def test_contention_is_what_launches_beside_reads_lose() -> None:

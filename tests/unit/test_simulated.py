@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flashmem_lab.device import DeviceSpec, Transport, simulated_devices
+from flashmem_lab.device import DeviceSpec, HostTimes, Quantity, Transport, simulated_devices
 from flashmem_lab.errors import OutOfBudget, UsageError
 from flashmem_lab.lower.layer import (
     Arg,
@@ -91,9 +91,15 @@ def build(
 
 
 DEVICES = [replace(DEVICE, transport=transport) for transport in Transport]
+HOST = HostTimes(*(Quantity(ns, "made up") for ns in (9e6, 6e4, 0.3, 3e5, 4e4, 2e5)))
+WITH_HOSTS = [replace(device, host=HOST, contention=Quantity(1.0, "")) for device in DEVICES]
 
 
-@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.transport.value)
+@pytest.mark.parametrize(
+    "device",
+    [*DEVICES, *WITH_HOSTS],
+    ids=[f"{device.transport}{told}" for told in ("", "-host") for device in DEVICES],
+)
 @pytest.mark.parametrize("budget", ["min", "30%", "100%"])
 def test_agrees_with_the_planners_clock(tmp_path: Path, device: DeviceSpec, budget: str) -> None:
     """Two codes, one of arrays and one of commands, and the same events to the nanosecond."""

@@ -91,7 +91,8 @@ def _pooled(ctx: Context, node: Node, x: Ref, rows: _Window, columns: _Window) -
             "maximum": int(node.op_type == "MaxPool"),
             "count_padding": integer(node, "count_include_pad", int(node.op_type == "LRN")),
         },
-        flops=out.size * rows.kernel * columns.kernel,
+        # A window may be larger than all there is.
+        flops=out.size * min(rows.kernel, rows.extent) * min(columns.kernel, columns.extent),
     )  # fmt: skip
     return out
 
