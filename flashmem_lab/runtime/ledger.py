@@ -29,6 +29,10 @@ class Ledger:
         self._peaks = dict.fromkeys(_DEVICE_POOLS, 0)
         self._peak_total = 0
 
+    def held(self, pool: Pool) -> int:
+        """What a pool holds now."""
+        return self._held[pool]
+
     def held_bytes(self) -> dict[str, int]:
         """What the device holds now, by pool; for any thread."""
         return {pool.value: held for pool, held in self._held.items()}

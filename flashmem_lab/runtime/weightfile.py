@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from flashmem_lab.errors import CacheCorrupt, InputError, from_os_error
 from flashmem_lab.program.packed import check_rows
 from flashmem_lab.program.program import PackedSpan
-from flashmem_lab.runtime.filemap import FileMap
+from flashmem_lab.runtime.filemap import FileMap, pieces_of
 from flashmem_lab.runtime.pagecache import PageCache, drops
 
 _IOV_MAX = 1024  # buffers of one preadv; POSIX guarantees 16, Linux and macOS take 1024
@@ -50,7 +52,10 @@ class WeightFiles:
         # File and offset of each block that was found sound: later runs only read it.
         self._sound: set[tuple[int, int]] = set()
         self._files: list[int] = []
+        self.kept = True
         self._maps: dict[int, FileMap] = {}
+        # What is present of each piece of a file; only kept where pages are dropped.
+        self._present: dict[tuple[int, int], set[str]] = defaultdict(set)
         try:
             for path in paths:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
@@ -68,7 +73,10 @@ class WeightFiles:
         while self._maps:
             self._maps.popitem()[1].close()
         while self._files:
-            os.close(self._files.pop())
+            file = self._files.pop()
+            if not self.kept:  # what was read ahead, too
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
 
     def read_rows(self, weight: str, first_row: int, into: NDArray[np.uint8]) -> None:
         """Reads rows of a weight; blocks are compared with their checksums the first time.
@@ -124,6 +132,22 @@ class WeightFiles:
         span = self._spans[weight]
         self._bring(weight, span.offset, span.bytes)
 
+    def read_ahead(self, weight: str, first: int, size: int) -> None:
+        """Has bytes of a weight read from the disk; they are no memory of this process yet.
+
+        Args:
+            weight: name.
+            first: of its bytes.
+            size: how many.
+
+        Raises:
+            CacheCorrupt, FlashMemError: as `bring`.
+        """
+        span = self._spans[weight]
+        mapped = self._map(span.file)
+        with self._mapped(weight):
+            mapped.read(span.offset + first, size)
+
     def sound(self, weight: str) -> bool:
         """Whether every block of a weight was read before, and found sound."""
         span = self._spans[weight]
@@ -131,9 +155,19 @@ class WeightFiles:
         return all(self._place(span, row) in self._sound for row in rows)
 
     def forget(self, weight: str) -> None:
-        """Gives the memory back that `bring` took for a weight."""
+        """Gives the memory back that `bring` took for a weight, and drops its pages if asked to."""
         span = self._spans[weight]
-        self._map(span.file).forget(span.offset, span.bytes)
+        mapped, pieces = self._map(span.file), pieces_of(span.offset, span.bytes)
+        mapped.forget(span.offset, span.bytes)
+        if self.kept:
+            return
+        for piece in pieces:
+            self._present[span.file, piece].discard(weight)
+        # It shares its first and its last piece with other weights.
+        first = pieces.start + bool(self._present[span.file, pieces[0]])
+        last = pieces.stop - bool(self._present[span.file, pieces[-1]])
+        if first < last:
+            mapped.drop(range(first, last))
 
     def whole(self, weight: str) -> NDArray[np.uint8]:
         """All bytes of a weight, checked; shape (bytes,)."""
@@ -192,20 +226,30 @@ class WeightFiles:
                 self._sound.add(place)
 
     def _bring(self, weight: str, begin: int, size: int) -> FileMap:
-        span = self._spans[weight]
-        mapped = self._map(span.file)
-        try:
+        mapped = self._map(self._spans[weight].file)
+        with self._mapped(weight):
             mapped.bring(begin, size)
+        return mapped
+
+    @contextmanager
+    def _mapped(self, weight: str) -> Iterator[None]:
+        """Pages of a weight are asked for: they are present, or what fails is ours to explain."""
+        span = self._spans[weight]
+        if not self.kept:
+            for piece in pieces_of(span.offset, span.bytes):
+                self._present[span.file, piece].add(weight)
+        try:
+            yield
         except OSError as error:
             if error.errno == errno.EFAULT:
                 raise CacheCorrupt(self._paths[span.file], weight) from error
             raise from_os_error(error, f"reading packed weights of {weight!r}") from error
-        return mapped
 
     def _map(self, file: int) -> FileMap:
         if file not in self._maps:
             try:
-                mapped = FileMap(self._files[file], os.fstat(self._files[file]).st_size)
+                size = os.fstat(self._files[file]).st_size
+                mapped = FileMap(self._files[file], size, kept=self.kept)
             except OSError as error:
                 raise from_os_error(error, f"mapping {self._paths[file]}") from error
             for span in self._spans.values():

@@ -18,12 +18,14 @@ from onnx import TensorProto, helper
 
 from flashmem_lab.errors import CacheCorrupt, InputError, ModelError
 from flashmem_lab.lower.layer import Port, View
+from flashmem_lab.runtime.filemap import can_map
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.runtime.opencl.query import find
 from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
 from flashmem_lab.runtime.pagecache import PageCache, drops
 from flashmem_lab.runtime.ports import to_port
 from flashmem_lab.runtime.weightfile import WeightFiles
+from tests.files import cached_bytes, drops_pages
 
 Make = Callable[..., Any]
 
@@ -208,8 +210,26 @@ def test_pages_are_dropped_behind_the_read(
     )
     span = chain.packed.spans["w1"]
     dropped = [(at, size) for at, size, advice in told if advice == os.POSIX_FADV_DONTNEED]
-    # The file is small, so that "auto" keeps its pages.
-    assert dropped == ([(span.offset, span.bytes)] if pages is PageCache.DROP else [])
+    # The file is small, so that "auto" keeps its pages. In the end all go that were read ahead.
+    assert dropped == ([(span.offset, span.bytes), (0, 0)] if pages is PageCache.DROP else [])
+
+
+def test_a_piece_of_the_file_is_dropped_with_the_last_weight_in_it(make_chain: Make) -> None:
+    chain = make_chain(layers=2, width=64, height=512)  # 512 KiB each: both lie in one piece
+    path = chain.packed.path
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+    if not can_map() or not drops_pages(path):
+        pytest.skip("this system maps no files as we need it, or keeps their pages")
+    file = WeightFiles([path], chain.packed.spans, PageCache.DROP)
+    file.bring("w0", 0, 512)
+    file.read_ahead("w1", 0, chain.packed.spans["w1"].bytes)
+    file.forget("w0")
+    assert cached_bytes(path) >= chain.packed.spans["w1"].bytes
+    file.bring("w1", 0, 512)
+    file.forget("w1")
+    assert cached_bytes(path) == 0
+    file.close()
 
 
 def test_a_file_that_does_not_fit_twice_is_not_kept(

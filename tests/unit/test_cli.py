@@ -455,3 +455,23 @@ def test_lab_becomes_jupyter_on_the_first_notebook(
     assert "--port=9123" in command
     assert ("--allow-root" in command) == root
     assert Path(command[-1]).name == "01_first_look.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "out", "error"),
+    [
+        (["run", "missing.onnx", "--budget", "30%"], 1, "", "error: "),
+        (["run", "--help"], 0, "--budget", ""),
+        (["run"], 2, "", "usage"),
+        (["inspect", "missing.onnx"], 1, "", "missing.onnx"),
+    ],
+)
+def test_a_process_ends_with_its_code_and_all_it_said(
+    arguments: list[str], code: int, out: str, error: str
+) -> None:
+    command = [sys.executable, "-m", "flashmem_lab", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert out in done.stdout
+    assert error in done.stderr
+    assert "Traceback" not in done.stderr

@@ -11,7 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from flashmem_lab.runtime.filemap import FileMap, can_map
+from flashmem_lab.runtime.filemap import PIECE, FileMap, can_map, pieces_of
+from tests.files import cached_bytes, drops_pages
 
 pytestmark = pytest.mark.skipif(not can_map(), reason="this system maps no files as we need it")
 _SIZE = 64 * 2**20
@@ -19,19 +20,21 @@ _SIZE = 64 * 2**20
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file of random bytes."""
+    """A file of random bytes, on the disk."""
     made = tmp_path / "weights"
-    np.random.default_rng(3).integers(0, 256, _SIZE, np.uint8).tofile(made)
+    with made.open("wb") as file:
+        np.random.default_rng(3).integers(0, 256, _SIZE, np.uint8).tofile(file)
+        os.fsync(file.fileno())
     return made
 
 
 @pytest.fixture
 def mapped(path: Path) -> Iterator[FileMap]:
     file = os.open(path, os.O_RDONLY)
-    made = FileMap(file, _SIZE)
-    os.close(file)
+    made = FileMap(file, _SIZE, kept=False)
     yield made
     made.close()
+    os.close(file)
 
 
 def resident(path: Path) -> int:
@@ -63,3 +66,34 @@ def test_a_file_that_got_shorter_is_an_error(mapped: FileMap, path: Path) -> Non
     for begin in (_SIZE // 2, _SIZE // 4):
         with pytest.raises(OSError, match=os.strerror(errno.EFAULT)):
             mapped.bring(begin, _SIZE // 2)
+
+
+def test_bytes_that_are_one_count_no_more_than_others(mapped: FileMap, path: Path) -> None:
+    size = 2 * PIECE + PIECE // 2
+    mapped.as_one(PIECE // 2, size)
+    mapped.bring(PIECE // 2, size)
+    assert size <= resident(path) <= size + PIECE  # what is mapped around the first page
+    mapped.forget(PIECE // 2, size)
+    assert resident(path) <= PIECE
+
+
+def test_what_is_read_is_no_memory_of_this_process(mapped: FileMap, path: Path) -> None:
+    if not drops_pages(path):
+        pytest.skip("this file system keeps its pages")
+    mapped.read(0, 3 * PIECE)
+    assert resident(path) == 0
+    assert cached_bytes(path) >= 3 * PIECE
+
+
+def test_dropped_pieces_leave_the_cache_and_come_again(mapped: FileMap, path: Path) -> None:
+    if not drops_pages(path):
+        pytest.skip("this file system keeps its pages")
+    size = 3 * PIECE
+    for _ in range(2):
+        mapped.bring(0, size)
+        assert cached_bytes(path) >= size
+        mapped.forget(0, size)
+        mapped.drop(pieces_of(0, size))
+        assert cached_bytes(path) == 0
+    mapped.bring(0, size)
+    assert np.array_equal(mapped[0:size], np.fromfile(path, np.uint8, size))

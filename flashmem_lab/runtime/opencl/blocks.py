@@ -43,8 +43,8 @@ class Block:
 class EndedBlocks:
     """Ended blocks, the oldest first.
 
-    Places of activations are released last, and never for what is only made early: their pages
-    come back cleared, one by one, as they are touched.
+    Places of activations are released last: their pages come back cleared, one by one, as they are
+    touched.
 
     Args:
         in_place: weights whose blocks are of no use to any other object.
@@ -81,13 +81,10 @@ class EndedBlocks:
         return block
 
     def first(self) -> Block:
-        """The block to release first; it is no longer here."""
-        done = self.first_done()
-        if done is not None:
-            return done
-        if self._places and (not self._blocks or _oldest(self._places) < _oldest(self._blocks)):
-            return self._places.pop(_oldest(self._places))
-        return self._pop()
+        """The block to release first, a place if there is no other; it is no longer here."""
+        if self._blocks:
+            return self._pop()
+        return self._places.pop(_oldest(self._places))
 
     def first_done(self) -> Block | None:
         """The oldest but for places, if the device uses it no more; it is no longer here.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -17,6 +17,7 @@ import pyopencl as cl
 from flashmem_lab.errors import PlanError
 from flashmem_lab.plan.timeline import Lane
 from flashmem_lab.program.program import Program, Read, Upload
+from flashmem_lab.runtime.opencl.ahead import ReadAhead
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
@@ -88,11 +89,12 @@ class Lanes:
 class Loader:
     """Reads chunks in the disk lane's order and uploads them in the transfer lane's order.
 
-    On a thread of its own, if anything is to be read on it.
+    On a thread of its own, if anything is to be read on it, with another one that reads ahead.
 
     Args:
         lanes: what to load.
         transport: how a chunk reaches its object.
+        read_ahead: has bytes read of a weight that is loaded at once: name, first, how many.
         queue: the one that `transport` uses.
         signals: where the threads wait for each other.
         recorder: takes notes.
@@ -103,6 +105,7 @@ class Loader:
         lanes: Lanes,
         *,
         transport: WeightTransport,
+        read_ahead: Callable[[str, int, int], None],
         queue: cl.CommandQueue,
         signals: Signals,
         recorder: Recorder,
@@ -117,18 +120,25 @@ class Loader:
         self._thread: threading.Thread | None = None
         if lanes.reads or lanes.uploads:
             self._thread = threading.Thread(target=self._run, name="flashmem-disk", daemon=True)
+        wholes = [lanes.wholes[read.weight] for read in lanes.reads if read.weight in lanes.wholes]
+        sizes = [(whole.first.weight, whole.bytes) for whole in wholes]
+        self._ahead = ReadAhead(sizes, read_ahead) if sizes else None
 
     def start(self) -> None:
         """Begins to read."""
+        if self._ahead is not None:
+            self._ahead.start()
         if self._thread is not None:
             self._thread.start()
         else:
             self._signals.end(_WHO)
 
     def join(self) -> None:
-        """Waits until the thread has ended; it must have been started."""
+        """Waits until all threads have ended; they must have been started."""
         if self._thread is not None:
             self._thread.join()
+        if self._ahead is not None:
+            self._ahead.stop()
 
     def load_at_hand(self, weight: str) -> None:
         """Loads a weight that was just made, if it is at hand; on the calling thread.
@@ -160,6 +170,8 @@ class Loader:
             whole = self._wholes.get(read.weight)
             if whole is not None:
                 self._load(whole)
+                if self._ahead is not None:
+                    self._ahead.brought()
             else:
                 self._read(read)
                 self._upload_ready()

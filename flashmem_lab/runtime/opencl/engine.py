@@ -146,6 +146,7 @@ class Engine:
         loader = Loader(
             self._lanes,
             transport=transport,
+            read_ahead=self._in_place.read_ahead,
             queue=self._device.transfer,
             signals=signals,
             recorder=recorder,
@@ -236,9 +237,7 @@ class Engine:
             for needed in command.after:
                 lane.advance_through(needed)
             used = [e for one in command.after if (e := lane.event(one)) is not None]
-            self._objects.end(command.object, used)
-            signals.publish(command.id)
-            making.make_what_fits()
+            making.end(command, used)
         lane.advance_to_end()
 
     def _transport(self, signals: Signals, *, first: bool) -> WeightTransport:

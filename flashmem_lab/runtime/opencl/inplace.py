@@ -14,7 +14,7 @@ import pyopencl as cl
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.plan.timeline import Pool
-from flashmem_lab.program.program import ObjectKind, Program
+from flashmem_lab.program.program import Alloc, ObjectKind, Program
 from flashmem_lab.runtime.filemap import can_map
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.weightfile import WeightFiles
@@ -41,8 +41,8 @@ def works_in_place(context: cl.Context, queue: cl.CommandQueue) -> bool:
 class InPlace:
     """The weights of a program that its device uses where they lie.
 
-    None where pages are dropped from memory after use: to map them, to wait for the disk page by
-    page and to drop them again took twice as long as to copy them (ViT at 30 %).
+    Where pages are dropped from memory after use, those that stay are copied: what is mapped cannot
+    be dropped, nor what lies in one piece of the file with it.
 
     Args:
         program: sound.
@@ -50,15 +50,16 @@ class InPlace:
         alignment: of memory that the device takes, bytes; 0 if it takes none.
 
     Attributes:
-        at_hand: those that were found sound; see `look`.
+        at_once: those that were found sound; see `look`.
     """
 
     def __init__(self, program: Program, file: WeightFiles, alignment: int) -> None:
         self._file = file
         self._names: frozenset[str] = frozenset()
         self._buffers: dict[str, cl.Buffer] = {}
-        self.at_hand: frozenset[str] = frozenset()
-        if alignment and file.kept and program.transport is Transport.MAP:
+        self.at_once: frozenset[str] = frozenset()
+        if alignment and program.transport is Transport.MAP:
+            stay = {one.object for one in program.memory if isinstance(one, Alloc) and one.once}
             self._names = frozenset(
                 item.name
                 for item in program.objects.values()
@@ -66,15 +67,21 @@ class InPlace:
                 and item.kind is ObjectKind.BUFFER
                 and item.bytes == program.spans[item.name].bytes
                 and program.spans[item.name].offset % alignment == 0
+                and (file.kept or item.name not in stay)
             )
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
+    @property
+    def at_hand(self) -> frozenset[str]:
+        """Those that were found sound and are in memory: to bring them takes no disk."""
+        return self.at_once if self._file.kept else frozenset()
+
     def look(self) -> None:
-        """Finds out which weights are at hand by now."""
-        if len(self.at_hand) < len(self._names):
-            self.at_hand = frozenset(name for name in self._names if self._file.sound(name))
+        """Finds out which weights are known to be sound by now."""
+        if len(self.at_once) < len(self._names):
+            self.at_once = frozenset(name for name in self._names if self._file.sound(name))
 
     def buffer(self, context: cl.Context, weight: str) -> cl.Buffer:
         """The buffer over the bytes of a weight; `bring` must precede its use, `forget` follow it.
@@ -86,6 +93,10 @@ class InPlace:
             bytes_ = self._file.in_place(weight)
             self._buffers[weight] = cl.Buffer(context, flags, hostbuf=bytes_)
         return self._buffers[weight]
+
+    def read_ahead(self, weight: str, first: int, size: int) -> None:
+        """See `WeightFiles.read_ahead`."""
+        self._file.read_ahead(weight, first, size)
 
     def bring(self, weight: str, first_row: int, rows: int) -> None:
         """See `WeightFiles.bring`."""

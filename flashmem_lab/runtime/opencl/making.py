@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from time import perf_counter_ns
 
-from flashmem_lab.program.program import Alloc, DeviceObject
+import pyopencl as cl
+
+from flashmem_lab.program.program import Alloc, DeviceObject, Free
 from flashmem_lab.runtime.opencl.disk import Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
@@ -22,7 +24,7 @@ ACTIVATIONS = 4
 
 
 class Making:
-    """Carries out the Allocs of a run; those of weights may be put off.
+    """Carries out the memory commands of a run; Allocs of weights may be put off.
 
     Args:
         specs: the objects of the program.
@@ -65,6 +67,12 @@ class Making:
             self._done(command)
             self.make_what_fits()
 
+    def end(self, command: Free, used: Iterable[cl.Event]) -> None:
+        """Ends an object; `used` are the last commands that use it."""
+        self._objects.end(command.object, used)
+        self._signals.publish(command.id)
+        self.make_what_fits()
+
     def make_what_fits(self) -> None:
         """Makes the weights that are next and have room now, beside the activations that are next.
 
@@ -74,7 +82,7 @@ class Making:
         if not self._put_off:
             return
         coming = self._tables.activations[self._laid : self._laid + ACTIVATIONS]
-        beside = sum(coming) if self._objects.lays else 0
+        beside = min(sum(coming), self._objects.to_lay)
         for _ in range(min(AT_ONCE, len(self._put_off))):
             if not self._objects.try_create(self._specs[self._put_off[0].object], beside):
                 return

@@ -72,9 +72,9 @@ class DeviceObjects:
         self._places: dict[str, cl.Buffer] = {}
 
     @property
-    def lays(self) -> bool:
-        """Whether an activation takes room when it begins, and leaves it when that is wanted."""
-        return self._pages is not None
+    def to_lay(self) -> int:
+        """Bytes that activations may still take, if none of their pages are given back."""
+        return self._pages.bytes - self._ledger.held(Pool.BUFFER) if self._pages is not None else 0
 
     def __getitem__(self, name: str) -> DeviceMemory:
         return self._places[name] if name in self._places else self._live[name].memory

@@ -47,6 +47,7 @@ class ActivationPages:
 
     def __init__(self, context: cl.Context, arena: Arena) -> None:
         self._arena = arena
+        self.bytes = arena.bytes
         try:
             self._memory = mmap.mmap(-1, arena.bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError) as error:

@@ -16,6 +16,7 @@ from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.measured import Building, Pass, result_of
 from flashmem_lab.runtime.opencl.binaries import KernelBinaries
+from flashmem_lab.runtime.opencl.code import forget_code
 from flashmem_lab.runtime.opencl.engine import Engine, OpenDevice
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
@@ -117,6 +118,8 @@ class OpenCLRuntime:
             begun_ns, compiled_before = perf_counter_ns(), self._kernels.compiled
             kernels = self._build(program, progress)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
+            if self.spec.kind == "cpu":
+                forget_code()
             self._ledger = ledger = Ledger(program.budget_bytes)
             engine = Engine(self._device, program, file, kernels, ledger)
             try:

@@ -136,7 +136,7 @@ class InPlaceTransport:
     """
 
     def __init__(self, in_place: InPlace, others: MapTransport) -> None:
-        self.at_once = self.at_hand = in_place.at_hand
+        self.at_once, self.at_hand = in_place.at_once, in_place.at_hand
         self._in_place = in_place
         self._others = others
 

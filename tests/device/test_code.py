@@ -1,0 +1,42 @@
+"""Code that nobody runs leaves the process, and comes back for whoever does."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import psutil
+import pyopencl as cl
+import pytest
+
+from flashmem_lab.runtime.opencl import OpenCLRuntime
+from flashmem_lab.runtime.opencl.code import forget_code
+from flashmem_lab.runtime.opencl.query import find
+
+
+def resident_code() -> int:
+    """Bytes of code in memory, of libraries that have much of it."""
+    maps = psutil.Process().memory_maps(grouped=False)
+    return sum(one.rss for one in maps if one.perms.startswith("r-x") and one.size >= 16 * 2**20)
+
+
+def build(device: cl.Device) -> cl.Kernel:
+    """A kernel that nobody has compiled before."""
+    name = f"k{uuid4().hex}"
+    context = cl.Context([device])
+    source = f"kernel void {name}(global int* x) {{ x[get_global_id(0)] = 7; }}"
+    return getattr(cl.Program(context, source).build(), name)
+
+
+def test_a_compilers_code_is_forgotten_and_runs_again(
+    runtime: OpenCLRuntime, device_id: str
+) -> None:
+    if runtime.spec.kind != "cpu":
+        pytest.skip("other devices' compilers are not looked at")
+    device = find(device_id)
+    build(device)
+    before = resident_code()
+    assert forget_code() >= before
+    left = resident_code()
+    assert left <= before // 4
+    build(device)
+    assert (resident_code() > left) == (before > 0)
