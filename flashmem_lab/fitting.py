@@ -41,6 +41,7 @@ def make_plan(
         UsageError: a constraint names an unknown weight, or contradicts another.
     """
     from flashmem_lab import plan as planning
+    from flashmem_lab.plan.chunks import CHUNK_BYTES
 
     prices = prices or planning.Prices()
 
@@ -53,7 +54,7 @@ def make_plan(
             optimize=optimize or planning.Objective.COLD,
             constraints=constraints or planning.Constraints(),
             transport=transport,
-            chunk_bytes=chunk_bytes,
+            chunk_bytes=CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
             prices=prices,
             effort=effort,
         )

@@ -96,7 +96,7 @@ class Asked(NamedTuple):
     optimize: Objective
     constraints: Constraints
     transport: Transport | None
-    chunk_bytes: int | None
+    chunk_bytes: int
     prices: Prices
     effort: Effort
 
@@ -105,6 +105,7 @@ def asked(options: Options) -> Asked:
     """What the options say of how to plan; what they do not say is the planner's default."""
     from flashmem_lab.device import Transport
     from flashmem_lab.plan import Constraints, Effort, Objective, Prices, Strategy, Window
+    from flashmem_lab.plan.chunks import CHUNK_BYTES
 
     tried = {"time_s": options.time_limit, "workers": options.workers}
     return Asked(
@@ -116,7 +117,7 @@ def asked(options: Options) -> Asked:
             windows=tuple(Window(*window) for window in options.window),
         ),
         transport=Transport(options.transport) if options.transport else None,
-        chunk_bytes=options.chunk,
+        chunk_bytes=CHUNK_BYTES if options.chunk is None else options.chunk,
         prices=Prices() if options.lambda_ is None else Prices(lambda_=options.lambda_),
         effort=Effort(**{name: value for name, value in tried.items() if value is not None}),
     )

@@ -289,9 +289,6 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         help="price of pinned bytes against prefetched ones in --optimize memory; 0.9",
     )
     parser.add_argument(
-        "--chunk",
-        type=values.size,
-        metavar="SIZE",
-        help="how much of a weight moves at once; 1MiB, more where large models are copied",
+        "--chunk", type=values.size, metavar="SIZE", help="how much of a weight moves at once; 1MiB"
     )
     parser.add_argument("--transport", choices=TRANSPORTS, help="how bytes move; the device's")

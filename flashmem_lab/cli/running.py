@@ -228,7 +228,7 @@ def _costliest(profile: Profile) -> list[tuple[str, ...]]:
     run = next(one for one in profile.runs if one.run == profile.detailed)
     rows: list[tuple[str, ...]] = []
     for layer in profile.layers[:_COSTLIEST]:
-        took = layer.ms + layer.launching_ms + layer.waiting_ms
+        took = layer.ms + layer.launching_ms + layer.handing_ms + layer.waiting_ms
         arithmetic = layer.bound == "arithmetic"
         rate = layer.flops_per_s if arithmetic else layer.bytes_per_s
         rows.append(

@@ -10,13 +10,6 @@ from flashmem_lab.lower.layer import BLOCK_BYTES, LoweredModel, Storage, Weight
 CHUNK_BYTES = 1 << 20
 """Chunk size that plans are made with: reads this long reach a disk's sequential speed."""
 
-MOST_CHUNK_BYTES = 1 << 24
-"""Of the copy transport: copies this long reach a bus's full speed, those of 1 MiB four fifths."""
-
-CHUNKS = 128
-"""Of the copy transport: the least number of chunks of a model whose chunks are above CHUNK_BYTES,
-so that the staging ring takes no more than some 3 % of it."""
-
 RING_SLOTS = 4
 """Staging slots of the copy transport: one being read, one uploaded, two to absorb jitter."""
 
@@ -43,19 +36,6 @@ class Staging:
         return self.slot_bytes * self.slots
 
 
-def usual_chunk(model: LoweredModel, transport: Transport) -> int:
-    """Chunk size for `model` where nobody asks for another, bytes.
-
-    Copies over a bus cost a fixed time each, on the host too; so where weights are copied, large
-    models have larger chunks.
-    """
-    if transport is not Transport.COPY:
-        return CHUNK_BYTES
-    held = (weight for weight in model.weights.values() if weight.storage is not Storage.HOST)
-    share = sum(weight.row_bytes * weight.height for weight in held) // CHUNKS
-    return min(max(CHUNK_BYTES, 1 << max(0, share.bit_length() - 1)), MOST_CHUNK_BYTES)
-
-
 def chunk_layout(weight: Weight, chunk_bytes: int) -> tuple[int, int, int]:
     """(number of chunks, bytes of each but the last, bytes of the last) of `Weight.chunks`."""
     row_bytes = weight.row_bytes
@@ -68,7 +48,7 @@ def chunk_layout(weight: Weight, chunk_bytes: int) -> tuple[int, int, int]:
 def staging(
     model: LoweredModel,
     transport: Transport,
-    chunk_bytes: int,
+    chunk_bytes: int = CHUNK_BYTES,
     *,
     ahead_bytes: float = 0.0,
 ) -> Staging:

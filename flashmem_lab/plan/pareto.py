@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.lower.layer import LoweredModel
+from flashmem_lab.plan.chunks import CHUNK_BYTES
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 from flashmem_lab.plan.freedom import freedom
 from flashmem_lab.plan.incumbent import Effort
@@ -56,7 +57,7 @@ def pareto(
     optimize: Objective = Objective.COLD,
     constraints: Constraints = NO_CONSTRAINTS,
     transport: Transport | None = None,
-    chunk_bytes: int | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
     prices: Prices = PAPERS_PRICES,
     effort: Effort | None = None,
 ) -> Curve:
@@ -73,7 +74,7 @@ def pareto(
         optimize: what is made least.
         constraints: hold for every point.
         transport: how bytes move.
-        chunk_bytes: how much of a weight moves at once; None as `make_plan`.
+        chunk_bytes: how much of a weight moves at once.
         prices: of the memory objective.
         effort: for each point.
 
@@ -95,6 +96,7 @@ def pareto(
         strategy=strategy,
         optimize=optimize,
         constraints=constraints,
+        chunk_bytes=chunk_bytes,
         prices=prices,
         undone_fusions=model.unfused,
     )

@@ -114,7 +114,8 @@ class Plan:
             where kernels move them (`inline`), else empty.
         status, tier, objective, bound, gap: solver's statement; tier names the fallback taken.
         solve_ms, first_plan_ms: time to this plan and to the first valid one.
-        predicted: from the simulator.
+        predicted: from the simulator, with what the host takes besides (`told`), which objective
+            and bound leave out.
         constraints: what was demanded of it.
         over_capacity: where a run with W resident asks for more than the load capacities.
         lambda_, mu: prices of pinned bytes and of prefetch distance.

@@ -13,6 +13,7 @@ from flashmem_lab.device.spec import DeviceSpec, Transport
 from flashmem_lab.errors import BudgetTooSmall, UsageError
 from flashmem_lab.lower.layer import LoweredModel
 from flashmem_lab.plan import baselines, greedy
+from flashmem_lab.plan.chunks import CHUNK_BYTES
 from flashmem_lab.plan.clock import Run, run_clock, run_ns
 from flashmem_lab.plan.constraints import NO_CONSTRAINTS, Constraints
 from flashmem_lab.plan.freedom import Freedom, freedom
@@ -47,7 +48,7 @@ def make_plan(
     optimize: Objective = Objective.COLD,
     constraints: Constraints = NO_CONSTRAINTS,
     transport: Transport | None = None,
-    chunk_bytes: int | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
     prices: Prices = PAPERS_PRICES,
     effort: Effort | None = None,
 ) -> Plan:
@@ -62,8 +63,7 @@ def make_plan(
         optimize: what greedy and lc-opg make least; the other strategies are only measured by it.
         constraints: weights to pin, to stream, or to load at certain layers.
         transport: how bytes move; the device's preference by default.
-        chunk_bytes: how much of a weight moves at once, about: whole rows of texels. By default
-            what suits the transport (`usual_chunk`).
+        chunk_bytes: how much of a weight moves at once, about: whole rows of texels.
         prices: of the memory objective and of undoing fusions.
         effort: how hard lc-opg tries.
 
@@ -86,6 +86,7 @@ def make_plan(
             strategy=strategy,
             optimize=optimize,
             constraints=constraints,
+            chunk_bytes=chunk_bytes,
             prices=prices,
             undone_fusions=model.unfused,
         ),
@@ -106,6 +107,7 @@ class Request:
     strategy: Strategy = Strategy.GREEDY
     optimize: Objective = Objective.COLD
     constraints: Constraints = NO_CONSTRAINTS
+    chunk_bytes: int = CHUNK_BYTES
     prices: Prices = PAPERS_PRICES
     undone_fusions: tuple[str, ...] = ()
 
@@ -179,7 +181,7 @@ def plan_problem(
         preload_peak_bytes=full,
         transport=request.transport,
         staging_bytes=problem.staging.bytes,
-        chunk_bytes=problem.chunk_bytes,
+        chunk_bytes=request.chunk_bytes,
         preloaded=tuple(problem.weights[at] for at in np.flatnonzero(schedule.pinned)),
         barrier=schedule.barrier,
         streamed=_streamed(problem, schedule, moves),

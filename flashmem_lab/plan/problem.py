@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flashmem_lab.device.spec import NO_HOST, DeviceSpec, HostTimes, Reading, Transport
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import KernelCall, LoweredModel, Storage
-from flashmem_lab.plan.chunks import Staging, chunk_layout, staging, usual_chunk
+from flashmem_lab.plan.chunks import CHUNK_BYTES, Staging, chunk_layout, staging
 
 LONG = 0.95
 """Share of the layers that run shorter than what is called a long one."""
@@ -39,7 +39,6 @@ class Problem:
         weights: names, n of them, by first use, then in the model's order.
         size: (n,) device bytes.
         first, last: (n,) layers of first and last use.
-        chunk_bytes: size S that was asked for; chunks are of whole rows.
         chunks: (n,) number of chunks.
         chunk, tail: (n,) bytes of each chunk but the last, and of the last.
         staging: the ring.
@@ -65,7 +64,6 @@ class Problem:
     size: Ints
     first: Ints
     last: Ints
-    chunk_bytes: int
     chunks: Ints
     chunk: Ints
     tail: Ints
@@ -156,19 +154,17 @@ def build_problem(
     device: DeviceSpec,
     transport: Transport,
     *,
-    chunk_bytes: int | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Problem:
     """Reduces `model` on `device` to arrays.
 
-    A layer lasts as long as `DeviceSpec.layer_ns` says. Chunks are of `usual_chunk` by default.
+    A layer lasts as long as `DeviceSpec.layer_ns` says.
 
     Raises:
         UsageError: the model has no layers.
     """
     if not model.layers:
         raise UsageError(f"{model.name} has no layer to run", hint="choose a model that computes")
-    if chunk_bytes is None:
-        chunk_bytes = usual_chunk(model, transport)
     count = len(model.layers)
     position = {name: at for at, name in enumerate(model.weights)}
     uses = sorted(
@@ -201,7 +197,6 @@ def build_problem(
         size=(layout[:, 0] - 1) * layout[:, 1] + layout[:, 2],
         first=spans[:, 0],
         last=spans[:, 1],
-        chunk_bytes=chunk_bytes,
         chunks=layout[:, 0],
         chunk=layout[:, 1],
         tail=layout[:, 2],

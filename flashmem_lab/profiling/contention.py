@@ -160,7 +160,10 @@ class _Seen:
 
     @classmethod
     def of(cls, events: Sequence[Event], usual_ns: Mapping[int, float]) -> _Seen:
-        reads = [event for event in events if event.lane is Lane.DISK]
+        # Of weights that stay in pinned host memory nothing is read: their copies bring them.
+        brought = {event.lane for event in events} & {Lane.DISK, Lane.TRANSFER}
+        bringing = Lane.DISK if Lane.DISK in brought else Lane.TRANSFER
+        reads = [event for event in events if event.lane is bringing]
         launches = [event for event in events if event.kind == "launch"]
         pauses: list[float] = [after.start_ns - before.end_ns for before, after in pairwise(reads)]
         pause_ns = median(pauses or [0.0])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from flashmem_lab.device.spec import NO_HOST, DeviceSpec, Transport, carrying_ns
 from flashmem_lab.errors import UsageError
 from flashmem_lab.lower.layer import RowFetch
 from flashmem_lab.plan.lanes import Contention, Span, Task, run_lanes
-from flashmem_lab.plan.problem import behind_host
 from flashmem_lab.plan.timeline import Event, Lane, Pool, Timeline
 from flashmem_lab.program.check_carries import carriers_of
 from flashmem_lab.program.program import (
@@ -31,6 +28,7 @@ from flashmem_lab.program.program import (
 )
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import TimedLedger
+from flashmem_lab.runtime.simulated_host import hold_up
 from flashmem_lab.runtime.uses import first_uses
 from flashmem_lab.trace.trace import Trace
 
@@ -181,29 +179,8 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     def reading_ns(read: Read) -> float:
         return _moving_ns(read.bytes, reading.disk.value) + (0.0 if read.chunk else besides_ns)
 
-    working_ns = {
-        command.id: _working_ns(command, program, device, _carried(command, moving))
-        for command in compute
-    }
-    layers = {c.layer: c.id for c in compute if isinstance(c, Launch | HostStep)}
-    if cold and device.first_run is not None and program.transport is not Transport.INLINE:
-        loading = set(uses.values())
-        own_ns = np.array([working_ns[layers[at]] for at in sorted(layers)])
-        host_ns = [
-            (device.first_launch_ns if at in loading else host.first_layer_ns).value
-            for at in sorted(layers)
-        ]
-        delayed_ns = behind_host(own_ns, np.array(host_ns)).tolist()
-        working_ns |= dict(zip((layers[at] for at in sorted(layers)), delayed_ns, strict=True))
-    if cold:
-        for layer, size in _new_memory(program).items():
-            working_ns[layers[layer]] += size * host.first_touch_ns.value
-    crowded_ns = host.crowded_ns.value if _crowded(program, uses) else 0.0
-    for at in layers.values():
-        working_ns[at] += crowded_ns
-    for c in memory:
-        if isinstance(c, Alloc) and not c.once and c.object in uses:
-            working_ns[layers[uses[c.object]]] += host.streamed_ns.value
+    working_ns = {c.id: _working_ns(c, program, device, _carried(c, moving)) for c in compute}
+    hold_up(working_ns, program, device, uses, cold=cold)
     copying = program.transport is Transport.COPY
     slots = program.staging_bytes // program.slot_bytes if program.slot_bytes else 0
     # A read waits until the slot that it takes was emptied; the first ones find it empty.
@@ -243,43 +220,6 @@ def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
         events=tuple(sorted(events, key=lambda event: (event.start_ns, event.end_ns))),
         end_ns=round(max((span.end_ns for span in spans.values()), default=0.0)),
     )
-
-
-def _new_memory(program: Program) -> dict[int, int]:
-    """Bytes of activations, by layer, by which more are held than at any time before."""
-    first_layer = {
-        other: command.layer for command in reversed(program.compute) for other in command.after
-    }
-    held = most = 0
-    rises: dict[int, int] = defaultdict(int)
-    for command in program.memory:
-        item = program.objects[command.object]
-        if item.pool is not Pool.BUFFER:
-            continue
-        held += item.bytes if isinstance(command, Alloc) else -item.bytes
-        if held > most:
-            rises[first_layer[command.id]] += held - most
-            most = held
-    return rises
-
-
-def _crowded(program: Program, uses: Mapping[str, int]) -> bool:
-    """Whether the most activations have no room beside the weights in use, within the peak."""
-    layer_of = {command.id: command.layer for command in program.compute}
-    changes = [0] * (len(program.layers) + 1)  # in bytes of weights in use, layer by layer
-    held = most = 0
-    for command in program.memory:
-        item = program.objects[command.object]
-        allocated = isinstance(command, Alloc)
-        if item.pool is Pool.BUFFER:
-            held += item.bytes if allocated else -item.bytes
-            most = max(most, held)
-        elif isinstance(command, Alloc):
-            changes[0 if command.once else uses[item.name]] += item.bytes
-        else:
-            changes[max(layer_of[used] for used in command.after) + 1] -= item.bytes
-    in_use = max(accumulate(changes))
-    return program.staging_bytes + in_use + most > program.predicted_peak_bytes
 
 
 def _moving_ns(size: int, rate: float) -> float:

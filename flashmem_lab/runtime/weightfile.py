@@ -2,7 +2,7 @@
 
 Every block is checked when it is first read. What is copied is read by `preadv`, never through a
 mapping: mapped pages would count as memory of this process, which must not hold a second copy of
-the weights.
+the weights, but where a GPU's driver pins it (`KeptWeights`).
 """
 
 from __future__ import annotations

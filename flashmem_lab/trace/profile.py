@@ -66,7 +66,8 @@ class LayerShare:
         kind: of its kernel (`Layer.kind`), "" where the program does not say.
         op_class: operator class.
         ms: its work.
-        launching_ms: it was with the device and had not begun, or on the way to it.
+        launching_ms: it was with the device and had not begun.
+        handing_ms: the host had not handed it over.
         waiting_ms: until its weights were there, after the layer before it.
         flops, bytes: what it computes, reads and writes.
         flops_per_s, bytes_per_s: rates of its work.
@@ -80,6 +81,7 @@ class LayerShare:
     op_class: str
     ms: float
     launching_ms: float
+    handing_ms: float
     waiting_ms: float
     flops: int
     bytes: int
@@ -232,7 +234,8 @@ class _Division:
             kind=cost.kind,
             op_class=cost.op_class,
             ms=self._work[at] / 1e6,
-            launching_ms=(self._launching[at] + self._handing[at]) / 1e6,
+            launching_ms=self._launching[at] / 1e6,
+            handing_ms=self._handing[at] / 1e6,
             waiting_ms=self._waiting[at] / 1e6,
             flops=cost.flops,
             bytes=cost.bytes,

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 
 from flashmem_lab.device import Transport
 from flashmem_lab.lower.layer import Precision
+from flashmem_lab.plan.chunks import CHUNK_BYTES
 from flashmem_lab.plan.plan import Objective, Strategy
 from flashmem_lab.views.budget import BudgetSlider
 from flashmem_lab.views.parts import row
@@ -21,7 +22,7 @@ _MODES = (
     ("memory", Objective.MEMORY.value),
 )
 _TRANSPORTS = (("the device's own", ""), *((one.value, one.value) for one in Transport))
-_CHUNKS = (("usual", 0), *((f"{1 << (at - 10)} KiB", 1 << at) for at in range(18, 25)))
+_CHUNKS = tuple((f"{1 << (at - 10)} KiB", 1 << at) for at in range(18, 24))
 _WIDEST = "960px"  # of the slider: a hand does not drag farther
 
 
@@ -72,6 +73,7 @@ class Choices:
         )
         self._transport = _menu("Transport", _TRANSPORTS, "226px")
         self._chunk = _menu("Chunks", _CHUNKS)
+        self._chunk.value = CHUNK_BYTES
         self.slider = BudgetSlider(layout=widgets.Layout(width="100%", max_width=_WIDEST))
         self.rows: list[Any] = [
             row(self._device, self._again, self._precision, self._strategy),

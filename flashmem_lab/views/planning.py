@@ -10,6 +10,7 @@ from flashmem_lab.device import Transport
 from flashmem_lab.errors import FlashMemError
 from flashmem_lab.lower.layer import Precision
 from flashmem_lab.plan import Constraints, Prices
+from flashmem_lab.plan.chunks import CHUNK_BYTES
 from flashmem_lab.plan.incumbent import Effort
 from flashmem_lab.plan.plan import Objective, Plan, Strategy
 from flashmem_lab.units import Budget
@@ -38,7 +39,7 @@ class Choice:
         percent: from the least feasible budget (0) to full preload (100).
         lambda_: price of pinned bytes, 0 to 1, where memory is made least.
         transport: how bytes move, or "" for the device's own way.
-        chunk_bytes: how much of a weight moves at once; 0 for what is usual.
+        chunk_bytes: how much of a weight moves at once.
     """
 
     device: str
@@ -48,7 +49,7 @@ class Choice:
     percent: float
     lambda_: float = PRICE
     transport: str = ""
-    chunk_bytes: int = 0
+    chunk_bytes: int = CHUNK_BYTES
 
     def ask(self, budget: Budget, constraints: Constraints | None = None) -> Ask:
         """The same for the planner."""
@@ -58,7 +59,7 @@ class Choice:
             optimize=self.optimize,
             constraints=constraints,
             transport=Transport(self.transport) if self.transport else None,
-            chunk_bytes=self.chunk_bytes or None,
+            chunk_bytes=self.chunk_bytes,
             prices=Prices(lambda_=self.lambda_),
         )
 

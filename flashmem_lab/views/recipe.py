@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flashmem_lab.plan import Plan
+from flashmem_lab.plan.chunks import CHUNK_BYTES
 from flashmem_lab.views.loading import Source
 from flashmem_lab.views.planning import PRICE, Choice
 
@@ -45,7 +46,7 @@ class Recipe:
         add("--optimize", [choice.optimize.value])
         add("--lambda", [choice.lambda_] if choice.lambda_ != PRICE else [])
         add("--transport", [choice.transport] if choice.transport else [])
-        add("--chunk", [choice.chunk_bytes] if choice.chunk_bytes else [])
+        add("--chunk", [choice.chunk_bytes] if choice.chunk_bytes != CHUNK_BYTES else [])
         add("--dim", [f"{name}={value}" for name, value in self.source.dims.items()])
         add("--shape", [f"{name}={_by(shape)}" for name, shape in self.source.shapes.items()])
         add("--preload", asked.preload)
@@ -73,7 +74,7 @@ class Recipe:
             planned.append(f"prices=Prices(lambda_={choice.lambda_})")
         if choice.transport:
             planned.append(f"transport=Transport({choice.transport!r})")
-        if choice.chunk_bytes:
+        if choice.chunk_bytes != CHUNK_BYTES:
             planned.append(f"chunk_bytes={choice.chunk_bytes}")
         if asked:
             names = ["Constraints", *names, *(["Window"] if asked.windows else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from unittest.mock import MagicMock
@@ -17,7 +18,7 @@ from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.foresight import Foresight
 from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.launches import Launches
-from flashmem_lab.runtime.opencl.objects import DeviceObjects
+from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 from flashmem_lab.runtime.opencl.query import find
 
 WIDE = DeviceObject("wide0", ObjectKind.IMAGE2D, Pool.TEXTURE, 64 * 8 * 16, 64, 8, "float32")
@@ -30,7 +31,11 @@ COPY_TEXEL = """__kernel void put(__global float* to, __read_only image2d_t from
 }"""
 
 
-def _objects(device_id: str, foresight: Foresight | None) -> DeviceObjects:
+def _objects(
+    device_id: str,
+    foresight: Foresight | None,
+    let_go: Callable[[DeviceMemory], None] = lambda memory: None,
+) -> DeviceObjects:
     nothing_in_place = MagicMock()
     nothing_in_place.__contains__.return_value = False
     return DeviceObjects(
@@ -43,6 +48,7 @@ def _objects(device_id: str, foresight: Foresight | None) -> DeviceObjects:
         pages=None,
         in_place=nothing_in_place,
         foresight=foresight,
+        let_go=let_go,
     )
 
 
@@ -77,12 +83,18 @@ def test_a_block_that_nothing_wants_soon_makes_room(device_id: str) -> None:
 
 
 def test_what_is_needed_now_gets_room_whatever_else_is_wanted(device_id: str) -> None:
-    objects = _objects(device_id, Foresight([WIDE, TALL, NEXT_WIDE, NEXT_TALL], ROOM))
+    released: list[DeviceMemory] = []
+    objects = _objects(
+        device_id, Foresight([WIDE, TALL, NEXT_WIDE, NEXT_TALL], ROOM), let_go=released.append
+    )
     objects.create(WIDE)
     objects.create(TALL)
+    first = objects[WIDE.name]
     objects.end(WIDE.name, ())
+    assert not objects.try_create(NEXT_TALL)
+    assert released == []
     objects.create(NEXT_TALL)
-    assert objects[NEXT_TALL.name] is not objects[TALL.name]
+    assert released == [first]
     objects.release_all()
 
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from flashmem_lab.device.spec import WITH_FUNCTION
 from flashmem_lab.graph.evaluate import reference_outputs
 from flashmem_lab.lower import LoweredModel
 from flashmem_lab.runtime.opencl import OpenCLRuntime
@@ -270,7 +271,7 @@ def test_rows_of_several_channels(tmp_path: Path, runtime: OpenCLRuntime) -> Non
             "bias": random(12, 1, 1),
         },
     )
-    assert kinds(model) == ["normalise"]
+    assert kinds(model) == ["normalise" + WITH_FUNCTION]
 
 
 @pytest.mark.parametrize("outer", ["whole", "product"])

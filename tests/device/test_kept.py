@@ -12,6 +12,7 @@ from flashmem_lab.lower import Storage
 from flashmem_lab.plan.timeline import Lane
 from flashmem_lab.runtime.base import RunResult
 from flashmem_lab.runtime.opencl import pinned
+from flashmem_lab.runtime.opencl.mapping import Mapped
 from flashmem_lab.runtime.opencl.runtime import OpenCLRuntime
 from flashmem_lab.runtime.pagecache import PageCache
 from tests.device.conftest import Chain
@@ -76,7 +77,7 @@ def test_later_runs_read_nothing(
     assert result.peak_bytes["total"] <= chain.program.predicted_peak_bytes
 
 
-@pytest.mark.parametrize("lacking", ["pages", "memory", "driver"])
+@pytest.mark.parametrize("lacking", ["pages", "memory", "driver", "driver, later", "mapping"])
 def test_every_run_reads_where_nothing_can_be_kept(
     device_id: str,
     make_chain: Make,
@@ -89,12 +90,27 @@ def test_every_run_reads_where_nothing_can_be_kept(
     if lacking == "memory":
         full = psutil.virtual_memory()._replace(available=2 * sum(sizes) - 1)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: full)
+    given = pinned.host_buffer
     if lacking == "driver":
         monkeypatch.setattr(pinned, "host_buffer", lambda context, size: None)
+    if lacking == "driver, later":
+        monkeypatch.setattr(pinned, "POOL_BYTES", 1)
+        monkeypatch.setattr(
+            pinned, "host_buffer", lambda *of: given(*of) if len(pools) < 3 else None
+        )
+    if lacking == "mapping":
+
+        def refusing(queue: cl.CommandQueue, memory: cl.Buffer, **how: int) -> Mapped:
+            if how["rows"] == 1:
+                raise cl.RuntimeError("enqueue_map_buffer failed: OUT_OF_HOST_MEMORY")
+            return map_all(queue, memory, **how)
+
+        map_all = pinned.map_all
+        monkeypatch.setattr(pinned, "map_all", refusing)
     pages = PageCache.DROP if lacking == "pages" else PageCache.KEEP
     result = _run(device_id, chain, pages)
     assert _read(result) == RUNS * [sum(sizes)]
-    assert pools[1:] == []  # the first is the ring's
+    assert len(pools) == {"driver": 0, "driver, later": 3, "mapping": 2}.get(lacking, 1)
     np.testing.assert_allclose(result.outputs["y"], chain.y, rtol=1e-5, atol=1e-5)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flashmem_lab.bench.graphs import lowered_zoo_model
+from flashmem_lab.device.spec import WITH_FUNCTION
 from flashmem_lab.lower import LoweredModel, Precision
 from flashmem_lab.zoo import names
 from tests.unit.test_lower import CPU, kinds, lowered, node, random
@@ -114,7 +115,7 @@ def test_group_normalisation_scales_channels_within_its_rows(tmp_path: Path) -> 
             "bias": random(12, 1, 1),
         },
     )
-    assert kinds(model) == ["normalise"]
+    assert kinds(model) == ["normalise" + WITH_FUNCTION]
 
 
 def test_a_class_token_is_added_to_its_position_not_copied(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_halves_that_change_places_are_read_from_where_they_were(tmp_path: Path)
         {"y": (2, 8)},
         index,
     )
-    assert kinds(model) == ["map", "map"]
+    assert kinds(model) == ["map" + WITH_FUNCTION] * 2
     assert sorted(model.buffers) == ["x", "y"]
 
 

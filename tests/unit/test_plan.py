@@ -37,13 +37,7 @@ from flashmem_lab.plan import (
     plan_to_json,
     run_lanes,
 )
-from flashmem_lab.plan.chunks import (
-    CHUNK_BYTES,
-    MOST_CHUNK_BYTES,
-    chunk_layout,
-    staging,
-    usual_chunk,
-)
+from flashmem_lab.plan.chunks import chunk_layout
 from flashmem_lab.plan.clock import ns_at_least, run_ns
 from flashmem_lab.plan.problem import build_problem
 from flashmem_lab.plan.simulate import simulate
@@ -481,22 +475,3 @@ def test_a_deep_model_is_planned_at_once(
     plan = make_plan(model, PHONE, budget=Budget(share=share), optimize=optimize)
     check_plan(plan, model, PHONE)
     assert 1 <= walks.call_count <= 8
-
-
-@pytest.mark.parametrize(
-    ("transport", "megabytes", "chunk"),
-    [
-        (Transport.MAP, 4000, CHUNK_BYTES),
-        (Transport.COPY, 100, CHUNK_BYTES),
-        (Transport.COPY, 600, 4 << 20),
-        (Transport.COPY, 9000, MOST_CHUNK_BYTES),
-    ],
-)
-def test_large_models_are_copied_in_large_chunks(
-    transport: Transport, megabytes: int, chunk: int
-) -> None:
-    specs = [(OperatorClass.REUSABLE, 1, 4096, (at,)) for at in range(4)]
-    model = layers_model(specs, [megabytes << 8] * 4)  # rows of 1 KiB
-    assert usual_chunk(model, transport) == chunk
-    ring = staging(model, Transport.COPY, chunk)
-    assert ring.bytes <= max(4 * CHUNK_BYTES, 0.04 * (megabytes << 20))

@@ -165,6 +165,9 @@ def test_contention_is_what_launches_beside_reads_lose() -> None:
     assert reading_of([slowed, hiccup, slowed], usual, "drawn") == seen, "the median run counts"
     faster = reading_of([[read, launch(200, 290)]], usual, "drawn")
     assert faster.contention.value == 0
+    copied = replace(read, lane=Lane.TRANSFER, kind="upload")
+    assert reading_of([[copied, launch(180, 330)]], usual, "drawn") == seen, "where nothing is read"
+    assert reading_of([[copied, *slowed]], usual, "drawn") == seen, "copies follow their reads"
 
 
 @pytest.mark.parametrize("late", [launch(0, 190), launch(290, 480), launch(150, 900)])

@@ -137,7 +137,8 @@ class ComputeLane:
 
     def _run(self, command: ComputeCommand) -> cl.Event | None:
         """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""
-        pending = [e for needed in command.after if (e := self._signals.event(needed)) is not None]
+        events = map(self._signals.event, command.after)
+        pending = [event for event in dict.fromkeys(events) if event is not None]
         begun_ns = perf_counter_ns()
         if isinstance(command, Launch | Move):
             event = self._launch(command, pending)

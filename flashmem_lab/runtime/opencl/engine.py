@@ -217,6 +217,7 @@ class Engine:
                 queue.finish()
         with suppress(cl.Error):
             self._objects.release_all()
+        with suppress(cl.Error):
             self._kept.release()
         if self._ring is not None:
             with suppress(cl.Error):

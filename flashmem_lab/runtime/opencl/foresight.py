@@ -1,9 +1,8 @@
 """Which blocks of ended weights will be wanted again soon.
 
-Drivers of discrete GPUs take up to a millisecond to give memory to an image or back, and often wait
-for the device meanwhile. So a block is not released for a weight of another geometry while it will
-do for one of the next weights; that weight takes a block of its own geometry that ends a little
-later instead.
+Drivers of discrete GPUs take some 0.2 ms to give memory to an image, or to take it back. So a block
+is not released for a weight of another geometry while it will do for one of the next weights; that
+weight takes a block of its own geometry that ends a little later instead.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Foresight:
             self._held[geometry(item)] -= 1
 
     def ends_soon(self, item: DeviceObject) -> bool:
-        """Whether a streamed weight of the same geometry will end before `item` is needed."""
+        """Whether a streamed weight of the same geometry is live, which ends sooner or later."""
         return self._held[geometry(item)] > 0
 
     def lacking(self, name: str) -> Mapping[Hashable, int]:

@@ -71,7 +71,8 @@ class Launches:
             if prepared.set(at, memory):
                 self._holders[id(memory)].add(prepared)
         for at, value in enumerate(more, start=len(command.args)):
-            prepared.set(at, value)
+            if prepared.set(at, value) and not isinstance(value, np.int32):
+                self._holders[id(value)].add(prepared)
         return cl.enqueue_nd_range_kernel(
             queue,
             prepared.kernel,

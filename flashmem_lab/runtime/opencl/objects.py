@@ -104,18 +104,14 @@ class DeviceObjects:
             self._whole = self._ledger.create(
                 Pool.BUFFER, size, "activations", lambda: cl.Buffer(self._context, flags, size)
             )
-            # One for all that lie at the same offset: launches take NVIDIA's driver longer the
-            # more parts a buffer has.
-            sizes: dict[int, int] = {}
+            # One for all that lie at the same place: launches take NVIDIA's driver longer the more
+            # parts a buffer has.
             held = [item for item in objects if item.pool is Pool.BUFFER]
-            for item in held:
-                begin = offsets[item.name]
-                sizes[begin] = max(item.bytes, sizes.get(begin, 0))
             parts = {
-                begin: self._whole.get_sub_region(begin, length, flags)
-                for begin, length in sizes.items()
+                place: self._whole.get_sub_region(*place, flags)
+                for place in {(offsets[item.name], item.bytes) for item in held}
             }
-            self._places = {item.name: parts[offsets[item.name]] for item in held}
+            self._places = {item.name: parts[offsets[item.name], item.bytes] for item in held}
 
     def create(self, wanted: DeviceObject) -> None:
         """Makes an object, or takes an ended block; releases ended ones if it needs their room.
@@ -143,11 +139,12 @@ class DeviceObjects:
         """
         if wanted.name in self._places or self._take(wanted):
             return True
-        while self._lacks_room(wanted.bytes + beside):
-            done = self._first_free(wanted)
-            if done is None:
-                return False
-            self._release(done)
+        with translating(f"making room for {wanted.name!r}"):
+            while self._lacks_room(wanted.bytes + beside):
+                done = self._first_free(wanted)
+                if done is None:
+                    return False
+                self._release(done)
         self._make(wanted)
         return True
 

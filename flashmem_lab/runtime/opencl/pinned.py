@@ -15,7 +15,6 @@ import pyopencl as cl
 from pyopencl import _cl
 
 from flashmem_lab.program.program import Program
-from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.mapping import Mapped, map_rows
 from flashmem_lab.runtime.weightfile import WeightFiles
 
@@ -27,11 +26,7 @@ POOL_BYTES = 256 * 2**20
 
 
 def host_buffer(context: cl.Context, size: int) -> cl.Buffer | None:
-    """A buffer in pinned host memory that takes none of the device's; None where none is given.
-
-    Raises:
-        cl.Error: the driver refuses.
-    """
+    """A buffer in pinned host memory that takes none of the device's; None where none is given."""
     device = context.devices[0]
     if _EXTENSION not in device.extensions.split():
         return None
@@ -80,7 +75,8 @@ class KeptWeights:
     """Streamed weights that stay in pinned host memory once a run has read them.
 
     Later runs copy them from there to the device and read nothing. All of them, or none: where the
-    host has no such memory, or less than twice what they take, every run reads the files.
+    driver gives no such memory, or less than twice what they take is available, every run reads the
+    files.
 
     Args:
         context, queue: where to make and map buffers.
@@ -116,18 +112,20 @@ class KeptWeights:
 
         Raises:
             As `WeightFiles.read_rows`.
-            DeviceError: the driver refused to map what it gave.
         """
         size = sum(self._spans[name].bytes for name in self._streamed)
         if not self._file.kept or size * 2 > psutil.virtual_memory().available:
             return
-        with translating("pinning host memory for weights"):
+        try:
             for names in _pools(self._streamed, lambda name: self._spans[name].bytes):
                 if not self._fill_pool(names):
                     self.release()
                     return
                 if progress is not None:
                     progress(len(self._places), len(self._streamed))
+        except cl.Error:  # pinned memory is a gain that runs can do without
+            self.release()
+            return
         self.names = frozenset(self._places)
 
     def release(self) -> None:
@@ -147,12 +145,14 @@ class KeptWeights:
         self._pools.append(pool)
         mapped = map_all(self._queue, pool, rows=1, row_bytes=whole)
         offset = 0
-        for name, size in sizes.items():
-            rows = mapped.rows[0, offset : offset + size].reshape(-1, self._spans[name].row_bytes)
-            self._file.read_rows(name, 0, rows)
-            self._places[name] = pool, offset
-            offset += size
-        mapped.unmap(self._queue).wait()
+        try:
+            for name, size in sizes.items():
+                place = mapped.rows[0, offset : offset + size]
+                self._file.read_rows(name, 0, place.reshape(-1, self._spans[name].row_bytes))
+                self._places[name] = pool, offset
+                offset += size
+        finally:
+            mapped.unmap(self._queue).wait()
         return True
 
 
