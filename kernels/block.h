@@ -1,7 +1,11 @@
 {# Blocking for GPUs: a work-group of `threads` items computes `high` x `wide` sums. Tiles of both
    operands lie in local memory, `depth` steps of the reduction at a time, and are read ahead into
    registers while the ones before are multiplied. A work-item keeps `rows` x `columns` sums;
-   `slices` teams of items share the steps of a tile, which gives small results enough items. #}
+   `slices` teams of items share the steps of a tile, which gives small results enough items.
+   With `half`, tiles lie there in half precision and the sums of one tile's steps are in half
+   precision too, 8 to 32 of them, before they are added to the sums: what is beyond 65504 is lost. #}
+{% set half = half | default(0) %}
+{% set scalar = "half" if half else "float" %}
 {% set team = down * across %}
 {% set threads = team * slices %}
 {% set high = rows * down %}
@@ -48,34 +52,54 @@
 {% endif %}
 {% endmacro %}
 
+{# A float4 as tiles hold it. #}
+{% macro narrowed(value) %}{{ "convert_half4(%s)" | format(value) if half else value }}{% endmacro %}
+
+{# The tiles, twice, in local memory; the teams' sums lie there afterwards. #}
+{% macro declare_pool(stage) %}
+{% set joined = high * wide // 4 if slices > 1 else 0 %}
+  __local {{ scalar }}4 pool[{{ [2 * stage, joined * (2 if half else 1)] | max }}]{{ " __attribute__((aligned(16)))" if half }};
+{% endmacro %}
+
 {# Puts what `quad` found for unit `u` into the tile that starts at float4 `start`. #}
 {% macro put(size, steps, fast, start, value) %}
 {% if fast == "step" %}
 {% set wide_pitch = 4 * (size // 4 + 1) %}
     const int to = 4 * ({{ start }}) + u % {{ steps // 4 }} * {{ 4 * wide_pitch }} + u / {{ steps // 4 }};
 {% for i in range(4) %}
-    ((__local float*)pool)[to + {{ i * wide_pitch }}] = {{ value }}.{{ "xyzw"[i] }};
+    ((__local {{ scalar }}*)pool)[to + {{ i * wide_pitch }}] = {{ value }}.{{ "xyzw"[i] }};
 {% endfor %}
 {% else %}
-    pool[{{ start }} + u] = {{ value }};
+    pool[{{ start }} + u] = {{ narrowed(value) }};
 {% endif %}
 {% endmacro %}
 
 {# Adds the products of one stage to the sums: its tiles start at float4s `a` and `w`. #}
 {% macro multiply(a, a_pitch, w, w_pitch) %}
+{% set sum = "part" if half else "sum" %}
+{% if half %}
+{% for r in range(rows) %}{% for c in range(columns // 4) %}
+    half4 part{{ r }}_{{ c }} = (half4)(0.0f);
+{% endfor %}{% endfor %}
+{% endif %}
 #pragma unroll
     for (int step = 0; step < {{ depth // slices }}; step++) {
       const int at = {{ "slice * %d + step" | format(depth // slices) if slices > 1 else "step" }};
 {% for i in range(rows // 4) %}
-      const float4 a{{ i }} = pool[{{ a }} + at * {{ a_pitch }} + {{ i * down }} + down];
+      const {{ scalar }}4 a{{ i }} = pool[{{ a }} + at * {{ a_pitch }} + {{ i * down }} + down];
 {% endfor %}
 {% for c in range(columns // 4) %}
-      const float4 w{{ c }} = pool[{{ w }} + at * {{ w_pitch }} + {{ c * across }} + across];
+      const {{ scalar }}4 w{{ c }} = pool[{{ w }} + at * {{ w_pitch }} + {{ c * across }} + across];
 {% endfor %}
 {% for r in range(rows) %}{% for c in range(columns // 4) %}
-      sum{{ r }}_{{ c }} = fma((float4)(a{{ r // 4 }}.{{ "xyzw"[r % 4] }}), w{{ c }}, sum{{ r }}_{{ c }});
+      {{ sum }}{{ r }}_{{ c }} = fma(({{ scalar }}4)(a{{ r // 4 }}.{{ "xyzw"[r % 4] }}), w{{ c }}, {{ sum }}{{ r }}_{{ c }});
 {% endfor %}{% endfor %}
     }
+{% if half %}
+{% for r in range(rows) %}{% for c in range(columns // 4) %}
+    sum{{ r }}_{{ c }} += convert_float4(part{{ r }}_{{ c }});
+{% endfor %}{% endfor %}
+{% endif %}
 {% endmacro %}
 
 {# Which of the tiles are this work-group's. #}
@@ -100,13 +124,13 @@
   barrier(CLK_LOCAL_MEM_FENCE);
   if (slice == {{ s }}) {
 {% for r in range(rows) %}{% for c in range(columns // 4) %}
-    pool[{{ (r * (columns // 4) + c) * team }} + lane] = sum{{ r }}_{{ c }};
+    ((__local float4*)pool)[{{ (r * (columns // 4) + c) * team }} + lane] = sum{{ r }}_{{ c }};
 {% endfor %}{% endfor %}
   }
   barrier(CLK_LOCAL_MEM_FENCE);
   if (slice == 0) {
 {% for r in range(rows) %}{% for c in range(columns // 4) %}
-    sum{{ r }}_{{ c }} += pool[{{ (r * (columns // 4) + c) * team }} + lane];
+    sum{{ r }}_{{ c }} += ((__local float4*)pool)[{{ (r * (columns // 4) + c) * team }} + lane];
 {% endfor %}{% endfor %}
   }
 {% endfor %}

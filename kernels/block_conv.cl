@@ -1,4 +1,4 @@
-{% from "block.h" import high, join_slices, multiply, place, span, threads, wide, zero_sums with context %}
+{% from "block.h" import declare_pool, high, join_slices, multiply, narrowed, place, scalar, span, threads, wide, zero_sums with context %}
 {% from "store.h" import store_four %}
 {% include "common.h" %}
 {% set taps = kh * kw %}
@@ -15,11 +15,14 @@
 // global (ceil(OC/{{ wide }}) * {{ threads }}, ceil(OH*OW/{{ high }}), {{ shares if shares > 1 else "N*G" }}), local ({{ threads }},1,1).
 // Taps outside the plane count 0; pixels past the last and channels past the group are not stored.
 {{ defines }}
+{% if half %}
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+{% endif %}
 
 __kernel __attribute__((reqd_work_group_size({{ threads }}, 1, 1)))
 void block_conv(
     {{ arguments }}) {
-  __local float4 pool[{{ [2 * stage, high * wide // 4 if slices > 1 else 0] | max }}];
+{{ declare_pool(stage) }}
 {{ place() }}
   const int left = get_group_id(0) * {{ wide }};
   const int top = get_group_id(1) * {{ high }};
@@ -84,10 +87,10 @@ void block_conv(
 {% endmacro %}
 {% macro keep(start) %}
 {% for j in range(per_item) %}
-    ((__local float*)pool)[4 * ({{ start }}) + t + {{ j * threads }}] = next_x{{ j }};
+    ((__local {{ scalar }}*)pool)[4 * ({{ start }}) + t + {{ j * threads }}] = next_x{{ j }};
 {% endfor %}
 {% for j in range((w_units + threads - 1) // threads) %}
-    {{ "if (t + %d < %d) " | format(j * threads, w_units) if (j + 1) * threads > w_units }}pool[{{ start }} + {{ depth * high // 4 + j * threads }} + t] = next_w{{ j }};
+    {{ "if (t + %d < %d) " | format(j * threads, w_units) if (j + 1) * threads > w_units }}pool[{{ start }} + {{ depth * high // 4 + j * threads }} + t] = {{ narrowed("next_w%d" | format(j)) }};
 {% endfor %}
 {% endmacro %}
   float {% for j in range(per_item) %}next_x{{ j }} = 0.0f{{ ", " if not loop.last }}{% endfor %};

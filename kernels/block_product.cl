@@ -1,4 +1,4 @@
-{% from "block.h" import high, join_slices, multiply, place, put, quad, span, threads, wide, zero_sums with context %}
+{% from "block.h" import declare_pool, high, join_slices, multiply, place, put, quad, span, threads, wide, zero_sums with context %}
 {% from "store.h" import store_four %}
 {% include "common.h" %}
 {% set a_pitch = high // 4 + (1 if a_fast == "step" else 0) %}
@@ -21,11 +21,14 @@
 // global (ceil(N/{{ wide }}) * {{ threads }}, ceil(M/{{ high }}), {{ shares if shares > 1 else "B0*B1" }}), local ({{ threads }},1,1).
 // Rows past M repeat row M-1, columns past N the last; neither is stored.
 {{ defines }}
+{% if half %}
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+{% endif %}
 
 __kernel __attribute__((reqd_work_group_size({{ threads }}, 1, 1)))
 void block_product(
     {{ arguments }}) {
-  __local float4 pool[{{ [2 * stage, high * wide // 4 if slices > 1 else 0] | max }}];
+{{ declare_pool(stage) }}
 {{ place() }}
   const int left = get_group_id(0) * {{ wide }};
   const int top = get_group_id(1) * {{ high }};

@@ -94,6 +94,7 @@ class Limits:
         local_memory: bytes of a work-group.
         max_work_group: work-items.
         images: False where the device has no image support.
+        half_arithmetic: True where kernels may compute in half precision (`cl_khr_fp16`).
     """
 
     image_width: int
@@ -103,6 +104,7 @@ class Limits:
     local_memory: int
     max_work_group: int
     images: bool = True
+    half_arithmetic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

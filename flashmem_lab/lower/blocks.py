@@ -125,8 +125,11 @@ def _groups(tile: Tile, size: Product) -> int:
     return size.batch * -(-size.m // tile.high) * -(-size.n // tile.wide)
 
 
-def product(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
-    """Rows of `a` times a texture, or times an activation `b`; the signature has its sizes."""
+def product(op: Op, s: Signature, device: DeviceSpec, *, half: bool) -> Geometry:
+    """Rows of `a` times a texture, or times an activation `b`; the signature has its sizes.
+
+    With `half`, products with a texture are computed in half precision.
+    """
     size = size_of(op)
     if is_few_rows(op.kind, size):
         return _few_rows(op, size, device.limits)
@@ -135,6 +138,7 @@ def product(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
     params = _params(tile) | {
         "shares": shares,
         "textured": int(op.kind == "gemm"),
+        "half": int(half and op.kind == "gemm"),
         "whole": int(size.k % tile.depth == 0),
         "down_first": int(op.out.strides[2] == 1 and op.out.strides[3] != 1),
         "a_fast": _fast(a, 3, 2),
@@ -184,8 +188,11 @@ def _pixels_by_channels(ref: Ref) -> Ref | None:
     return None if flat is None else flat.permute((0, 1, 3, 2))
 
 
-def conv(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
-    """Convolution as a product of pixels and channels, the pixels gathered tap by tap."""
+def conv(op: Op, s: Signature, device: DeviceSpec, *, half: bool) -> Geometry:
+    """Convolution as a product of pixels and channels, the pixels gathered tap by tap.
+
+    With `half`, in half precision.
+    """
     x, (n, channels, height, width) = op.operands["x"], op.out.shape
     op, flat = one_row_a_plane(op)
     s.view("x", x)
@@ -203,6 +210,7 @@ def conv(op: Op, s: Signature, device: DeviceSpec) -> Geometry:
         "whole": int(group_in % tile.depth == 0),
         "grouped": int(groups > 1),
         "flat": int(flat),
+        "half": int(half),
         "down_first": 1,
     }  # fmt: skip
     across = -(-group_out // tile.wide) * tile.threads

@@ -46,7 +46,7 @@ class Emitter:
         self._ctx = ctx
         self._limits = device.limits
         self._precision = precision
-        self._launcher = Launcher(device)
+        self._launcher = Launcher(device, precision)
         self._packed: dict[tuple[object, ...], str] = {}
         self.layers: list[Layer] = []
         self.buffers: dict[str, int] = {}

@@ -11,7 +11,7 @@ from flashmem_lab.lower import blocks
 from flashmem_lab.lower import strides as st
 from flashmem_lab.lower.body import Body, literal
 from flashmem_lab.lower.ir import Op, Ref
-from flashmem_lab.lower.layer import KernelCall
+from flashmem_lab.lower.layer import KernelCall, Precision
 from flashmem_lab.lower.planes import by_planes, planes
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.tiles import (
@@ -39,10 +39,16 @@ class Launcher:
 
     Tile sizes are parameters of the templates; these are defaults by device class. A CPU wants
     much work in each work-item (one item runs on one core), a GPU wants many items.
+
+    Args:
+        device: that runs it.
+        precision: of the weights. Products with them are computed in half precision where they are
+            and the device can.
     """
 
-    def __init__(self, device: DeviceSpec) -> None:
+    def __init__(self, device: DeviceSpec, precision: Precision) -> None:
         self.device = device
+        self.half = precision is Precision.FP16 and device.limits.half_arithmetic
         self.cpu = device.kind == "cpu"
         self.widest = 1 << device.limits.max_work_group.bit_length() - 1
         self.group = power_of_two(device.work_group, min(self.widest, MOST_ROW_GROUP))
@@ -81,7 +87,7 @@ class Launcher:
         s.integers(m_size=m, n_size=n, k_size=op.operands["a"].shape[3], batch=b1)
         if self.cpu:
             return panel_product(op, s)
-        return blocks.product(op, s, self.device)
+        return blocks.product(op, s, self.device, half=self.half)
 
     def attention(self, op: Op, s: Signature) -> Geometry:
         """Rows of queries against all keys, by blocks or with scores in private memory."""
@@ -119,7 +125,9 @@ class Launcher:
             return panel_conv(op, s)
         if not self.cpu and blocks.by_blocks(op):
             same = blocks.as_product(op)
-            return blocks.conv(op, s, self.device) if same is None else self.product(same, s)
+            if same is not None:
+                return self.product(same, s)
+            return blocks.conv(op, s, self.device, half=self.half)
         quarters = _convolution(op, s)
         n, _, height, width = op.out.shape
         tile = power_of_two(width, 4)

@@ -74,7 +74,10 @@ def test_products_at_the_edges_of_tiles(
     made = workflow.compile_plan(prepared, plan, cache=tmp_path)
     out = runtime.run(made.program, made.packed.path, {"a": a}).outputs["out"]
     held = w if precision is Precision.FP32 else w.astype(np.float16).astype(np.float32)
-    np.testing.assert_allclose(out, a @ held, rtol=1e-4, atol=1e-4)
+    if kind == "gpu" and precision is Precision.FP16 and device.limits.half_arithmetic:
+        assert np.linalg.norm(out - a @ held) <= 2e-3 * np.linalg.norm(a @ held)
+    else:
+        np.testing.assert_allclose(out, a @ held, rtol=1e-4, atol=1e-4)
 
 
 def check(

@@ -171,6 +171,7 @@ def _asked(host: AdbHost, cache: Path) -> DeviceSpec:
         local_memory=int(told["local_memory"]),
         max_work_group=int(told["max_work_group"]),
         images=images,
+        half_arithmetic="cl_khr_fp16" in str(told["extensions"]).split(),
     )
     kind = str(told["kind"])
     return known_rates(gpu, kind, words).spec(

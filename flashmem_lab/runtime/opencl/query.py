@@ -84,6 +84,7 @@ def spec_of(device_id: str, device: cl.Device) -> DeviceSpec:
             local_memory=int(device.local_mem_size),
             max_work_group=int(device.max_work_group_size),
             images=images,
+            half_arithmetic="cl_khr_fp16" in device.extensions.split(),
         )
         name = " ".join(str(device.name).split())
         driver = f"{device.platform.name.strip()} {str(device.driver_version).strip()}"
