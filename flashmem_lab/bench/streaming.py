@@ -1,9 +1,9 @@
 """What streaming costs: warm runs within a budget, and planned for that, beside resident ones.
 
 With the file in the page cache, or in pinned host memory on NVIDIA GPUs, the peer is the resident
-run; with its pages dropped behind each read it is the slower of computing alone and reading alone, and the
-plan is one for a device that reads as fast as that disk. All take turns in one process, and the best
-of each counts.
+run; with its pages dropped behind each read it is the slower of computing alone and reading alone,
+and the plan is one for a device that reads as fast as that disk. All take turns in one process, and
+the best of each counts.
 """
 
 from __future__ import annotations
