@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from flashmem_lab import workflow
 from flashmem_lab.device.tuning import Tile
@@ -25,7 +25,7 @@ from flashmem_lab.program.program import KernelSource
 from flashmem_lab.runtime.opencl import OpenCLRuntime
 from flashmem_lab.units import Budget
 from flashmem_lab.workflow import Prepared
-from tests.device.test_kernels import always, name_of
+from tests.device.test_kernels import always, name_of, saved
 
 FLOATS = """#define half float
 #define half4 float4
@@ -53,18 +53,10 @@ def check(
     has = opened.limits.half_arithmetic
     limits = replace(opened.limits, half_arithmetic=True)
     device = always(replace(opened, limits=limits), tile)
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-        [helper.make_empty_tensor_value_info("y")],
-        [numpy_helper.from_array(w, n) for n, w in weights.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path = folder / "m.onnx"
-    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
-    model = lower(open_graph(path), device, precision=Precision.FP16, storage=Storage.IMAGE2D)
-    prepared = Prepared(open_graph(path), model, device, 0, load_ms=0.0)
+    path = saved(nodes, x, weights, folder)
+    graph = open_graph(path)
+    model = lower(graph, device, precision=Precision.FP16, storage=Storage.IMAGE2D)
+    prepared = Prepared(graph, model, device, 0, load_ms=0.0)
     plan = workflow.make_plan(prepared, budget=Budget(share=1.0))
     made = workflow.compile_plan(prepared, plan, cache=folder)
     products = [one for one in made.program.kernels if "half4" in one.source]
@@ -132,16 +124,12 @@ def test_only_weights_in_half_precision_are_multiplied_in_it(
 ) -> None:
     device = replace(open_device(device_id), kind="gpu")
     product = helper.make_node("MatMul", ["x", "w"], ["y"])
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (64, 64))
-    w = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, (64, 64))
-    proto = helper.make_model(helper.make_graph([product], "g", [x], [y], [w]), ir_version=10)
-    path = tmp_path / "m.onnx"
-    onnx.save(proto, path)
+    square = np.ones((64, 64), np.float32)
+    graph = open_graph(saved([product], square, {"w": square}, tmp_path))
     for precision in Precision:
         for has in (True, False):
             limits = replace(device.limits, half_arithmetic=has)
-            model = lower(open_graph(path), replace(device, limits=limits), precision=precision)
+            model = lower(graph, replace(device, limits=limits), precision=precision)
             (call,) = (layer.work for layer in model.layers)
             wanted = has and precision is Precision.FP16
             assert dict(call.params)["half"] == int(wanted)  # type: ignore[union-attr]

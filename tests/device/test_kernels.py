@@ -80,16 +80,10 @@ def test_products_at_the_edges_of_tiles(
         np.testing.assert_allclose(out, a @ held, rtol=1e-4, atol=1e-4)
 
 
-def check(
-    runtime: OpenCLRuntime,
-    device: DeviceSpec,
-    folder: Path,
-    nodes: list[onnx.NodeProto],
-    x: np.ndarray,
-    weights: dict[str, np.ndarray],
-    storage: Storage | None = None,
-) -> None:
-    """Runs the nodes from x to y and compares with onnxruntime."""
+def saved(
+    nodes: list[onnx.NodeProto], x: np.ndarray, weights: dict[str, np.ndarray], folder: Path
+) -> Path:
+    """The file of a model that goes from x to y."""
     graph = helper.make_graph(
         nodes,
         "g",
@@ -100,6 +94,20 @@ def check(
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     path = folder / "m.onnx"
     onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+    return path
+
+
+def check(
+    runtime: OpenCLRuntime,
+    device: DeviceSpec,
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    x: np.ndarray,
+    weights: dict[str, np.ndarray],
+    storage: Storage | None = None,
+) -> None:
+    """Runs the nodes from x to y and compares with onnxruntime."""
+    path = saved(nodes, x, weights, folder)
     opened = open_graph(path)
     prepared = Prepared(opened, lower(opened, device, storage=storage), device, 0, load_ms=0.0)
     plan = workflow.make_plan(prepared, budget=Budget(share=1.0))
