@@ -19,7 +19,8 @@ import numpy as np
 
 _LARGE = 16 * 2**20  # bytes of code in one library: compilers have that, and little else
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-xp [0-9a-f]+ \S+ ([0-9]+)")
-_PRESENT, _OF_FILE = 1 << 63, 1 << 61  # Linux: Documentation/admin-guide/mm/pagemap.rst
+# Linux: Documentation/admin-guide/mm/pagemap.rst
+_PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
 
 
 def forget_code() -> int:
@@ -51,9 +52,9 @@ def _large_code() -> Iterator[tuple[int, int]]:
 
 
 def _all_of_file(begin: int, size: int) -> bool:
-    """Whether every page that is present is the file's own."""
+    """Whether every page that is present, or was swapped out, is the file's own."""
     with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
         file.seek(begin // mmap.PAGESIZE * 8)
         pages = np.frombuffer(file.read(size // mmap.PAGESIZE * 8), np.uint64)
-    present = pages[pages & np.uint64(_PRESENT) != 0]
-    return bool((present & np.uint64(_OF_FILE) != 0).all())
+    held = pages[pages & np.uint64(_PRESENT | _SWAPPED) != 0]
+    return bool((held & np.uint64(_OF_FILE) != 0).all())

@@ -137,7 +137,7 @@ class ComputeLane:
 
     def _run(self, command: ComputeCommand) -> cl.Event | None:
         """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""
-        events = map(self._signals.event, command.after)
+        events = map(self._signals.event, command.after)  # chunks copied at once have the same one
         pending = [event for event in dict.fromkeys(events) if event is not None]
         begun_ns = perf_counter_ns()
         if isinstance(command, Launch | Move):
