@@ -13,8 +13,8 @@
 // global (ceil(M/{{ high }}) * {{ threads }}, B0*B1), local ({{ threads }},1).
 // Rows past M repeat the last and are not stored; keys past N have the score -inf.
 {% if half %}
-// Products are in half precision, {{ half_steps }} steps of theirs at a time; scores, softmax and sums in float. What
-// half precision does not hold is computed again in float, from global memory.
+// Products are in half precision, {{ score_steps }} and {{ value_steps }} steps at a time; scores, softmax and sums in float.
+// What half precision does not hold is computed again in float, from global memory.
 {% endif %}
 {{ defines }}
 {{ enable_half() }}
@@ -56,12 +56,12 @@ void block_attention(
 {% endfor %}
 {% endmacro %}
 {% if half %}
-    for (int from = 0; from < {{ head }}; from += {{ half_steps }}) {
+    for (int from = 0; from < {{ head }}; from += {{ score_steps }}) {
 {% for c in range(4) %}
       half4 part{{ c }} = (half4)(0.0f);
 {% endfor %}
 #pragma unroll
-      for (int k = from; k < from + {{ half_steps }}; k++) {
+      for (int k = from; k < from + {{ score_steps }}; k++) {
 {{ meet("part", "half") }}
       }
 {% for c in range(4) %}
@@ -128,15 +128,20 @@ void block_attention(
 {% endmacro %}
 {% if half %}
 {% for d in range(parts) %}
-    half4 part{{ d }} = (half4)(0.0f);
+    float4 found{{ d }} = 0.0f;
+{% endfor %}
+    for (int from = 0; from < {{ wide }}; from += {{ value_steps }}) {
+{% for d in range(parts) %}
+      half4 part{{ d }} = (half4)(0.0f);
 {% endfor %}
 #pragma unroll 4
-    for (int n = 0; n < {{ wide }}; n++) {
+      for (int n = from; n < from + {{ value_steps }}; n++) {
 {{ weigh("part", "half") }}
-    }
+      }
 {% for d in range(parts) %}
-    float4 found{{ d }} = convert_float4(part{{ d }});
+      found{{ d }} += convert_float4(part{{ d }});
 {% endfor %}
+    }
     if ({% call beyond_half() %}{% for d in range(parts) %}{{ " + " if d }}found{{ d }}{% endfor %}{% endcall %}) {
 {% for d in range(parts) %}
       found{{ d }} = 0.0f;

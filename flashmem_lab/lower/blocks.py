@@ -223,7 +223,7 @@ ATTENTION = ((16, 8), (8, 8), (4, 8), (4, 4))
 
 
 BUSY_TEAMS = 64  # work-groups of attention, fewer than which smaller ones are better
-HALF_STEPS = 16  # of a score that are summed in half precision, at most; then in float
+HALF_STEPS = 16  # of attention's products that are summed in half precision; then in float
 LEAST_TEAM = 32  # work-items that an NVIDIA multiprocessor runs as one
 
 
@@ -258,7 +258,8 @@ def attention(op: Op, team: tuple[int, int], *, half: bool) -> Geometry:
     params: dict[str, object] = {
         "rows": 4, "columns": 4, "down": down, "across": across, "slices": 1, "shares": 1,
         "head": query.shape[3], "depth": depth, "guarded": op.integer("guarded"),
-        "half": int(half), "half_steps": gcd(query.shape[3], HALF_STEPS),
+        "half": int(half), "score_steps": gcd(query.shape[3], HALF_STEPS),
+        "value_steps": gcd(4 * across, HALF_STEPS),
         "q_fast": q_fast, "q_vector": int(_in_fours(query, 3 if q_fast == "step" else 2)),
         "k_fast": k_fast, "k_vector": int(_in_fours(key, 2 if k_fast == "step" else 3)),
     }  # fmt: skip
