@@ -43,8 +43,16 @@ __kernel void panel_product(
     }
   }
   const int columns = min({{ columns }}, n_size - n);
+{% if down_first %}
+  // Rows are neighbours in memory: to store by columns touches a page of it once, not once a row.
+  for (int i = 0; i < columns; i++) {
+    const float* line = (const float*)sums + i;
+    for (int row = 0; row < rows; row++) STORE(b0, b1, top + row, n + i, line[row * {{ 16 * lanes }}]);
+  }
+{% else %}
   for (int row = 0; row < rows; row++) {
     const float* line = (const float*)(sums + row * {{ lanes }});
     for (int i = 0; i < columns; i++) STORE(b0, b1, top + row, n + i, line[i]);
   }
+{% endif %}
 }

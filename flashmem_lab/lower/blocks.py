@@ -16,7 +16,7 @@ from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import Storage
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.textures import default_storage
-from flashmem_lab.lower.tiles import Geometry, one_row_a_plane, power_of_two, window
+from flashmem_lab.lower.tiles import Geometry, down_first, one_row_a_plane, power_of_two, window
 
 TILES = (
     Tile(8, 8, 16, 16, 1, 16),
@@ -140,7 +140,7 @@ def product(op: Op, s: Signature, device: DeviceSpec, *, half: bool) -> Geometry
         "textured": int(op.kind == "gemm"),
         "half": int(half and op.kind == "gemm"),
         "whole": int(size.k % tile.depth == 0),
-        "down_first": int(op.out.strides[2] == 1 and op.out.strides[3] != 1),
+        "down_first": int(down_first(op)),
         "a_fast": _fast(a, 3, 2),
         "a_vector": int(_in_fours(a, 3 if _fast(a, 3, 2) == "step" else 2)),
     }

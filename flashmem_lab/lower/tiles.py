@@ -56,6 +56,11 @@ def even(count: int, most: int, unit: int) -> int:
     return up(-(-count // blocks), unit)
 
 
+def down_first(op: Op) -> bool:
+    """True if neighbours in memory are rows of the product's result, not columns."""
+    return op.out.strides[2] == 1 and op.out.strides[3] != 1
+
+
 def panel_product(op: Op, s: Signature) -> Geometry:
     """Rows of `a` times a texture, or times an activation `b`; the signature has its sizes."""
     b0, b1, m, n = op.out.shape
@@ -64,7 +69,7 @@ def panel_product(op: Op, s: Signature) -> Geometry:
     block = even(m, BLOCK, rows)
     s.integer("block", block)
     params: dict[str, object] = {
-        "textured": int(op.weight is not None),
+        "textured": int(op.weight is not None), "down_first": int(down_first(op)),
         "tile_rows": rows, "lanes": MOST_COLUMNS // LANES, "columns": columns,
         "most_rows": BLOCK, "depth": DEPTH,
     }  # fmt: skip

@@ -118,6 +118,27 @@ def check(
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-5 * scale)
 
 
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize(("rows", "columns"), [(300, 70), (9, 5)])
+def test_products_stored_by_columns(
+    runtime: OpenCLRuntime, device_id: str, tmp_path: Path, rows: int, columns: int, kind: str
+) -> None:
+    """Neighbours of the result in memory are its rows: tokens that become planes."""
+    device = replace(open_device(device_id), kind=kind)
+    generator = np.random.default_rng(9)
+    weights = {
+        "w": generator.standard_normal((40, columns)).astype(np.float32),
+        "b": generator.standard_normal(columns).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Add", ["product", "b"], ["moved"]),
+        helper.make_node("Transpose", ["moved"], ["y"], perm=[0, 2, 1]),
+    ]
+    x = generator.standard_normal((2, rows, 40)).astype(np.float32)
+    check(runtime, device, tmp_path, nodes, x, weights)
+
+
 @pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 @pytest.mark.parametrize(
