@@ -149,6 +149,15 @@ def test_products_stored_by_columns(
         ((2, 20, 18, 17), (70, 20, 3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
         ((1, 150, 17, 16), (36, 150, 1, 1), {}),
         ((1, 24, 9, 30), (80, 12, 3, 3), {"pads": [2, 2, 2, 2], "dilations": [2, 2], "group": 2}),
+        # Small planes: vectors of channels, in whole panels and in others, of 1 to 8 pixels.
+        ((2, 170, 7, 7), (56, 170, 3, 3), {"pads": [1, 1, 1, 1]}),
+        ((1, 400, 14, 14), (64, 400, 1, 1), {}),
+        ((1, 150, 8, 5), (32, 150, 1, 1), {}),
+        ((1, 40, 1, 1), (70, 40, 1, 1), {}),
+        ((1, 40, 11, 11), (128, 20, 3, 3), {"group": 2, "strides": [2, 2]}),
+        # Gathered pixels: larger blocks of channels.
+        ((1, 20, 27, 27), (520, 20, 1, 1), {"strides": [2, 2]}),
+        ((1, 160, 14, 14), (512, 160, 1, 1), {"strides": [2, 2]}),
     ],
 )
 def test_convolutions_at_the_edges_of_blocks(
