@@ -134,7 +134,7 @@ class OpenCLRuntime:
                         if at == 1:
                             engine.keep_weights(_telling(progress, "keeping weights at hand"))
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
-                        passes.append(engine.run(at, arrays, telling))
+                        passes.append(engine.run(at, arrays, telling, again=at + 1 < repeat))
                     residency.sample()
                 booking = engine.booking
             finally:
