@@ -26,7 +26,7 @@ TALL = replace(WIDE, name="tall0", width=8, height=64)
 NEXT_WIDE, NEXT_TALL = replace(WIDE, name="wide1"), replace(TALL, name="tall1")
 ROOM = 2 * WIDE.bytes
 COPY_TEXEL = """__kernel void put(__global float* to, __read_only image2d_t from, int at) {
-    const sampler_t nearest = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_CLAMP_TO_EDGE;
+    const sampler_t nearest = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_NONE | CLK_FILTER_NEAREST;
     to[at] = read_imagef(from, nearest, (int2)(0, 0)).x;
 }"""
 
@@ -107,7 +107,8 @@ def test_memory_that_is_released_is_no_argument_any_more(
     context = cl.Context([device])
     queue = cl.CommandQueue(context)
     source = KernelSource("put", COPY_TEXEL)
-    (kernel,) = Kernels(context, device).build((source,))
+    kernels = Kernels(context, device)  # holds the program: Intel's driver wants it while it runs
+    (kernel,) = kernels.build((source,))
     args = (Arg("object", "to"), Arg("object", "from"), Arg("int", 0))
     launch = Launch(0, 0, "put", 0, args, (1,), (), ())
     launches = Launches(MagicMock(kernels=(source,)), [kernel], placed=False)
