@@ -39,7 +39,8 @@ test-devices:  ## the device tests on Intel's OpenCL too, then every kernel unde
 	@# An interpreter has no rates to measure: profile's samples, 369 MB of weights, would fill the machine.
 	@rm -f $(OPENCL)/oclgrind.log
 	@OCL_ICD_VENDORS=$(OPENCL)/oclgrind OCLGRIND_DATA_RACES=1 OCLGRIND_LOG=$(OPENCL)/oclgrind.log \
-	  $(PY) -m pytest tests/device/test_operators.py tests/device/test_planes.py tests/device/test_cli_runs.py \
+	  $(PY) -m pytest tests/device/test_operators.py tests/device/test_planes.py tests/device/test_half.py \
+	  tests/device/test_cli_runs.py \
 	  --deselect tests/device/test_cli_runs.py::test_a_profile_is_measured_kept_and_used
 	@if [ -s $(OPENCL)/oclgrind.log ]; then cat $(OPENCL)/oclgrind.log; exit 1; fi
 	@echo "oclgrind found no race and no access out of bounds"

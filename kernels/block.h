@@ -3,13 +3,24 @@
    registers while the ones before are multiplied. A work-item keeps `rows` x `columns` sums;
    `slices` teams of items share the steps of a tile, which gives small results enough items.
    With `half`, tiles lie there in half precision and the sums of one tile's steps are in half
-   precision too, 8 to 32 of them, before they are added to the sums: what is beyond 65504 is lost. #}
+   precision too, 8 to 32 of them, before they are added to the sums. What is beyond 65504 becomes
+   infinite or NaN on the way; who finds that in his sums computes them again, in float. #}
 {% set half = half | default(0) %}
 {% set scalar = "half" if half else "float" %}
 {% set team = down * across %}
 {% set threads = team * slices %}
 {% set high = rows * down %}
 {% set wide = columns * across %}
+
+{# Kernels that compute in half precision have to say so. #}
+{% macro enable_half() %}
+{% if half %}
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+{% endif %}
+{% endmacro %}
+
+{# True where half precision did not hold one of the float4s that the caller adds up. #}
+{% macro beyond_half() %}!all(isfinite({{ caller() }})){% endmacro %}
 
 {# Where item `t` stands; neighbours in memory are neighbours in `lane`. #}
 {% macro place() %}
@@ -52,8 +63,8 @@
 {% endif %}
 {% endmacro %}
 
-{# A float4 as tiles hold it. #}
-{% macro narrowed(value) %}{{ "convert_half4(%s)" | format(value) if half else value }}{% endmacro %}
+{# A float4, or a float, as tiles hold it. #}
+{% macro narrowed(value, count=4) %}{{ "convert_half%s(%s)" | format(count if count > 1 else "", value) if half else value }}{% endmacro %}
 
 {# The tiles, twice, in local memory; the teams' sums lie there afterwards. #}
 {% macro declare_pool(stage) %}
@@ -67,7 +78,7 @@
 {% set wide_pitch = 4 * (size // 4 + 1) %}
     const int to = 4 * ({{ start }}) + u % {{ steps // 4 }} * {{ 4 * wide_pitch }} + u / {{ steps // 4 }};
 {% for i in range(4) %}
-    ((__local {{ scalar }}*)pool)[to + {{ i * wide_pitch }}] = {{ value }}.{{ "xyzw"[i] }};
+    ((__local {{ scalar }}*)pool)[to + {{ i * wide_pitch }}] = {{ narrowed("%s.%s" | format(value, "xyzw"[i]), 1) }};
 {% endfor %}
 {% else %}
     pool[{{ start }} + u] = {{ narrowed(value) }};
@@ -112,11 +123,15 @@
 {% endif %}
 {% endmacro %}
 
-{% macro zero_sums() %}
+{% macro zero_sums(declared="float4 ") %}
 {% for r in range(rows) %}{% for c in range(columns // 4) %}
-  float4 sum{{ r }}_{{ c }} = 0.0f;
+  {{ declared }}sum{{ r }}_{{ c }} = 0.0f;
 {% endfor %}{% endfor %}
 {% endmacro %}
+
+{# The row of the result that an item's row `r` is, and the first column of its float4 `c`. #}
+{% macro row(r) %}top + down * 4 + {{ r // 4 * down * 4 + r % 4 }}{% endmacro %}
+{% macro column(c) %}left + across * 4 + {{ c * across * 4 }}{% endmacro %}
 
 {# The first team takes over what the others summed, by way of local memory; they are done. #}
 {% macro join_slices() %}
@@ -136,5 +151,22 @@
 {% endfor %}
 {% if slices > 1 %}
   if (slice) return;
+{% endif %}
+{% endmacro %}
+
+{# An item that has sums beyond half precision computes them again, in float and past the tiles: `steps`
+   is the head of a loop, and its body (the caller) declares what the item's rows and columns have at a
+   step, x0.. and w0... #}
+{% macro again_in_float(steps) %}
+{% if half %}
+  if ({% call beyond_half() %}{% for r in range(rows) %}{% for c in range(columns // 4) %}{{ " + " if r + c }}sum{{ r }}_{{ c }}{% endfor %}{% endfor %}{% endcall %}) {
+{{ zero_sums("") }}
+    for ({{ steps }}) {
+{{ caller() }}
+{% for r in range(rows) %}{% for c in range(columns // 4) %}
+      sum{{ r }}_{{ c }} = fma((float4)(x{{ r }}), w{{ c }}, sum{{ r }}_{{ c }});
+{% endfor %}{% endfor %}
+    }
+  }
 {% endif %}
 {% endmacro %}

@@ -1,4 +1,4 @@
-{% from "block.h" import high, put, quad, threads, wide with context %}
+{% from "block.h" import beyond_half, enable_half, high, narrowed, put, quad, scalar, threads, wide with context %}
 {% include "common.h" %}
 {% set parts = (depth + across - 1) // across %}
 {% set spread = across * parts %}
@@ -12,14 +12,18 @@
 // down whenever that grows. A work-item has 4 queries; of these 4 keys, or {{ parts }} elements of the output.
 // global (ceil(M/{{ high }}) * {{ threads }}, B0*B1), local ({{ threads }},1).
 // Rows past M repeat the last and are not stored; keys past N have the score -inf.
+{% if half %}
+// Products are in half precision, {{ score_steps }} and {{ value_steps }} steps at a time; scores, softmax and sums in float.
+// What half precision does not hold is computed again in float, from global memory.
+{% endif %}
 {{ defines }}
-
+{{ enable_half() }}
 __kernel __attribute__((reqd_work_group_size({{ threads }}, 1, 1)))
 void block_attention(
     {{ arguments }}) {
-  __local float4 queries[{{ head * q_pitch }}];
-  __local float4 pool[{{ [head * k_pitch, (wide * spread + 3) // 4] | max }}];  // keys, then values
-  __local float4 weights[{{ wide * (high // 4) }}];
+  __local {{ scalar }}4 queries[{{ head * q_pitch }}];
+  __local {{ scalar }}4 pool[{{ [head * k_pitch, (wide * spread + 3) // 4] | max }}];  // keys, then values
+  __local {{ scalar }}4 weights[{{ wide * (high // 4) }}];
   __local float4 found[{{ across * down }}];
   const int t = get_local_id(0);
   const int down = t % {{ down }}, across = t / {{ down }};
@@ -44,14 +48,45 @@ void block_attention(
 {% for c in range(4) %}
     float4 score{{ c }} = 0.0f;
 {% endfor %}
-#pragma unroll 8
-    for (int k = 0; k < {{ head }}; k++) {
-      const float4 row = queries[k * {{ q_pitch }} + down];
-      const float4 column = pool[k * {{ k_pitch }} + across];
+{% macro meet(sums, type) %}
+      const {{ type }}4 row = queries[k * {{ q_pitch }} + down];
+      const {{ type }}4 column = pool[k * {{ k_pitch }} + across];
 {% for c in range(4) %}
-      score{{ c }} = fma(row, (float4)(column.{{ "xyzw"[c] }}), score{{ c }});
+      {{ sums }}{{ c }} = fma(row, ({{ type }}4)(column.{{ "xyzw"[c] }}), {{ sums }}{{ c }});
+{% endfor %}
+{% endmacro %}
+{% if half %}
+    for (int from = 0; from < {{ head }}; from += {{ score_steps }}) {
+{% for c in range(4) %}
+      half4 part{{ c }} = (half4)(0.0f);
+{% endfor %}
+#pragma unroll
+      for (int k = from; k < from + {{ score_steps }}; k++) {
+{{ meet("part", "half") }}
+      }
+{% for c in range(4) %}
+      score{{ c }} += convert_float4(part{{ c }});
 {% endfor %}
     }
+    if ({% call beyond_half() %}score0 + score1 + score2 + score3{% endcall %}) {
+{% for c in range(4) %}
+      score{{ c }} = 0.0f;
+{% endfor %}
+      for (int k = 0; k < {{ head }}; k++) {
+{% for r in range(4) %}
+        const float row{{ r }} = QUERY_AT(b0, b1, min(top + down * 4 + {{ r }}, m_size - 1), k);
+{% endfor %}
+{% for c in range(4) %}
+        score{{ c }} += (float4)(row0, row1, row2, row3) * KEY_AT(b0, b1, k, min(first + across * 4 + {{ c }}, n_size - 1));
+{% endfor %}
+      }
+    }
+{% else %}
+#pragma unroll 8
+    for (int k = 0; k < {{ head }}; k++) {
+{{ meet("score", "float") }}
+    }
+{% endif %}
 {% for c in range(4) %}
     {
       const int n = first + across * 4 + {{ c }}, inside = min(n, n_size - 1);
@@ -75,23 +110,58 @@ void block_attention(
 {% for c in range(4) %}
     score{{ c }} = exp(score{{ c }} - base);
     total += score{{ c }};
-    weights[(across * 4 + {{ c }}) * {{ down }} + down] = score{{ c }};
+    weights[(across * 4 + {{ c }}) * {{ down }} + down] = {{ narrowed("score%d" | format(c)) }};
 {% endfor %}
     for (int u = t; u < {{ wide * spread }}; u += {{ threads }}) {
       const int n = first + u / {{ spread }}, d = min(u % {{ spread }}, {{ depth - 1 }});
-      ((__local float*)pool)[u] = n < n_size ? VALUE_AT(b0, b1, n, d) : 0.0f;
+      ((__local {{ scalar }}*)pool)[u] = {{ narrowed("n < n_size ? VALUE_AT(b0, b1, n, d) : 0.0f", 1) }};
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 {% for d in range(parts) %}
     sum{{ d }} *= shrink;
 {% endfor %}
-#pragma unroll 4
-    for (int n = 0; n < {{ wide }}; n++) {
-      const float4 weight = weights[n * {{ down }} + down];
+{% macro weigh(sums, type) %}
+      const {{ type }}4 weight = weights[n * {{ down }} + down];
 {% for d in range(parts) %}
-      sum{{ d }} = fma(weight, (float4)(((__local const float*)pool)[n * {{ spread }} + {{ d * across }} + across]), sum{{ d }});
+      {{ sums }}{{ d }} = fma(weight, ({{ type }}4)(((__local const {{ type }}*)pool)[n * {{ spread }} + {{ d * across }} + across]), {{ sums }}{{ d }});
+{% endfor %}
+{% endmacro %}
+{% if half %}
+{% for d in range(parts) %}
+    float4 found{{ d }} = 0.0f;
+{% endfor %}
+    for (int from = 0; from < {{ wide }}; from += {{ value_steps }}) {
+{% for d in range(parts) %}
+      half4 part{{ d }} = (half4)(0.0f);
+{% endfor %}
+#pragma unroll 4
+      for (int n = from; n < from + {{ value_steps }}; n++) {
+{{ weigh("part", "half") }}
+      }
+{% for d in range(parts) %}
+      found{{ d }} += convert_float4(part{{ d }});
 {% endfor %}
     }
+    if ({% call beyond_half() %}{% for d in range(parts) %}{{ " + " if d }}found{{ d }}{% endfor %}{% endcall %}) {
+{% for d in range(parts) %}
+      found{{ d }} = 0.0f;
+{% endfor %}
+      for (int n = 0; n < min({{ wide }}, n_size - first); n++) {
+        const float4 weight = convert_float4(weights[n * {{ down }} + down]);
+{% for d in range(parts) %}
+        found{{ d }} = fma(weight, (float4)(VALUE_AT(b0, b1, first + n, min(across + {{ d * across }}, {{ depth - 1 }}))), found{{ d }});
+{% endfor %}
+      }
+    }
+{% for d in range(parts) %}
+    sum{{ d }} += found{{ d }};
+{% endfor %}
+{% else %}
+#pragma unroll 4
+    for (int n = 0; n < {{ wide }}; n++) {
+{{ weigh("sum", "float") }}
+    }
+{% endif %}
   }
   barrier(CLK_LOCAL_MEM_FENCE);
   found[t] = total;

@@ -1,4 +1,4 @@
-{% from "block.h" import declare_pool, high, join_slices, multiply, narrowed, place, scalar, span, threads, wide, zero_sums with context %}
+{% from "block.h" import again_in_float, column, declare_pool, enable_half, high, join_slices, multiply, narrowed, place, row, scalar, span, threads, wide, zero_sums with context %}
 {% from "store.h" import store_four %}
 {% include "common.h" %}
 {% set taps = kh * kw %}
@@ -15,10 +15,7 @@
 // global (ceil(OC/{{ wide }}) * {{ threads }}, ceil(OH*OW/{{ high }}), {{ shares if shares > 1 else "N*G" }}), local ({{ threads }},1,1).
 // Taps outside the plane count 0; pixels past the last and channels past the group are not stored.
 {{ defines }}
-{% if half %}
-#pragma OPENCL EXTENSION cl_khr_fp16 : enable
-{% endif %}
-
+{{ enable_half() }}
 __kernel __attribute__((reqd_work_group_size({{ threads }}, 1, 1)))
 void block_conv(
     {{ arguments }}) {
@@ -87,7 +84,7 @@ void block_conv(
 {% endmacro %}
 {% macro keep(start) %}
 {% for j in range(per_item) %}
-    ((__local {{ scalar }}*)pool)[4 * ({{ start }}) + t + {{ j * threads }}] = next_x{{ j }};
+    ((__local {{ scalar }}*)pool)[4 * ({{ start }}) + t + {{ j * threads }}] = {{ narrowed("next_x%d" | format(j), 1) }};
 {% endfor %}
 {% for j in range((w_units + threads - 1) // threads) %}
     {{ "if (t + %d < %d) " | format(j * threads, w_units) if (j + 1) * threads > w_units }}pool[{{ start }} + {{ depth * high // 4 + j * threads }} + t] = {{ narrowed("next_w%d" | format(j)) }};
@@ -112,12 +109,33 @@ void block_conv(
     barrier(CLK_LOCAL_MEM_FENCE);
   }
 {{ join_slices() }}
+{% call again_in_float("int step = start * %d; step < end * %d; step++" | format(depth, depth)) %}
+{% if by_tap %}
+      const int tap = step / {{ depth }} / chunks, ic = step / {{ depth }} % chunks * {{ depth }} + step % {{ depth }};
+      if (ic >= group_in) continue;
+{% else %}
+      const int ic = step / {{ taps }}, tap = step % {{ taps }};
+      if (step >= steps) break;
+{% endif %}
+{% for r in range(rows) %}
+      float x{{ r }} = 0.0f;
+      {
+        const int at = min({{ row(r) }}, out_pixels - 1);
+        const int y = at / out_width * {{ sh }} - {{ ph }} + tap / {{ kw }} * {{ dh }};
+        const int x_ = at % out_width * {{ sw }} - {{ pw }} + tap % {{ kw }} * {{ dw }};
+        if (y >= 0 && y < in_height && x_ >= 0 && x_ < in_width) x{{ r }} = X_AT(n, group * group_in + ic, y, x_);
+      }
+{% endfor %}
+{% for c in range(columns // 4) %}
+      const float4 w{{ c }} = W_AT(min(({{ column(c) }}) / 4, quarters - 1) + group * quarters, ic * {{ taps }} + tap);
+{% endfor %}
+{% endcall %}
 {% for r in range(rows) %}
   {
-    const int at = top + down * 4 + {{ r // 4 * down * 4 + r % 4 }};
+    const int at = {{ row(r) }};
     if (at < out_pixels) {
 {% for c in range(columns // 4) %}
-      const int oc{{ c }} = left + across * 4 + {{ c * across * 4 }};
+      const int oc{{ c }} = {{ column(c) }};
       if (oc{{ c }} < group_out) {
 {{ store_four("n, %s, " ~ ("0, at" if flat else "at / out_width, at % out_width") | replace("%", "%%"), "group * group_out + oc%d" | format(c), "oc%d" | format(c), "group_out", "sum%d_%d" | format(r, c)) }}
       }

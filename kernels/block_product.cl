@@ -1,4 +1,4 @@
-{% from "block.h" import declare_pool, high, join_slices, multiply, place, put, quad, span, threads, wide, zero_sums with context %}
+{% from "block.h" import again_in_float, column, declare_pool, enable_half, high, join_slices, multiply, place, put, quad, row, span, threads, wide, zero_sums with context %}
 {% from "store.h" import store_four %}
 {% include "common.h" %}
 {% set a_pitch = high // 4 + (1 if a_fast == "step" else 0) %}
@@ -21,10 +21,7 @@
 // global (ceil(N/{{ wide }}) * {{ threads }}, ceil(M/{{ high }}), {{ shares if shares > 1 else "B0*B1" }}), local ({{ threads }},1,1).
 // Rows past M repeat row M-1, columns past N the last; neither is stored.
 {{ defines }}
-{% if half %}
-#pragma OPENCL EXTENSION cl_khr_fp16 : enable
-{% endif %}
-
+{{ enable_half() }}
 __kernel __attribute__((reqd_work_group_size({{ threads }}, 1, 1)))
 void block_product(
     {{ arguments }}) {
@@ -98,12 +95,20 @@ void block_product(
     barrier(CLK_LOCAL_MEM_FENCE);
   }
 {{ join_slices() }}
+{% call again_in_float("int k = start * %d; k < min(end * %d, k_size); k++" | format(depth, depth)) %}
+{% for r in range(rows) %}
+      const float x{{ r }} = A_AT(b0, b1, min({{ row(r) }}, m_size - 1), k);
+{% endfor %}
+{% for c in range(columns // 4) %}
+      const float4 w{{ c }} = W_AT(min(({{ column(c) }}) / 4, (n_size + 3) / 4 - 1), k);
+{% endfor %}
+{% endcall %}
 {% for r in range(rows) %}
   {
-    const int m = top + down * 4 + {{ r // 4 * down * 4 + r % 4 }};
+    const int m = {{ row(r) }};
     if (m < m_size) {
 {% for c in range(columns // 4) %}
-      const int n{{ c }} = left + across * 4 + {{ c * across * 4 }};
+      const int n{{ c }} = {{ column(c) }};
       if (n{{ c }} < n_size) {
 {{ store_four("b0, b1, m, %s", "n%d" | format(c), "n%d" | format(c), "n_size", "sum%d_%d" | format(r, c)) }}
       }

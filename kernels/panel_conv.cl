@@ -1,6 +1,7 @@
 {% from "panel.h" import tile %}
 {% include "common.h" %}
-{% set lanes = 2 %}
+{% set direct = by_channels and columns == 32 and "W_LINE(" in defines %}  {# the texture's lines are a panel #}
+{% set chunk = 16 * lanes // tile_rows * tile_rows if by_channels else 16 * lanes %}
 // {{ "Transposed convolution" if transposed else "Convolution" }} {{ kh }}x{{ kw }}, stride {{ sh }}x{{ sw }}, dilation {{ dh }}x{{ dw }}, NCHW, as a product: rows are output
 // channels, columns are pixels, steps are taps of input channels.
 {% if transposed %}
@@ -9,7 +10,12 @@
 {% endif %}
 // W: RGBA texture, x = ((ic * KH + ky) * KW + kx) * {{ columns // 4 }} + oc%{{ columns }}/4, y = oc/{{ columns }} in its group.
 // One work-item computes block_channels (at most {{ channels }}) x block_pixels (at most {{ pixels }}),
-// {{ inputs }} input channels at a time.
+// {{ inputs }} input channels at a time, and of these {{ chunk }} pixels.
+{% if by_channels %}
+// A register tile is {{ tile_rows }} pixels x 32 channels: small planes would leave lanes of vectors idle.
+{% else %}
+// A register tile is {{ tile_rows }} channels x {{ chunk }} pixels.
+{% endif %}
 // global (ceil(pixels of {{ "a set" if transposed else "a plane" }}/block_pixels), G * ceil(group_out/block_channels), N{{ " * SH * SW" if transposed }}), local (1,1,1).
 // Taps outside the plane count 0; pixels past the last and channels past the group are not stored.
 {{ defines }}
@@ -19,8 +25,10 @@
 __kernel void panel_conv(
     {{ arguments }}) {
   float16 panel[{{ inputs * most_taps * lanes }}];
-  float weights[{{ inputs * most_taps * channels }}];
-  float16 sums[{{ channels * pixels // 16 }}];
+{% if not direct %}
+  float16 weights[{{ inputs * most_taps * channels // 16 }}];
+{% endif %}
+  float16 sums[{{ channels // 16 * (pixels + tile_rows) if by_channels else channels * pixels // 16 }}];
   int tap_at[{{ most_taps }}], tap_y[{{ most_taps }}], tap_x[{{ most_taps }}];
   int taps = 0;
 {% if transposed %}
@@ -56,13 +64,15 @@ __kernel void panel_conv(
     const int inputs = min({{ inputs }}, group_in - ic);
     const int steps = inputs * taps;
     const int base = group * group_in + ic;
+{% if not direct %}
     for (int j = 0; j * {{ columns }} < channels; j++)
       for (int c = 0; c < inputs; c++)
         for (int tap = 0; tap < taps; tap++)
           for (int q = 0; q < {{ columns // 4 }}; q++)
             vstore4(W_AT(first_panel + j, q, (ic + c) * {{ kh * kw }} + tap_at[tap]), q,
-                    weights + (c * taps + tap) * {{ channels }} + j * {{ columns }});
-    for (int p = 0; p < pixels; p += {{ 16 * lanes }}) {
+                    (float*)weights + (c * taps + tap) * {{ channels }} + j * {{ columns }});
+{% endif %}
+    for (int p = 0; p < pixels; p += {{ chunk }}) {
 {% for v in range(lanes) %}
       const int16 pixel{{ v }} = min(start + p + {{ 16 * v }} + count, (int16)(all - 1));
       const int16 y{{ v }} = pixel{{ v }} / width{{ " * %d" | format(sh) if not transposed }};
@@ -98,22 +108,38 @@ __kernel void panel_conv(
           for (int i = 0; i < {{ 16 * lanes }}; i++) line[i] = within[i] ? x[at[i] + PLANE(c)] : 0.0f;
         }
       }
+{% if by_channels %}
+      for (int c = 0; c < channels; c += 32)
+        for (int row = 0; row < min({{ chunk }}, pixels - p); row += {{ tile_rows }}) {
+{{ tile(tile_rows, 2, "steps", "ic == 0",
+        "(sums + (p + row + %s) * " ~ channels // 16 ~ " + c / 16)",
+        "((const float*)panel)[step * " ~ 16 * lanes ~ " + row + %s]",
+        "W_LINE(first_panel + c / 32, %s, ic * taps + step)" if direct
+        else "weights[step * " ~ channels // 16 ~ " + c / 16 + %s]") }}
+        }
+{% else %}
       for (int c = 0; c < channels; c += {{ tile_rows }}) {
 {{ tile(tile_rows, lanes, "steps", "ic == 0",
         "(sums + (c + %s) * " ~ (pixels // 16) ~ " + p / 16)",
-        "weights[step * " ~ channels ~ " + c + %s]", "panel") }}
+        "((const float*)weights)[step * " ~ channels ~ " + c + %s]", "panel[step * " ~ lanes ~ " + %s]") }}
       }
+{% endif %}
     }
   }
+{% set at_i = "i * %d" | format(channels) if by_channels else "i" %}
   for (int c = 0; c < channels; c++) {
+{% if by_channels %}
+    const float* line = (const float*)sums + c;
+{% else %}
     const float* line = (const float*)(sums + c * {{ pixels // 16 }});
+{% endif %}
     const int oc = group * group_out + first + c;
 {% if flat %}
-    for (int i = 0; i < pixels; i++) STORE(n, oc, 0, start + i, line[i]);
+    for (int i = 0; i < pixels; i++) STORE(n, oc, 0, start + i, line[{{ at_i }}]);
 {% else %}
     for (int i = 0, y = start / width, x_ = start % width; i < pixels; y++, x_ = 0)
       for (; x_ < width && i < pixels; x_++, i++)
-        STORE(n, oc, {{ "top + y * %d, left + x_ * %d" | format(sh, sw) if transposed else "y, x_" }}, line[i]);
+        STORE(n, oc, {{ "top + y * %d, left + x_ * %d" | format(sh, sw) if transposed else "y, x_" }}, line[{{ at_i }}]);
 {% endif %}
   }
 }

@@ -217,7 +217,11 @@ def _add_lowering(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_layers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--precision", choices=PRECISIONS, help="of the weights; fp32")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the weights, and of what GPUs that can multiply with them; fp32",
+    )
     parser.add_argument("--storage", choices=STORAGES, default="auto", help="of the weights")
     parser.add_argument(
         "--dim",

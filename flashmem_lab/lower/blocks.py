@@ -8,7 +8,7 @@ tile makes.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 
 from flashmem_lab.device.spec import DeviceSpec, Limits
 from flashmem_lab.device.tuning import Product, Tile
@@ -16,7 +16,7 @@ from flashmem_lab.lower.ir import Op, Ref
 from flashmem_lab.lower.layer import Storage
 from flashmem_lab.lower.signature import Signature
 from flashmem_lab.lower.textures import default_storage
-from flashmem_lab.lower.tiles import Geometry, one_row_a_plane, power_of_two, window
+from flashmem_lab.lower.tiles import Geometry, down_first, one_row_a_plane, power_of_two, window
 
 TILES = (
     Tile(8, 8, 16, 16, 1, 16),
@@ -140,7 +140,7 @@ def product(op: Op, s: Signature, device: DeviceSpec, *, half: bool) -> Geometry
         "textured": int(op.kind == "gemm"),
         "half": int(half and op.kind == "gemm"),
         "whole": int(size.k % tile.depth == 0),
-        "down_first": int(op.out.strides[2] == 1 and op.out.strides[3] != 1),
+        "down_first": int(down_first(op)),
         "a_fast": _fast(a, 3, 2),
         "a_vector": int(_in_fours(a, 3 if _fast(a, 3, 2) == "step" else 2)),
     }
@@ -223,10 +223,11 @@ ATTENTION = ((16, 8), (8, 8), (4, 8), (4, 4))
 
 
 BUSY_TEAMS = 64  # work-groups of attention, fewer than which smaller ones are better
+HALF_STEPS = 16  # of attention's products that are summed in half precision; then in float
 LEAST_TEAM = 32  # work-items that an NVIDIA multiprocessor runs as one
 
 
-def attention_team(op: Op, limits: Limits) -> tuple[int, int] | None:
+def attention_team(op: Op, limits: Limits, *, half: bool) -> tuple[int, int] | None:
     """The largest team that the device has local memory for and that leaves enough of them."""
     b0, b1, m, depth = op.out.shape
     head = op.operands["query"].shape[3]
@@ -234,8 +235,9 @@ def attention_team(op: Op, limits: Limits) -> tuple[int, int] | None:
     for down, across in ATTENTION:
         spread = -(-depth // across) * across
         pool = max(head * (4 * across + 4), 4 * across * spread)
-        floats = head * (4 * down + 4) + pool + 16 * across * down + 4 * across * down
-        if 4 * floats <= limits.local_memory and down * across <= limits.max_work_group:
+        tiles = head * (4 * down + 4) + pool + 16 * across * down
+        needed = tiles * (2 if half else 4) + 16 * across * down
+        if needed <= limits.local_memory and down * across <= limits.max_work_group:
             fits.append((down, across))
     if head % 4 or not fits:
         return None
@@ -244,8 +246,11 @@ def attention_team(op: Op, limits: Limits) -> tuple[int, int] | None:
     return next(iter([*busy, *wide[::-1], *fits]))
 
 
-def attention(op: Op, team: tuple[int, int]) -> Geometry:
-    """Blocks of queries against all keys; the signature has the views."""
+def attention(op: Op, team: tuple[int, int], *, half: bool) -> Geometry:
+    """Blocks of queries against all keys; the signature has the views.
+
+    With `half`, both products are computed in half precision.
+    """
     query, key = op.operands["query"], op.operands["key"]
     down, across = team
     b0, b1, m, depth = op.out.shape
@@ -253,6 +258,8 @@ def attention(op: Op, team: tuple[int, int]) -> Geometry:
     params: dict[str, object] = {
         "rows": 4, "columns": 4, "down": down, "across": across, "slices": 1, "shares": 1,
         "head": query.shape[3], "depth": depth, "guarded": op.integer("guarded"),
+        "half": int(half), "score_steps": gcd(query.shape[3], HALF_STEPS),
+        "value_steps": gcd(4 * across, HALF_STEPS),
         "q_fast": q_fast, "q_vector": int(_in_fours(query, 3 if q_fast == "step" else 2)),
         "k_fast": k_fast, "k_vector": int(_in_fours(key, 2 if k_fast == "step" else 3)),
     }  # fmt: skip

@@ -42,8 +42,8 @@ class Launcher:
 
     Args:
         device: that runs it.
-        precision: of the weights. Products with them are computed in half precision where they are
-            and the device can.
+        precision: of the weights. Products with them, and those of attention, are computed in half
+            precision where they are and the device can.
     """
 
     def __init__(self, device: DeviceSpec, precision: Precision) -> None:
@@ -102,9 +102,9 @@ class Launcher:
         s.store(op)
         b0, b1, m, _ = op.out.shape
         s.integers(m_size=m, n_size=key.shape[3], batch=b1)
-        team = None if self.cpu else blocks.attention_team(op, self.device.limits)
+        team = None if self.cpu else blocks.attention_team(op, self.device.limits, half=self.half)
         if team is not None:
-            return blocks.attention(op, team)
+            return blocks.attention(op, team, half=self.half)
         # On a CPU a lane of a vector is a row; on a GPU a work-item is.
         lanes = power_of_two(m, 16) if self.cpu else 1
         params: dict[str, object] = {

@@ -19,7 +19,10 @@ class OperatorClass(StrEnum):
 
 
 class Precision(StrEnum):
-    """Element type in which weights are stored on the device; activations are float32."""
+    """Element type in which weights are stored on the device; activations are float32.
+
+    GPUs with half arithmetic multiply half weights in it (docs/speed.md).
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"

@@ -98,7 +98,10 @@ class Signature:
         self.defines.append(f"#define {name.upper()}_AT(column, step) {read}")
 
     def panels(self, name: str, ref: str, shape: Panels, storage: Storage, half: bool) -> None:
-        """A packed weight, read as NAME_AT(panel, quarter, step): four channels of a step."""
+        """A packed weight, read as NAME_AT(panel, quarter, step): four channels of a step.
+
+        In a buffer also as NAME_LINE(panel, vector, step): sixteen.
+        """
         quarters = shape.columns // 4
         self.args.append(Arg("object", ref))
         if storage is Storage.IMAGE2D:
@@ -111,8 +114,11 @@ class Signature:
         else:
             self.arguments.append(f"__global const {'half' if half else 'float'}* {name}")
             self.integer(f"{name}_steps", shape.folds * shape.steps)
-            at = f"((size_t)(panel) * {name}_steps + (step)) * {quarters} + (quarter)"
-            read = f"vload{'_half' if half else ''}4({at}, {name})"
+            row = f"((size_t)(panel) * {name}_steps + (step)) * {quarters}"
+            load = f"vload{'_half' if half else ''}"
+            read = f"{load}4({row} + (quarter), {name})"
+            line = f"{load}16(0, {name} + 4 * ({row}) + 16 * (vector))"
+            self.defines.append(f"#define {name.upper()}_LINE(panel, vector, step) {line}")
         self.defines.append(f"#define {name.upper()}_AT(panel, quarter, step) {read}")
 
     def store(self, op: Op) -> None:

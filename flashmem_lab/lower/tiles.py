@@ -20,6 +20,9 @@ DEPTH = 256  # steps of a panel
 BLOCK = 256  # rows of a block of a product
 PIXELS = 256  # of a block of a convolution
 CHANNELS = 64  # output channels of a block of a convolution
+BUSY = 4  # work-items, below which larger blocks would leave cores idle
+LEAST_ROWS = 4  # fewer sums than that wait for each other
+STORE_STEPS = 32  # of a reduction, as long as it takes to store sums that lie by pixels
 CONV_STEPS = 144  # steps of a convolution's panel, about
 MOST_TAPS = 1024  # a window beyond that would outgrow the stack
 
@@ -56,6 +59,11 @@ def even(count: int, most: int, unit: int) -> int:
     return up(-(-count // blocks), unit)
 
 
+def down_first(op: Op) -> bool:
+    """True if neighbours in memory are rows of the product's result, not columns."""
+    return op.out.strides[2] == 1 and op.out.strides[3] != 1
+
+
 def panel_product(op: Op, s: Signature) -> Geometry:
     """Rows of `a` times a texture, or times an activation `b`; the signature has its sizes."""
     b0, b1, m, n = op.out.shape
@@ -64,7 +72,7 @@ def panel_product(op: Op, s: Signature) -> Geometry:
     block = even(m, BLOCK, rows)
     s.integer("block", block)
     params: dict[str, object] = {
-        "textured": int(op.weight is not None),
+        "textured": int(op.weight is not None), "down_first": int(down_first(op)),
         "tile_rows": rows, "lanes": MOST_COLUMNS // LANES, "columns": columns,
         "most_rows": BLOCK, "depth": DEPTH,
     }  # fmt: skip
@@ -110,13 +118,6 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
     groups = op.integer("groups")
     group_in, group_out = x.shape[1] // groups, channels // groups
     columns = panel_columns(group_out)
-    block = columns * min(-(-group_out // columns), CHANNELS // columns)
-    pixels = even(down * across, PIXELS, 2 * LANES)
-    s.integers(
-        in_height=x.shape[2], in_width=x.shape[3], x_size=x.tensor.size,
-        out_height=height, out_width=width, group_in=group_in, group_out=group_out,
-        block_channels=block, block_pixels=pixels,
-    )  # fmt: skip
     kh, kw = op.integer("kh"), op.integer("kw")
     if transposed:  # those that reach a pixel
         kh = -(-kh // (sh // gcd(sh, op.integer("dh"))))
@@ -125,17 +126,48 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
     neighbours = x.shape[3] == 1 or x.strides[3] == 1
     as_wide = width == x.shape[3] * sw if transposed else (sh, sw, width) == (1, 1, x.shape[3])
     rows_follow = x.shape[2] == 1 or x.strides[2] == x.shape[3]
+    shifted = as_wide and neighbours and rows_follow
+    rows, by_channels = TILE_ROWS, False
+    if not transposed:
+        rows, by_channels = _conv_tile(down * across, group_out, group_in * taps)
+    pixels = even(down * across, PIXELS, rows if by_channels else 2 * LANES)
+    # Pixels that are no neighbours are gathered one by one: best for as many channels as possible.
+    items = n * groups * -(-down * across // pixels) * (group_out // (2 * CHANNELS))
+    most = 2 * CHANNELS if not shifted and items >= BUSY else CHANNELS
+    block = columns * min(-(-group_out // columns), most // columns)
+    s.integers(
+        in_height=x.shape[2], in_width=x.shape[3], x_size=x.tensor.size,
+        out_height=height, out_width=width, group_in=group_in, group_out=group_out,
+        block_channels=block, block_pixels=pixels,
+    )  # fmt: skip
     params: dict[str, object] = {
         **window(op),
         "flat": int(flat),
         "transposed": int(transposed),
-        "shifted": int(as_wide and neighbours and rows_follow),
+        "shifted": int(shifted),
         "most_taps": taps, "inputs": max(1, CONV_STEPS // taps),
-        "columns": columns, "channels": CHANNELS, "pixels": PIXELS, "tile_rows": TILE_ROWS,
+        "columns": columns, "channels": most, "pixels": PIXELS,
+        "by_channels": int(by_channels), "tile_rows": rows,
+        "lanes": min(4, -(-pixels // LANES)) if by_channels else 2,
     }  # fmt: skip
     sets = sh * sw if transposed else 1
     size = (-(-down * across // pixels), groups * -(-group_out // block), n * sets)
     return Geometry("panel_conv.cl", params, size, (1, 1, 1))
+
+
+def _conv_tile(pixels: int, channels: int, steps: int) -> tuple[int, bool]:
+    """Rows of a convolution's register tile, and whether its vectors are of channels.
+
+    Vectors of pixels leave lanes idle where planes are small: 49 pixels take two tiles of 32. There
+    the rows are pixels, unless the reduction is too short to make up for storing them by planes.
+    """
+    fits = range(TILE_ROWS, min(pixels, LEAST_ROWS) - 1, -1)
+    rows = min(fits, key=lambda rows: up(pixels, rows))  # the most of them, if several are as good
+    along_pixels = up(pixels, 2 * LANES) * up(channels, TILE_ROWS) * steps
+    along_channels = up(pixels, rows) * up(channels, 2 * LANES) * steps
+    if along_channels + STORE_STEPS * pixels * channels < along_pixels:
+        return rows, True
+    return TILE_ROWS, False
 
 
 def window(op: Op) -> dict[str, object]:

@@ -26,7 +26,7 @@ TALL = replace(WIDE, name="tall0", width=8, height=64)
 NEXT_WIDE, NEXT_TALL = replace(WIDE, name="wide1"), replace(TALL, name="tall1")
 ROOM = 2 * WIDE.bytes
 COPY_TEXEL = """__kernel void put(__global float* to, __read_only image2d_t from, int at) {
-    const sampler_t nearest = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_CLAMP_TO_EDGE;
+    const sampler_t nearest = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_NONE | CLK_FILTER_NEAREST;
     to[at] = read_imagef(from, nearest, (int2)(0, 0)).x;
 }"""
 
@@ -45,6 +45,7 @@ def _objects(
         written=False,
         cap_bytes=ROOM,
         arena=None,
+        placed=False,
         pages=None,
         in_place=nothing_in_place,
         foresight=foresight,
@@ -106,10 +107,11 @@ def test_memory_that_is_released_is_no_argument_any_more(
     context = cl.Context([device])
     queue = cl.CommandQueue(context)
     source = KernelSource("put", COPY_TEXEL)
-    (kernel,) = Kernels(context, device).build((source,))
+    kernels = Kernels(context, device)  # holds the program: Intel's driver wants it while it runs
+    (kernel,) = kernels.build((source,))
     args = (Arg("object", "to"), Arg("object", "from"), Arg("int", 0))
     launch = Launch(0, 0, "put", 0, args, (1,), (), ())
-    launches = Launches(MagicMock(kernels=(source,)), [kernel])
+    launches = Launches(MagicMock(kernels=(source,)), [kernel], placed=False)
     given: dict[int, object] = {}
     set_arg = cl.Kernel.set_arg
 
@@ -123,7 +125,9 @@ def test_memory_that_is_released_is_no_argument_any_more(
     for value in (7, 9):
         image = cl.create_image(context, cl.mem_flags.READ_WRITE, pixel, shape=(1, 1))
         cl.enqueue_fill_image(queue, image, np.full(4, value, np.float32), (0, 0), (1, 1))
-        launches.enqueue(queue, launch, {"to": result, "from": image}, [])  # type: ignore[arg-type]
+        objects = MagicMock(begin=lambda name: 0)
+        objects.__getitem__.side_effect = {"to": result, "from": image}.__getitem__
+        launches.enqueue(queue, launch, objects, [])
         assert given[1] is image
         launches.let_go(image)
         assert isinstance(given[1], cl.Image)

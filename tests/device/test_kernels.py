@@ -118,6 +118,27 @@ def check(
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-5 * scale)
 
 
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize(("rows", "columns"), [(300, 70), (9, 5)])
+def test_products_stored_by_columns(
+    runtime: OpenCLRuntime, device_id: str, tmp_path: Path, rows: int, columns: int, kind: str
+) -> None:
+    """Neighbours of the result in memory are its rows: tokens that become planes."""
+    device = replace(open_device(device_id), kind=kind)
+    generator = np.random.default_rng(9)
+    weights = {
+        "w": generator.standard_normal((40, columns)).astype(np.float32),
+        "b": generator.standard_normal(columns).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Add", ["product", "b"], ["moved"]),
+        helper.make_node("Transpose", ["moved"], ["y"], perm=[0, 2, 1]),
+    ]
+    x = generator.standard_normal((2, rows, 40)).astype(np.float32)
+    check(runtime, device, tmp_path, nodes, x, weights)
+
+
 @pytest.mark.parametrize("storage", [Storage.IMAGE2D, Storage.BUFFER])
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 @pytest.mark.parametrize(
@@ -128,6 +149,15 @@ def check(
         ((2, 20, 18, 17), (70, 20, 3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
         ((1, 150, 17, 16), (36, 150, 1, 1), {}),
         ((1, 24, 9, 30), (80, 12, 3, 3), {"pads": [2, 2, 2, 2], "dilations": [2, 2], "group": 2}),
+        # Small planes: vectors of channels, in whole panels and in others, of 1 to 8 pixels.
+        ((2, 170, 7, 7), (56, 170, 3, 3), {"pads": [1, 1, 1, 1]}),
+        ((1, 400, 14, 14), (64, 400, 1, 1), {}),
+        ((1, 150, 8, 5), (32, 150, 1, 1), {}),
+        ((1, 40, 1, 1), (70, 40, 1, 1), {}),
+        ((1, 40, 11, 11), (128, 20, 3, 3), {"group": 2, "strides": [2, 2]}),
+        # Gathered pixels: larger blocks of channels.
+        ((1, 20, 27, 27), (520, 20, 1, 1), {"strides": [2, 2]}),
+        ((1, 160, 14, 14), (512, 160, 1, 1), {"strides": [2, 2]}),
     ],
 )
 def test_convolutions_at_the_edges_of_blocks(

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyopencl as cl
 
+from flashmem_lab.program.placed import pointers
 from flashmem_lab.program.program import Launch, Move, Program
 from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 
 Constants = tuple[tuple[int, str, float], ...]
+_TYPES: Mapping[str, Callable[[float], np.generic]] = {
+    "int": np.int32,
+    "float": np.float32,
+    "place": np.uint64,
+}
 
 
 class _Prepared:
@@ -21,7 +27,7 @@ class _Prepared:
         self.kernel = kernel
         self._held: dict[int, DeviceMemory | np.int32] = {}
         for at, kind, value in constants:
-            kernel.set_arg(at, np.int32(value) if kind == "int" else np.float32(value))
+            kernel.set_arg(at, _TYPES[kind](value))
 
     def set(self, at: int, value: DeviceMemory | np.int32) -> bool:
         """Sets an argument, unless it is set already; whether it was not.
@@ -46,11 +52,13 @@ class Launches:
     Args:
         program: whose launches.
         kernels: one for each of program.kernels.
+        placed: whether the kernels are told where their operands begin (`program.placed`).
     """
 
-    def __init__(self, program: Program, kernels: Sequence[cl.Kernel]) -> None:
+    def __init__(self, program: Program, kernels: Sequence[cl.Kernel], *, placed: bool) -> None:
         self._sources = program.kernels
         self._kernels = kernels
+        self._pointers = [pointers(kernel) if placed else () for kernel in program.kernels]
         self._prepared: dict[tuple[int, Constants], _Prepared] = {}
         self._of: dict[int, tuple[_Prepared, tuple[tuple[int, str], ...]]] = {}
         self._holders: dict[int, set[_Prepared]] = defaultdict(set)  # by id of what they hold
@@ -65,7 +73,7 @@ class Launches:
         more: Sequence[DeviceMemory | np.int32] = (),
     ) -> cl.Event:
         """Enqueues a launch, with `more` behind its own arguments, and returns its event."""
-        prepared, wanted = self._of.get(command.id) or self._prepare(command)
+        prepared, wanted = self._of.get(command.id) or self._prepare(command, objects, len(more))
         for at, name in wanted:
             memory = objects[name]
             if prepared.set(at, memory):
@@ -101,16 +109,21 @@ class Launches:
             )
         return self._stand_ins[type(memory)]
 
-    def _prepare(self, command: Launch | Move) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
+    def _prepare(
+        self, command: Launch | Move, objects: DeviceObjects, more: int
+    ) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
         numbered = list(enumerate(command.args))
         constants = tuple(
-            (at, arg.kind, float(arg.value)) for at, arg in numbered if arg.kind != "object"
+            (at, arg.kind, arg.value) for at, arg in numbered if not isinstance(arg.value, str)
         )
+        wanted = tuple((at, arg.value) for at, arg in numbered if isinstance(arg.value, str))
+        begins = {at: objects.begin(name) for at, name in wanted}
+        places = enumerate(self._pointers[command.kernel], start=len(numbered) + more)
+        constants += tuple((at, "place", begins.get(pointer, 0)) for at, pointer in places)
         key = (command.kernel, constants)
         if key not in self._prepared:
             program = self._kernels[command.kernel].program
             own = cl.Kernel(program, self._sources[command.kernel].entry)
             self._prepared[key] = _Prepared(own, constants)
-        wanted = tuple((at, str(arg.value)) for at, arg in numbered if arg.kind == "object")
         self._of[command.id] = self._prepared[key], wanted
         return self._of[command.id]
