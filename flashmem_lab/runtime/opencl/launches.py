@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.program.program import Launch, Move, Program
+from flashmem_lab.runtime.opencl.commandbuffer import Launched
 from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 
 Constants = tuple[tuple[int, str, float], ...]
 
 
 class _Prepared:
-    """A kernel object of its own for each set of numbers; setting one argument takes some 5 us."""
+    """A kernel object of its own for each set of numbers."""
 
-    def __init__(self, kernel: cl.Kernel, constants: Constants) -> None:
+    def __init__(self, kernel: cl.Kernel) -> None:
         self.kernel = kernel
         self._held: dict[int, DeviceMemory | np.int32] = {}
-        for at, kind, value in constants:
-            kernel.set_arg(at, np.int32(value) if kind == "int" else np.float32(value))
 
     def set(self, at: int, value: DeviceMemory | np.int32) -> bool:
         """Sets an argument, unless it is set already; whether it was not.
@@ -81,6 +80,17 @@ class Launches:
             wait_for=wait_for or None,
         )
 
+    def ready(self, launches: Iterable[Launch], objects: DeviceObjects) -> tuple[Launched, ...]:
+        """Launches of which no argument will change: a kernel object for each, with all of them."""
+        found = []
+        for command in launches:
+            constants, wanted = _arguments(command)
+            kernel = self._own(command, constants)
+            for at, name in wanted:
+                kernel.set_arg(at, objects[name])
+            found.append(Launched(kernel, command.global_size, command.local_size or None))
+        return tuple(found)
+
     def let_go(self, memory: DeviceMemory) -> None:
         """Makes no kernel hold what is about to be released.
 
@@ -102,15 +112,26 @@ class Launches:
         return self._stand_ins[type(memory)]
 
     def _prepare(self, command: Launch | Move) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
-        numbered = list(enumerate(command.args))
-        constants = tuple(
-            (at, arg.kind, float(arg.value)) for at, arg in numbered if arg.kind != "object"
-        )
+        constants, wanted = _arguments(command)
         key = (command.kernel, constants)
         if key not in self._prepared:
-            program = self._kernels[command.kernel].program
-            own = cl.Kernel(program, self._sources[command.kernel].entry)
-            self._prepared[key] = _Prepared(own, constants)
-        wanted = tuple((at, str(arg.value)) for at, arg in numbered if arg.kind == "object")
+            self._prepared[key] = _Prepared(self._own(command, constants))
         self._of[command.id] = self._prepared[key], wanted
         return self._of[command.id]
+
+    def _own(self, command: Launch | Move, constants: Constants) -> cl.Kernel:
+        """A kernel object with numbers set; setting one argument takes some 5 us."""
+        program = self._kernels[command.kernel].program
+        kernel = cl.Kernel(program, self._sources[command.kernel].entry)
+        for at, kind, value in constants:
+            kernel.set_arg(at, np.int32(value) if kind == "int" else np.float32(value))
+        return kernel
+
+
+def _arguments(command: Launch | Move) -> tuple[Constants, tuple[tuple[int, str], ...]]:
+    """Numbers and names of objects, each with its place."""
+    numbered = list(enumerate(command.args))
+    constants = tuple(
+        (at, arg.kind, float(arg.value)) for at, arg in numbered if arg.kind != "object"
+    )
+    return constants, tuple((at, str(arg.value)) for at, arg in numbered if arg.kind == "object")
