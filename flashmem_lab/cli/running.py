@@ -11,6 +11,7 @@ from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
 from flashmem_lab.errors import FlashMemError, UsageError
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.runtime.pagecache import PageCache
 from flashmem_lab.units import format_bytes, format_ms
 
@@ -112,6 +113,7 @@ def _run_model(options: Options) -> tuple[Outcome, GraphSummary]:
             check=options.check,
             seed=options.seed,
             pages=PageCache(options.page_cache),
+            launching=Launching(options.launch),
             progress=tell,
             say=say,
         )
@@ -137,6 +139,7 @@ def _run_bundle(options: Options) -> Outcome:
             repeat=options.repeat,
             seed=options.seed,
             pages=PageCache(options.page_cache),
+            launching=Launching(options.launch),
             progress=tell,
         )
 
