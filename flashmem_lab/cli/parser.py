@@ -107,7 +107,7 @@ def _add_run(commands: Commands) -> None:
         choices=LAUNCHES,
         default="auto",
         help="launches that every run repeats: one by one, or recorded and replayed from the 3rd "
-        "run on; auto does what `profile` measured to be faster",
+        "run on; auto records where `profile` measured that it saves half",
     )
     parser.add_argument(
         "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"

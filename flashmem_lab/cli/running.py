@@ -36,6 +36,8 @@ def run(options: Options) -> int:
         outcome, summary = _run_bundle(options), None
     else:
         outcome, summary = _run_model(options)
+    if options.launch == Launching.RECORDED:
+        _tell_unrecorded(outcome, options.repeat)
     if options.output is not None:
         _save_outputs(options.output, outcome)
     if options.trace is not None:
@@ -84,6 +86,19 @@ def bundle(options: Options) -> int:
     else:
         print(f"{options.output}: {format_bytes(size)}, {len(compiled.program.layers)} layers")
     return 0
+
+
+def _tell_unrecorded(outcome: Outcome, repeat: int) -> None:
+    """Says so where nothing of what was asked to be recorded was."""
+    if any(event.kind == "replay" for event in outcome.result.trace.timeline.events):
+        return
+    if repeat < 3:
+        say("launches are recorded for the third run and those behind it: add --repeat")
+    else:
+        say(
+            "launches went one by one: the device records none (cl_khr_command_buffer), or within "
+            "this budget no two in a row are the same in every run"
+        )
 
 
 def _is_bundle(path: Path) -> bool:

@@ -10,7 +10,6 @@ weight; the queue's order makes them visible to the kernels behind it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from flashmem_lab.errors import PlanError
 from flashmem_lab.plan.chunks import CARRIED
 from flashmem_lab.plan.plan import Plan
 from flashmem_lab.program.program import DeviceObject, KernelSource, ObjectKind, PackedSpan, Upload
+from flashmem_lab.program.rewrite import extended
 
 MOVER = KernelSource("move", "__kernel void move(\n    ) {\n}\n")
 """A kernel that computes nothing: rewritten, it moves chunks and no more."""
@@ -27,9 +27,6 @@ MOVER_ITEMS = 4096
 
 MOVER_GROUP = 64
 """Its work-group."""
-
-_ATTRIBUTE = r"(?:__attribute__\(\(\w+\([^)]*\)\)\)\s+)?"
-_SIGNATURE = re.compile(rf"__kernel\s+{_ATTRIBUTE}void\s+\w+\(([^)]*)\)\s*\{{")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,26 +187,16 @@ def carrying(kernel: KernelSource, carried: Sequence[Entry]) -> KernelSource:
     """
     units = [UNITS[entry.unit] for entry in carried]
     units += [units[-1]] * (CARRIED - len(units))
-    found = _SIGNATURE.search(kernel.source)
-    assert found is not None, "every template has a kernel"
-    own = [found[1].strip()] if found[1].strip() else []
-    arguments = ",\n    ".join(
-        [
-            *own,
-            *(
-                f"{unit.source} carry_from{at}, {unit.target} carry_to{at}, "
-                f"const int carry_first{at}, const int carry_count{at}"
-                for at, unit in enumerate(units)
-            ),
-        ]
-    )
+    arguments = [
+        f"{unit.source} carry_from{at}, {unit.target} carry_to{at}, "
+        f"const int carry_first{at}, const int carry_count{at}"
+        for at, unit in enumerate(units)
+    ]
     loops = "".join(_loop(at, unit) for at, unit in enumerate(units))
-    source = kernel.source
-    head = source[: found.start(1)] + "\n    " + arguments + source[found.end(1) : found.end()]
-    return KernelSource(kernel.entry, head + _SHARE + loops + source[found.end() :])
+    return extended(kernel, arguments, _SHARE + loops)
 
 
-_SHARE = """
+_SHARE = """\
   // Moves what later layers need: work-item carry_item of carry_items takes every carry_items-th.
   const int carry_items = get_global_size(0) * get_global_size(1) * get_global_size(2);
   const int carry_item = get_global_id(0) +

@@ -6,6 +6,12 @@ from enum import StrEnum
 
 from flashmem_lab.device.spec import DeviceSpec
 
+_WORTH_NS = 2_000
+"""What recording must save of a launch, besides half of it, for traces to lose the times of each.
+
+A network's launches one after another swing by as much on a machine that others use.
+"""
+
 
 class Launching(StrEnum):
     """How stretches of such launches are handed to the device.
@@ -14,7 +20,7 @@ class Launching(StrEnum):
     stretch of them did.
     """
 
-    AUTO = "auto"  # as was measured to take less time: by `profile` on this device, else one by one
+    AUTO = "auto"  # recorded where `profile` measured on this device that it saves enough
     SINGLE = "single"
     RECORDED = "recorded"  # from the third run on, where the driver has cl_khr_command_buffer
 
@@ -23,4 +29,5 @@ def records(asked: Launching, device: DeviceSpec) -> bool:
     """Whether launches are recorded."""
     if asked is not Launching.AUTO:
         return asked is Launching.RECORDED
-    return 0 < device.host.replayed_ns.value < device.launch_ns.value
+    single_ns, replayed_ns = device.launch_ns.value, device.host.replayed_ns.value
+    return replayed_ns > 0 and single_ns - replayed_ns > max(_WORTH_NS, single_ns / 2)

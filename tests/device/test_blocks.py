@@ -45,6 +45,7 @@ def _objects(
         written=False,
         cap_bytes=ROOM,
         arena=None,
+        placed=False,
         pages=None,
         in_place=nothing_in_place,
         foresight=foresight,
@@ -109,7 +110,7 @@ def test_memory_that_is_released_is_no_argument_any_more(
     (kernel,) = Kernels(context, device).build((source,))
     args = (Arg("object", "to"), Arg("object", "from"), Arg("int", 0))
     launch = Launch(0, 0, "put", 0, args, (1,), (), ())
-    launches = Launches(MagicMock(kernels=(source,)), [kernel])
+    launches = Launches(MagicMock(kernels=(source,)), [kernel], placed=False)
     given: dict[int, object] = {}
     set_arg = cl.Kernel.set_arg
 
@@ -123,7 +124,9 @@ def test_memory_that_is_released_is_no_argument_any_more(
     for value in (7, 9):
         image = cl.create_image(context, cl.mem_flags.READ_WRITE, pixel, shape=(1, 1))
         cl.enqueue_fill_image(queue, image, np.full(4, value, np.float32), (0, 0), (1, 1))
-        launches.enqueue(queue, launch, {"to": result, "from": image}, [])  # type: ignore[arg-type]
+        objects = MagicMock(begin=lambda name: 0)
+        objects.__getitem__.side_effect = {"to": result, "from": image}.__getitem__
+        launches.enqueue(queue, launch, objects, [])
         assert given[1] is image
         launches.let_go(image)
         assert isinstance(given[1], cl.Image)

@@ -176,15 +176,22 @@ class ComputeLane:
                 begun_ns = perf_counter_ns()
                 size, event = self._host.run(command), None
             elif isinstance(command, WriteInput):
-                memory, array = self._objects.buffer(command.view.ref), self._inputs[command.name]
-                event = write_view(self._queue, memory, command.view, array)
+                array, begin = self._inputs[command.name], self._objects.begin(command.view.ref)
+                memory = self._objects.buffer(command.view.ref)
+                event = write_view(self._queue, memory, command.view, array, begin=begin)
                 kind, size = "write-input", array.nbytes
             else:
                 memory = self._objects.buffer(command.view.ref)
                 if command.name not in self._landings:
                     self._landings[command.name] = landing(command.view)
-                flat = self._landings[command.name]
-                array, event = read_view(self._queue, memory, command.view, flat, blocking=False)
+                array, event = read_view(
+                    self._queue,
+                    memory,
+                    command.view,
+                    self._landings[command.name],
+                    blocking=False,
+                    begin=self._objects.begin(command.view.ref),
+                )
                 self.outputs[command.name] = array
                 kind, size = "read-output", array.nbytes
         self._recorder.computed(

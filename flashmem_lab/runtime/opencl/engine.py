@@ -53,6 +53,7 @@ class OpenDevice:
         device, context: the device and its only context.
         compute, transfer: an in-order queue for each lane.
         host_memory: whether it uses memory of the host as it is (`works_in_place`).
+        placed: whether its kernels are told where their operands begin (`program.placed`).
     """
 
     device: cl.Device
@@ -60,6 +61,7 @@ class OpenDevice:
     compute: cl.CommandQueue
     transfer: cl.CommandQueue
     host_memory: bool
+    placed: bool
 
 
 class Engine:
@@ -93,7 +95,7 @@ class Engine:
         self._program = program
         self._file = file
         self._tables = Tables.of(program)
-        self._launches = Launches(program, kernels)
+        self._launches = Launches(program, kernels, placed=device.placed)
         self._carrying = Carrying(program)
         self._ledger = ledger
         self.booking = Booking(program)
@@ -110,6 +112,7 @@ class Engine:
             written=program.transport is Transport.INLINE,
             cap_bytes=program.predicted_peak_bytes,
             arena=arena if whole else None,
+            placed=device.placed,
             pages=arena_of(program, mmap.PAGESIZE) if apart else None,
             in_place=self._in_place,
             foresight=None if device.host_memory else _foresight(program),

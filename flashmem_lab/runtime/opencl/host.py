@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyopencl as cl
 
-from flashmem_lab.lower.layer import HostCall, RowFetch
+from flashmem_lab.lower.layer import HostCall, RowFetch, View
 from flashmem_lab.program.program import HostStep, PackedSpan
 from flashmem_lab.runtime.hostcalls import evaluate_call
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
@@ -58,19 +58,25 @@ class HostSide:
         columns = work.output.size // max(1, len(index))
         half = self._spans[work.table].row_bytes == 2 * columns
         values = rows.view(np.float16 if half else np.float32)
-        write_view(self._queue, self._objects.buffer(work.output.ref), work.output, values)
+        self._write(work.output, values)
         return rows.nbytes
 
     def _evaluate(self, work: HostCall) -> int:
         arrays: dict[str, np.ndarray] = {}
         for name, view in work.inputs:
-            memory = self._objects.buffer(view.ref)
-            read, _ = read_view(self._queue, memory, view, landing(view), blocking=True)
+            memory, begin = self._objects.buffer(view.ref), self._objects.begin(view.ref)
+            read, _ = read_view(
+                self._queue, memory, view, landing(view), blocking=True, begin=begin
+            )
             arrays[name] = np.ascontiguousarray(read)
         moved = sum(array.nbytes for array in arrays.values())
         moved += sum(self._spans[weight].bytes for _, weight, _, _ in work.weights)
         outputs = evaluate_call(work, arrays, self._file)
         for name, view in work.outputs:
-            write_view(self._queue, self._objects.buffer(view.ref), view, outputs[name])
+            self._write(view, outputs[name])
             moved += outputs[name].nbytes
         return moved
+
+    def _write(self, view: View, values: np.ndarray) -> None:
+        memory, begin = self._objects.buffer(view.ref), self._objects.begin(view.ref)
+        write_view(self._queue, memory, view, values, begin=begin)

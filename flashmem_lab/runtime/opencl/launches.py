@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyopencl as cl
 
+from flashmem_lab.program.placed import pointers
 from flashmem_lab.program.program import Launch, Move, Program
 from flashmem_lab.runtime.opencl.commandbuffer import Launched
 from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 
 Constants = tuple[tuple[int, str, float], ...]
+"""Place, type and value of arguments."""
+
+Wanted = tuple[tuple[int, str], ...]
+"""Place and name of the objects among them."""
+
+_TYPES: Mapping[str, Callable[[float], np.generic]] = {
+    "int": np.int32,
+    "float": np.float32,
+    "place": np.uint64,
+}
 
 
 class _Prepared:
@@ -45,13 +56,15 @@ class Launches:
     Args:
         program: whose launches.
         kernels: one for each of program.kernels.
+        placed: whether the kernels are told where their operands begin (`program.placed`).
     """
 
-    def __init__(self, program: Program, kernels: Sequence[cl.Kernel]) -> None:
+    def __init__(self, program: Program, kernels: Sequence[cl.Kernel], *, placed: bool) -> None:
         self._sources = program.kernels
         self._kernels = kernels
+        self._pointers = [pointers(kernel) if placed else () for kernel in program.kernels]
         self._prepared: dict[tuple[int, Constants], _Prepared] = {}
-        self._of: dict[int, tuple[_Prepared, tuple[tuple[int, str], ...]]] = {}
+        self._of: dict[int, tuple[_Prepared, Wanted]] = {}
         self._holders: dict[int, set[_Prepared]] = defaultdict(set)  # by id of what they hold
         self._stand_ins: dict[type[DeviceMemory], DeviceMemory] = {}
 
@@ -64,7 +77,7 @@ class Launches:
         more: Sequence[DeviceMemory | np.int32] = (),
     ) -> cl.Event:
         """Enqueues a launch, with `more` behind its own arguments, and returns its event."""
-        prepared, wanted = self._of.get(command.id) or self._prepare(command)
+        prepared, wanted = self._of.get(command.id) or self._prepare(command, objects, len(more))
         for at, name in wanted:
             memory = objects[name]
             if prepared.set(at, memory):
@@ -84,7 +97,7 @@ class Launches:
         """Launches of which no argument will change: a kernel object for each, with all of them."""
         found = []
         for command in launches:
-            constants, wanted = _arguments(command)
+            constants, wanted = self._arguments(command, objects)
             kernel = self._own(command, constants)
             for at, name in wanted:
                 kernel.set_arg(at, objects[name])
@@ -111,8 +124,10 @@ class Launches:
             )
         return self._stand_ins[type(memory)]
 
-    def _prepare(self, command: Launch | Move) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
-        constants, wanted = _arguments(command)
+    def _prepare(
+        self, command: Launch | Move, objects: DeviceObjects, more: int
+    ) -> tuple[_Prepared, Wanted]:
+        constants, wanted = self._arguments(command, objects, more)
         key = (command.kernel, constants)
         if key not in self._prepared:
             self._prepared[key] = _Prepared(self._own(command, constants))
@@ -124,14 +139,19 @@ class Launches:
         program = self._kernels[command.kernel].program
         kernel = cl.Kernel(program, self._sources[command.kernel].entry)
         for at, kind, value in constants:
-            kernel.set_arg(at, np.int32(value) if kind == "int" else np.float32(value))
+            kernel.set_arg(at, _TYPES[kind](value))
         return kernel
 
-
-def _arguments(command: Launch | Move) -> tuple[Constants, tuple[tuple[int, str], ...]]:
-    """Numbers and names of objects, each with its place."""
-    numbered = list(enumerate(command.args))
-    constants = tuple(
-        (at, arg.kind, float(arg.value)) for at, arg in numbered if arg.kind != "object"
-    )
-    return constants, tuple((at, str(arg.value)) for at, arg in numbered if arg.kind == "object")
+    def _arguments(
+        self, command: Launch | Move, objects: DeviceObjects, more: int = 0
+    ) -> tuple[Constants, Wanted]:
+        """Numbers and names of objects, with `more` arguments behind the command's own."""
+        numbered = list(enumerate(command.args))
+        constants = tuple(
+            (at, arg.kind, arg.value) for at, arg in numbered if not isinstance(arg.value, str)
+        )
+        wanted = tuple((at, arg.value) for at, arg in numbered if isinstance(arg.value, str))
+        begins = {at: objects.begin(name) for at, name in wanted}
+        places = enumerate(self._pointers[command.kernel], start=len(numbered) + more)
+        constants += tuple((at, "place", begins.get(pointer, 0)) for at, pointer in places)
+        return constants, wanted

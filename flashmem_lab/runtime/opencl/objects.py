@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pyopencl as cl
 
@@ -35,6 +35,7 @@ class DeviceObjects:
         written: True where kernels write weights.
         cap_bytes: what the device may hold, ended blocks too.
         arena: places of the activations, there as a whole; None for a block each.
+        placed: whether kernels are told where in it their operands begin, or given parts of it.
         pages: places of the activations as pages of the host's memory, instead.
         in_place: holds the weights that the device uses where their file lies in memory.
         foresight: spares blocks that are wanted again soon; None where making them costs nothing.
@@ -50,6 +51,7 @@ class DeviceObjects:
         written: bool,
         cap_bytes: int,
         arena: Arena | None,
+        placed: bool,
         pages: Arena | None,
         in_place: InPlace,
         foresight: Foresight | None = None,
@@ -64,6 +66,8 @@ class DeviceObjects:
         self._live: dict[str, Block] = {}
         self._ended = EndedBlocks(in_place)
         self._arena = arena
+        self._placed = placed
+        self._begins: Mapping[str, int] = {}
         self._pages = ActivationPages(context, pages) if pages is not None else None
         self._in_place = in_place
         self._foresight = foresight
@@ -79,8 +83,12 @@ class DeviceObjects:
     def __getitem__(self, name: str) -> DeviceMemory:
         return self._places[name] if name in self._places else self._live[name].memory
 
+    def begin(self, name: str) -> int:
+        """The byte of `self[name]` at which the live object `name` begins."""
+        return self._begins.get(name, 0)
+
     def buffer(self, name: str) -> cl.Buffer:
-        """The live buffer `name`."""
+        """The buffer in which the live object `name` lies."""
         memory = self[name]
         assert isinstance(memory, cl.Buffer), "views lie on buffers"
         return memory
@@ -104,14 +112,15 @@ class DeviceObjects:
             self._whole = self._ledger.create(
                 Pool.BUFFER, size, "activations", lambda: cl.Buffer(self._context, flags, size)
             )
-            # One for all that lie at the same place: launches take NVIDIA's driver longer the more
-            # parts a buffer has.
             held = [item for item in objects if item.pool is Pool.BUFFER]
-            parts = {
-                place: self._whole.get_sub_region(*place, flags)
-                for place in {(offsets[item.name], item.bytes) for item in held}
-            }
-            self._places = {item.name: parts[offsets[item.name], item.bytes] for item in held}
+            if self._placed:
+                self._begins = offsets
+                self._places = dict.fromkeys(offsets, self._whole)
+            else:
+                self._places = {
+                    item.name: self._whole.get_sub_region(offsets[item.name], item.bytes, flags)
+                    for item in held
+                }
 
     def create(self, wanted: DeviceObject) -> None:
         """Makes an object, or takes an ended block; releases ended ones if it needs their room.
@@ -177,8 +186,9 @@ class DeviceObjects:
         self._in_place.release()
         if self._pages is not None:
             self._pages.release()
-        for part in {id(part): part for part in self._places.values()}.values():
-            part.release()
+        for part in self._places.values():
+            if part is not self._whole:
+                part.release()
         self._places.clear()
         if self._whole is not None:
             self._ledger.release(Pool.BUFFER, self._whole.size)

@@ -10,7 +10,9 @@ from types import TracebackType
 import numpy as np
 import pyopencl as cl
 
+from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.errors import UsageError
+from flashmem_lab.program.placed import placed
 from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import Ledger
@@ -70,6 +72,7 @@ class OpenCLRuntime:
                 compute=cl.CommandQueue(context, properties=timed),
                 transfer=transfer,
                 host_memory=works_in_place(context, transfer),
+                placed=wants_places(self.spec),
             )
         kept = KernelBinaries(device, binaries) if binaries is not None else None
         self._kernels = Kernels(context, device, kept)
@@ -168,11 +171,22 @@ class OpenCLRuntime:
 
     def _build(self, program: Program, progress: Progress | None) -> list[cl.Kernel]:
         """The kernels of a program, finished."""
-        kernels = self._kernels.build(program.kernels, _telling(progress, "building kernels"))
+        sources = program.kernels
+        if self._device.placed:
+            sources = tuple(map(placed, sources))
+        kernels = self._kernels.build(sources, _telling(progress, "building kernels"))
         if finishes_at_launch(self._device.device):
             telling = _telling(progress, "finishing kernels")
             first_launches(program, kernels, self._device.compute, telling)
         return kernels
+
+
+def wants_places(device: DeviceSpec) -> bool:
+    """Whether kernels are told where operands begin, instead of being given parts of a buffer.
+
+    On a CPU parts cost nothing, and its compilers know more of a pointer that is an argument.
+    """
+    return device.kind == "gpu"
 
 
 def _telling(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

@@ -11,9 +11,11 @@ from flashmem_lab.program.sources import dtype_of
 
 
 def write_view(
-    queue: cl.CommandQueue, memory: cl.Buffer, view: View, array: np.ndarray
+    queue: cl.CommandQueue, memory: cl.Buffer, view: View, array: np.ndarray, *, begin: int = 0
 ) -> cl.Event:
     """Writes `array` (of the view's size) into the view, in the view's dtype.
+
+    The view is one of what lies `begin` bytes into `memory`.
 
     Blocks only where what lies between the elements of a strided view must be kept. The event
     keeps the bytes that are written.
@@ -21,14 +23,13 @@ def write_view(
     dtype = dtype_of(view.dtype)
     values = np.ascontiguousarray(array, dtype).reshape(view.shape)
     low, count = _extent(view)
+    begin += low * dtype.itemsize
     if count == view.size and _row_major(view):
-        return cl.enqueue_copy(
-            queue, memory, _bytes(values), dst_offset=low * dtype.itemsize, is_blocking=False
-        )
+        return cl.enqueue_copy(queue, memory, _bytes(values), dst_offset=begin, is_blocking=False)
     flat = np.empty(count, dtype)
-    cl.enqueue_copy(queue, _bytes(flat), memory, src_offset=low * dtype.itemsize)
+    cl.enqueue_copy(queue, _bytes(flat), memory, src_offset=begin)
     _strided(flat, view, low)[...] = values
-    return cl.enqueue_copy(queue, memory, _bytes(flat), dst_offset=low * dtype.itemsize)
+    return cl.enqueue_copy(queue, memory, _bytes(flat), dst_offset=begin)
 
 
 def landing(view: View) -> np.ndarray:
@@ -37,15 +38,22 @@ def landing(view: View) -> np.ndarray:
 
 
 def read_view(
-    queue: cl.CommandQueue, memory: cl.Buffer, view: View, flat: np.ndarray, *, blocking: bool
+    queue: cl.CommandQueue,
+    memory: cl.Buffer,
+    view: View,
+    flat: np.ndarray,
+    *,
+    blocking: bool,
+    begin: int = 0,
 ) -> tuple[np.ndarray, cl.Event]:
     """The view's elements, in its dtype and shape, in `flat` (`landing`).
 
-    They are valid once the event is done.
+    The view is one of what lies `begin` bytes into `memory`. The elements are valid once the event
+    is done.
     """
     low, _ = _extent(view)
     event = cl.enqueue_copy(
-        queue, _bytes(flat), memory, src_offset=low * flat.itemsize, is_blocking=blocking
+        queue, _bytes(flat), memory, src_offset=begin + low * flat.itemsize, is_blocking=blocking
     )
     return _strided(flat, view, low), event
 

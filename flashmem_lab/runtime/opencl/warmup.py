@@ -57,7 +57,9 @@ def first_launches(
                 scratch.clear(queue)
                 kernel = kernels[command.kernel]
                 own = [scratch.value(program, arg) for arg in command.args]
-                kernel.set_args(*own, *carrying.idle(command, partial(scratch.entry, program)))
+                own += carrying.idle(command, partial(scratch.entry, program))
+                places = [np.uint64(0)] * (kernel.num_args - len(own))  # of placed kernels
+                kernel.set_args(*own, *places)
                 local = command.local_size
                 cl.enqueue_nd_range_kernel(queue, kernel, local, local).wait()
                 if progress is not None:
