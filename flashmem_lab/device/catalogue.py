@@ -216,15 +216,26 @@ _GPU = Rates(
         0.0004, "estimate from the rates of disk and memory: a byte is written to it once"
     ),
 )
+_KEEPING_GPU = replace(
+    _GPU,
+    disk=Quantity(54e9, f"{_H100}: copies of what stays in pinned host memory behind a first run"),
+    first_run=Reading(_GPU.disk, _GPU.contention),
+)
 
 
-def default_rates(kind: str) -> Rates:
-    """Rates to start from for a device found here, by `kind` ("cpu", "gpu" or "accelerator").
+def default_rates(kind: str, *, keeps: bool = False) -> Rates:
+    """Rates to start from for a device found here.
 
     They are those of the one measured device of the kind; every source says so. A profile of the
     device itself replaces them.
+
+    Args:
+        kind: "cpu", "gpu" or "accelerator".
+        keeps: whether later runs copy weights from pinned host memory instead of reading them.
     """
-    return _CPU if kind == "cpu" else _GPU
+    if kind == "cpu":
+        return _CPU
+    return _KEEPING_GPU if keeps else _GPU
 
 
 _GPUS = (  # as drivers name themselves, "QUALCOMM Adreno(TM)" with the number in the version
@@ -332,7 +343,7 @@ def simulated_devices() -> dict[str, DeviceSpec]:
                 max_work_group=4096,
             ),
         ),
-        _GPU.spec(
+        _KEEPING_GPU.spec(
             "sim:h100",
             name="NVIDIA H100 80GB",
             driver="simulated",

@@ -276,6 +276,8 @@ def least_warm(problem: Problem, free: Freedom, budget: int) -> Schedule:
 def _families(problem: Problem, free: Freedom) -> Iterator[Mask]:
     """W of growing size: by use (stalls at the start cost most), by size, and evenly spread.
 
+    By size both ways: the largest leave fewer bytes to move, the smallest fewer objects.
+
     All that hold anything hold the lightest weights.
     """
     yield free.forced
@@ -286,7 +288,8 @@ def _families(problem: Problem, free: Freedom) -> Iterator[Mask]:
     light = free.forced.copy()
     light[open_[_lightest(problem.size[open_], problem)]] = True
     golden = (np.arange(count) * 0.6180339887498949) % 1  # low discrepancy: even at every k
-    orders = (np.arange(count), np.argsort(-sizes, kind="stable"), np.argsort(golden))
+    by_size = np.argsort(sizes, kind="stable")
+    orders = (np.arange(count), np.argsort(-sizes, kind="stable"), by_size, np.argsort(golden))
     stride = -(-count // PIN_STEPS) or 1
     for order in orders:
         members = [groups[at] for at in order.tolist()]

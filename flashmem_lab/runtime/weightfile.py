@@ -200,18 +200,14 @@ class WeightFiles:
                 hint=f"give numbers from 0 to {height - 1}",
             )
         taken = np.empty((len(rows), span.row_bytes), np.uint8)
-        blocks = rows // span.block_rows
-        for block in np.unique(blocks):
-            wanted = np.flatnonzero(blocks == block)
-            first = int(block) * span.block_rows
-            if self._place(span, first) in self._sound:
-                for at in wanted:
-                    offset = span.offset + int(rows[at]) * span.row_bytes
-                    self._fill(table, offset, taken[at : at + 1])
-            else:
+        views = taken.reshape(-1).data
+        for at, row in enumerate(rows.tolist()):
+            first = row - row % span.block_rows
+            if self._place(span, first) not in self._sound:
                 whole = np.empty((min(span.block_rows, height - first), span.row_bytes), np.uint8)
                 self.read_rows(table, first, whole)
-                taken[wanted] = whole[rows[wanted] - first]
+            view = views[at * span.row_bytes : (at + 1) * span.row_bytes]
+            self._fill_views(table, span.offset + row * span.row_bytes, [view])
         return taken
 
     def _check(self, weight: str, first_row: int, rows: NDArray[np.uint8]) -> None:

@@ -1,41 +1,56 @@
-"""Which blocks are kept for the weights that come next."""
-
-from __future__ import annotations
+"""Which blocks of ended weights are wanted again, and how soon."""
 
 from dataclasses import replace
+from math import inf
 
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import DeviceObject, ObjectKind
 from flashmem_lab.runtime.opencl.foresight import AHEAD, Foresight, geometry
 
-WIDE = DeviceObject("wide", ObjectKind.IMAGE2D, Pool.TEXTURE, 160, 10, 1, "float32")
-TALL = replace(WIDE, name="tall", width=1, height=10)
+WIDE = DeviceObject("", ObjectKind.IMAGE2D, Pool.TEXTURE, 100, 5, 1, "float32")
+TALL = replace(WIDE, width=1, height=5)
+SMALL = replace(WIDE, bytes=10, width=1)
+ORDER = [
+    replace(WIDE, name="a"),
+    replace(SMALL, name="b"),
+    replace(TALL, name="c"),
+    replace(WIDE, name="d"),
+]
+WHOLE = 310
 
 
-def named(item: DeviceObject, *names: str) -> list[DeviceObject]:
-    return [replace(item, name=name) for name in names]
+def test_how_soon_a_block_will_do_is_counted_in_bytes_made_until_then() -> None:
+    foresight = Foresight(ORDER, room=100)
+    assert foresight.until("a", geometry(WIDE), 0) == 0
+    assert foresight.until("a", geometry(SMALL), 0) == 100
+    assert foresight.until("b", geometry(WIDE), 0) == 110
+    assert foresight.until("c", geometry(TALL), 0) == 0
 
 
-def test_it_looks_ahead_as_far_as_the_room_goes_and_into_the_next_run() -> None:
-    order = [*named(WIDE, "a", "b", "c"), *named(TALL, "d", "e")]
-    foresight = Foresight(order, room=2 * 160)
-    assert 2 * AHEAD == 4
-    assert foresight.lacking("a") == {geometry(WIDE): 3, geometry(TALL): 1}
-    assert foresight.lacking("d") == {geometry(WIDE): 2, geometry(TALL): 2}
+def test_the_next_of_the_same_geometry_serves_later_and_in_the_next_runs() -> None:
+    foresight = Foresight(ORDER, room=100)
+    assert [foresight.until("a", geometry(WIDE), which) for which in range(4)] == [
+        0,
+        210,
+        WHOLE,
+        WHOLE + 210,
+    ]
+    assert foresight.until("d", geometry(SMALL), 0) == 200
+    assert foresight.until("d", geometry(SMALL), 2) == 200 + 2 * WHOLE
 
 
-def test_live_blocks_serve_what_comes() -> None:
-    order = [*named(WIDE, "a", "b"), *named(TALL, "c")]
-    foresight = Foresight(order, room=1000)
-    assert not foresight.ends_soon(order[1])
-    foresight.began(order[0])
-    foresight.began(replace(WIDE, name="made once"))
-    assert foresight.lacking("b") == {geometry(WIDE): 1, geometry(TALL): 1}
-    assert foresight.ends_soon(order[1])
-    foresight.ended(order[0])
-    assert not foresight.ends_soon(order[1])
+def test_what_no_weight_takes_is_never_wanted() -> None:
+    assert Foresight(ORDER, room=100).until("a", geometry(replace(WIDE, width=7)), 0) == inf
 
 
-def test_each_run_wants_a_weight_once() -> None:
-    foresight = Foresight(named(WIDE, "a"), room=10_000)
-    assert foresight.lacking("a") == {geometry(WIDE): 1}
+def test_what_is_soon_goes_by_the_room() -> None:
+    assert Foresight(ORDER, room=100).soon == AHEAD * 100
+
+
+def test_a_live_weight_of_the_same_geometry_ends_sooner_or_later() -> None:
+    foresight = Foresight(ORDER, room=100)
+    assert not foresight.ends_soon(ORDER[3])
+    foresight.began(ORDER[0])
+    assert foresight.ends_soon(ORDER[3])
+    foresight.ended(ORDER[0])
+    assert not foresight.ends_soon(ORDER[3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Container, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pyopencl as cl
@@ -95,19 +95,26 @@ class EndedBlocks:
             return self._pop()
         return None
 
-    def first_spare(self, needed: Mapping[Hashable, int]) -> Block | None:
-        """The oldest but for places that the device uses no more, and that is not needed.
+    def last_wanted(
+        self, until: Callable[[Hashable, int], float], *, at_least: float, done: bool
+    ) -> Block | None:
+        """The block, but for places, that is wanted last; it is no longer here.
 
         Args:
-            needed: how many of each geometry are to stay.
+            until: how soon a block of some geometry is wanted, after how many others of its like.
+            at_least: how soon is too soon.
+            done: whether the device must use it no more.
         """
-        for number, block in self._blocks.items():
-            if not block.done():
+        ranked = [
+            (until(alike, len(numbers) - 1), numbers)
+            for alike, numbers in self._alike.items()
+            if numbers
+        ]
+        for far, numbers in sorted(ranked, key=lambda one: -one[0]):
+            if far < at_least:
                 return None
-            alike = self._alike[self._key(block.spec)]
-            if len(alike) > needed.get(geometry(block.spec), 0):
-                alike.remove(number)
-                return self._blocks.pop(number)
+            if not done or self._blocks[numbers[0]].done():
+                return self._blocks.pop(numbers.popleft())
         return None
 
     def _pop(self) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import pyopencl as cl
 
@@ -136,7 +137,7 @@ class DeviceObjects:
             return
         with translating(f"waiting for room for {wanted.name!r}"):
             while self._ended and self._lacks_room(wanted.bytes):
-                self._release(self._ended.first())
+                self._release(self._last_wanted(wanted, done=False) or self._ended.first())
         self._make(wanted)
 
     def try_create(self, wanted: DeviceObject, beside: int = 0) -> bool:
@@ -150,21 +151,29 @@ class DeviceObjects:
             return True
         with translating(f"making room for {wanted.name!r}"):
             while self._lacks_room(wanted.bytes + beside):
-                done = self._first_free(wanted)
+                done = self._last_wanted(wanted, done=True)
                 if done is None:
                     return False
                 self._release(done)
         self._make(wanted)
         return True
 
-    def _first_free(self, wanted: DeviceObject) -> Block | None:
-        """An ended block to release for `wanted`, if the device uses it no more."""
-        if self._foresight is None or wanted.name not in self._foresight:
-            return self._ended.first_done()
-        spare = self._ended.first_spare(self._foresight.lacking(wanted.name))
-        if spare is not None or self._foresight.ends_soon(wanted):
-            return spare
-        return self._ended.first_done()
+    def _last_wanted(self, wanted: DeviceObject, *, done: bool) -> Block | None:
+        """An ended block to release for `wanted`.
+
+        Args:
+            wanted: what lacks room.
+            done: whether the device must use the block no more. If so, `wanted` can wait, too.
+        """
+        foresight = self._foresight
+        if foresight is None or wanted.name not in foresight:
+            return self._ended.first_done() if done else None
+        can_wait = done and foresight.ends_soon(wanted)
+        return self._ended.last_wanted(
+            partial(foresight.until, wanted.name),
+            at_least=foresight.soon if can_wait else 0.0,
+            done=done,
+        )
 
     def end(self, name: str, used: Iterable[cl.Event]) -> None:
         """Ends an object; `used` are the last commands that use it."""

@@ -25,10 +25,15 @@ POOL_BYTES = 256 * 2**20
 """Of a buffer that several weights share: to pin memory takes the driver a moment each time."""
 
 
+def gives_host_memory(device: cl.Device) -> bool:
+    """Whether the driver says that it gives pinned memory on the host alone (`host_buffer`)."""
+    return _EXTENSION in device.extensions.split()
+
+
 def host_buffer(context: cl.Context, size: int) -> cl.Buffer | None:
     """A buffer in pinned host memory that takes none of the device's; None where none is given."""
     device = context.devices[0]
-    if _EXTENSION not in device.extensions.split():
+    if not gives_host_memory(device):
         return None
     create = function(
         device,

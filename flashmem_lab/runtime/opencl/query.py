@@ -11,6 +11,7 @@ from flashmem_lab.program.program import KernelSource
 from flashmem_lab.runtime.opencl.affinity import pin_workers
 from flashmem_lab.runtime.opencl.errors import explain, translating
 from flashmem_lab.runtime.opencl.kernels import Kernels
+from flashmem_lab.runtime.opencl.pinned import gives_host_memory
 
 _PREFIX = "ocl:"
 _NO_PLATFORM = -1001  # CL_PLATFORM_NOT_FOUND_KHR of the ICD loader
@@ -88,7 +89,8 @@ def spec_of(device_id: str, device: cl.Device) -> DeviceSpec:
         )
         name = " ".join(str(device.name).split())
         driver = f"{device.platform.name.strip()} {str(device.driver_version).strip()}"
-    return default_rates(kind).spec(device_id, name=name, driver=driver, kind=kind, limits=limits)
+        rates = default_rates(kind, keeps=gives_host_memory(device))
+    return rates.spec(device_id, name=name, driver=driver, kind=kind, limits=limits)
 
 
 def _devices() -> list[cl.Device]:
