@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from flashmem_lab.device.spec import DeviceSpec
+from flashmem_lab.device.spec import NO_HOST, DeviceSpec
 from flashmem_lab.device.tuning import Tuning
 from flashmem_lab.errors import DeviceError, UsageError, from_os_error
 from flashmem_lab.folders import cache_directory
@@ -94,4 +94,5 @@ def as_measured(device: DeviceSpec) -> DeviceSpec:
         transport=device.transport,
         work_group=device.work_group,
         tuning=tuned,
+        host=device.host if measured.host == NO_HOST else measured.host,  # profiles had none once
     )

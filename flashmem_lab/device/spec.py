@@ -56,7 +56,7 @@ class Reading:
 class HostTimes:
     """What runs take of the host besides what moves and what computes.
 
-    Predictions have it; plans are chosen without it.
+    Predictions have it, and greedy plans for later runs are chosen by it (`plan.told`).
 
     Attributes:
         first_start_ns: of a first run, before its first layer begins and after its last one, ns.

@@ -4,7 +4,8 @@ What is guaranteed, on the clock of `clock.py` (hypothesis tests hold each of th
 - every schedule stays within the budget at every step, in the first run and in later ones;
 - `cold`: the first run's time never grows with the budget, and no schedule that loads in order of
   use without pinning is faster;
-- `warm`: the later runs' time never grows with the budget, but for `SAME`;
+- `warm`: the later runs' time never grows with the budget, but for `SAME`, where the host takes
+  nothing of it;
 - `memory`: no larger budget makes the first run slower; pins nothing beyond what is forced.
 """
 
@@ -17,11 +18,13 @@ from typing import TypeAlias
 
 import numpy as np
 
+from flashmem_lab.device.spec import NO_HOST
 from flashmem_lab.plan.clock import Run, ns_at_least, own_clock, run_ns
 from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.plan import Objective
 from flashmem_lab.plan.problem import Floats, Ints, Mask, Problem
 from flashmem_lab.plan.room import earliest_loads, least_budget, residency
+from flashmem_lab.plan.told import later_loads, told
 
 PIN_STEPS = 64
 """Sizes of W tried in each order of pinning; more make planning slower, not safer."""
@@ -157,7 +160,7 @@ def least_cold(problem: Problem, free: Freedom, budget: int) -> Schedule:
     candidates += [least_warm(problem, free, budget), plain]
 
     def later_runs(plan: Schedule) -> tuple[float, int, float]:
-        time_ns = ns_at_least(problem, plan.pinned, plan.load_at, cold=False)
+        time_ns = _Later.of(problem, free, plan).ns_at_least()
         return round(log(time_ns) / ALIKE), int((~plan.pinned).sum()), time_ns
 
     # Not even a faster one: a plan with a larger budget might not be able to follow.
@@ -259,18 +262,53 @@ def least_warm(problem: Problem, free: Freedom, budget: int) -> Schedule:
         size = int(problem.size[pinned].sum())
         if size <= room and least_budget(problem, free, pinned)[0] <= budget:
             plan = Schedule(pinned, earliest_loads(problem, free, pinned, budget))
-            bound = ns_at_least(problem, pinned, plan.load_at, cold=False, rounds=BOUND_ROUNDS)
-            candidates.append((round(bound), -size, at, bound, plan))
+            later = _Later.of(problem, free, plan)
+            bound = later.ns_at_least(rounds=BOUND_ROUNDS)
+            candidates.append((round(bound), -size, at, bound, later))
     candidates.sort(key=lambda candidate: candidate[:3])
     best, best_ns = None, np.inf
-    for *_, bound, plan in candidates:
+    for *_, bound, later in candidates:
         if bound >= best_ns * (1 - SAME):
             continue
-        time = run_ns(problem, plan.pinned, plan.load_at, cold=False, limit_ns=best_ns)
+        time = later.ns(limit_ns=best_ns)
         if time < best_ns:
-            best, best_ns = plan, time
+            best, best_ns = later.plan, time
     assert best is not None, "W = forced fits every budget that is not too small"
     return best
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Later:
+    """Later runs of a plan, with what the host takes of them (`told`).
+
+    A W that leaves activations no room at once costs the host its time with each of them, which is
+    more than the bytes that a somewhat smaller one reads besides.
+
+    Attributes:
+        plan: the plan.
+        problem: of its later runs.
+        load_at: (n,) when its objects can be made in them.
+    """
+
+    plan: Schedule
+    problem: Problem
+    load_at: Ints
+
+    @classmethod
+    def of(cls, problem: Problem, free: Freedom, plan: Schedule) -> _Later:
+        if problem.host == NO_HOST:
+            return cls(plan, problem, plan.load_at)
+        load_at = later_loads(problem, free, plan.pinned, plan.load_at)
+        return cls(plan, told(problem, plan.pinned, plan.load_at, cold=False), load_at)
+
+    def ns(self, limit_ns: float) -> float:
+        """See `run_ns`."""
+        pinned = self.plan.pinned
+        return run_ns(self.problem, pinned, self.load_at, cold=False, limit_ns=limit_ns)
+
+    def ns_at_least(self, rounds: int | None = None) -> float:
+        """See `clock.ns_at_least`."""
+        return ns_at_least(self.problem, self.plan.pinned, self.load_at, cold=False, rounds=rounds)
 
 
 def _families(problem: Problem, free: Freedom) -> Iterator[Mask]:

@@ -1,7 +1,7 @@
-"""What the host takes of a run besides: predictions have it, plans are chosen without it.
+"""What the host takes of a run besides: predictions have it, and greedy chooses W by it.
 
 It goes by the number of layers and of streamed weights, whatever their size, and all that is known
-of good plans and of bounds goes by bytes.
+of bounds goes by bytes: objectives and bounds are without it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from flashmem_lab.device.spec import NO_HOST
+from flashmem_lab.plan.freedom import Freedom
 from flashmem_lab.plan.problem import Ints, Mask, Problem
-from flashmem_lab.plan.room import residency
+from flashmem_lab.plan.room import earliest_loads, residency
 
 
 def told(problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool) -> Problem:
@@ -39,6 +40,26 @@ def told(problem: Problem, pinned: Mask, load_at: Ints, *, cold: bool) -> Proble
         host=NO_HOST,
         start_ns=(host.first_start_ns if cold else host.start_ns).value,
     )
+
+
+def later_loads(problem: Problem, free: Freedom, pinned: Mask, load_at: Ints) -> Ints:
+    """(n,) first step of each streamed weight in later runs, on a device whose host takes time.
+
+    Where activations are not `crowded` a runtime keeps a place for all of them throughout, and
+    weights come when they have room beside that.
+
+    Args:
+        problem: the model on a device.
+        free: which weights may be where.
+        pinned: (n,) weights resident from step 0 on.
+        load_at: (n,) first step of each streamed weight, as planned.
+    """
+    if problem.host == NO_HOST or crowded(problem, pinned, load_at):
+        return load_at
+    most = int(residency(problem, pinned, load_at).max())
+    throughout = np.full_like(problem.activation, problem.activation.max())
+    held = replace(problem, activation=throughout)
+    return np.maximum(load_at, earliest_loads(held, free, pinned, most))
 
 
 def crowded(problem: Problem, pinned: Mask, load_at: Ints) -> bool:

@@ -66,7 +66,9 @@ class FileMap:
         self._address = self._bytes.ctypes.data
         self._reader_address = np.frombuffer(self._reader, np.uint8).ctypes.data
         self._read: set[int] = set()  # pieces, by number
+        # Whoever waits for the disk in a write keeps others from writing to the same file.
         self._sink = os.memfd_create("flashmem-lab", os.MFD_CLOEXEC)
+        self._reader_sink = os.memfd_create("flashmem-lab", os.MFD_CLOEXEC)
         self._pwritev = ctypes.CDLL(None, use_errno=True).pwritev
         self._pwritev.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_long)
         self._pwritev.restype = ctypes.c_ssize_t
@@ -100,7 +102,8 @@ class FileMap:
         if self._read.issuperset(pieces):
             return
         begin, end = pieces.start * PIECE, min(pieces.stop * PIECE, len(self))
-        self._look_at(self._reader_address + np.arange(begin, end, PIECE, dtype=np.uintp))
+        places = self._reader_address + np.arange(begin, end, PIECE, dtype=np.uintp)
+        self._look_at(places, self._reader_sink)
         self._reader.madvise(mmap.MADV_DONTNEED, begin, end - begin)
         self._read.update(pieces)
 
@@ -122,28 +125,39 @@ class FileMap:
         # What is mapped around a page is aligned by address.
         places = np.arange(first - first % _AROUND, first + size, _AROUND, dtype=np.uintp)
         places[0] = first
-        self._look_at(places)
+        self._look_at(places, self._sink)
 
     def forget(self, offset: int, size: int) -> None:
         """Gives the pages back to the system; they stay in its cache, and can be brought again."""
         begin = offset // mmap.PAGESIZE * mmap.PAGESIZE
         self._memory.madvise(mmap.MADV_DONTNEED, begin, offset + size - begin)
 
-    def drop(self, pieces: range) -> None:
-        """Takes whole pieces out of the system's cache; nothing in them may be present."""
-        begin, end = pieces.start * PIECE, min(pieces.stop * PIECE, len(self))
+    def drop(self, offset: int, size: int, pieces: range) -> None:
+        """Gives bytes back, and takes whole pieces out of the system's cache.
+
+        Args:
+            offset: of the first.
+            size: how many.
+            pieces: in which nothing else is present; each holds some of the bytes.
+        """
+        if not pieces:
+            self.forget(offset, size)
+            return
+        first, last = pieces.start * PIECE, min(pieces.stop * PIECE, len(self))
         # What lay around a page that was brought may be mapped still, and would stay.
-        self._memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
-        os.posix_fadvise(self._file, begin, end - begin, os.POSIX_FADV_DONTNEED)
+        begin, end = min(offset, first), max(offset + size, last)
+        self.forget(begin, end - begin)
+        os.posix_fadvise(self._file, first, last - first, os.POSIX_FADV_DONTNEED)
         self._read.difference_update(pieces)
 
     def close(self) -> None:
         """Ends the mapping once nobody holds any of its bytes."""
         os.close(self._sink)
+        os.close(self._reader_sink)
         del self._bytes
 
-    def _look_at(self, places: NDArray[np.uintp]) -> None:
-        """Has the system look at a byte at each address.
+    def _look_at(self, places: NDArray[np.uintp], sink: int) -> None:
+        """Has the system look at a byte at each address, by writing it to a file in memory.
 
         Raises:
             OSError: one is not to be had.
@@ -153,7 +167,7 @@ class FileMap:
         done = 0
         while done < len(vectors):
             part = vectors[done : done + _IOV_MAX]
-            count = self._pwritev(self._sink, part.ctypes.data, len(part), 0)
+            count = self._pwritev(sink, part.ctypes.data, len(part), 0)
             if count < 0:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             done += count  # fewer than asked where the next one fails

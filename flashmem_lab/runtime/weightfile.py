@@ -158,16 +158,15 @@ class WeightFiles:
         """Gives the memory back that `bring` took for a weight, and drops its pages if asked to."""
         span = self._spans[weight]
         mapped, pieces = self._map(span.file), pieces_of(span.offset, span.bytes)
-        mapped.forget(span.offset, span.bytes)
         if self.kept:
+            mapped.forget(span.offset, span.bytes)
             return
         for piece in pieces:
             self._present[span.file, piece].discard(weight)
         # It shares its first and its last piece with other weights.
         first = pieces.start + bool(self._present[span.file, pieces[0]])
         last = pieces.stop - bool(self._present[span.file, pieces[-1]])
-        if first < last:
-            mapped.drop(range(first, last))
+        mapped.drop(span.offset, span.bytes, range(first, last))
 
     def whole(self, weight: str) -> NDArray[np.uint8]:
         """All bytes of a weight, checked; shape (bytes,)."""

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """No garbage is collected meanwhile; it is afterwards, when nobody waits.
-
-    Going through all objects of a model and of a notebook takes longer than a plan (60 ms with
-    GPT-Neo-2.7B).
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
+from flashmem_lab.garbage import undisturbed
 
 
 class Throttle:

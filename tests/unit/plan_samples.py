@@ -112,7 +112,7 @@ with_hosts = st.builds(
     devices,
     st.tuples(*(st.integers(0, most) for most in (10**6, 10**6, 10, 10**6, 10**6, 10**6))),
 )
-"""Plans are chosen without what the host takes, and predicted with it."""
+"""Later runs are planned with what the host takes, and all runs are predicted with it."""
 shares = st.floats(0, 1)
 SAMPLE = layers_model(
     [

@@ -90,8 +90,8 @@ def test_dropped_pieces_leave_the_cache_and_come_again(mapped: FileMap, path: Pa
     for _ in range(2):
         mapped.bring(0, size)
         assert cached_bytes(path) >= size
-        mapped.forget(0, size)
-        mapped.drop(pieces_of(0, size))
+        mapped.drop(0, size, pieces_of(0, size))
+        assert resident(path) == 0
         assert (cached_bytes(path) == 0) == drops
     mapped.bring(0, size)
     assert np.array_equal(mapped[0:size], np.fromfile(path, np.uint8, size))

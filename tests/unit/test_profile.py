@@ -17,7 +17,7 @@ from flashmem_lab.device import (
     Transport,
     simulated_devices,
 )
-from flashmem_lab.device.spec import WITH_FUNCTION
+from flashmem_lab.device.spec import NO_HOST, WITH_FUNCTION
 from flashmem_lab.devices import open_device
 from flashmem_lab.errors import DeviceError, UsageError
 from flashmem_lab.lower import LoweredModel, lower
@@ -28,7 +28,7 @@ from flashmem_lab.plan.problem import behind_host, build_problem
 from flashmem_lab.plan.simulate import steps_of
 from flashmem_lab.plan.timeline import Event, Lane
 from flashmem_lab.plan.told import crowded, told
-from flashmem_lab.profiles import load_profile, save_profile
+from flashmem_lab.profiles import as_measured, load_profile, save_profile, stored_profile
 from flashmem_lab.profiling import profile_device
 from flashmem_lab.profiling.contention import reading_of, usual_launches
 from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory_rate
@@ -226,6 +226,19 @@ def test_a_profile_comes_back_and_plans_as_a_simulated_device(tmp_path: Path) ->
     assert opened.id == "sim:phone"
     assert opened.kinds == {"conv": cost}
     assert opened.limits == PHONE.limits
+
+
+def test_what_an_older_profile_does_not_say_of_the_host_is_as_of_any_such_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASHMEM_LAB_CACHE", str(tmp_path))
+    found = replace(PHONE, host=HostTimes(streamed_ns=Quantity(5.0, "made up")))
+    disk = Quantity(7e9, "measured")
+    for host in (NO_HOST, HostTimes(start_ns=Quantity(9.0, "measured"))):
+        save_profile(replace(PHONE, disk=disk, host=host), stored_profile(found))
+        measured = as_measured(found)
+        assert measured.disk == disk
+        assert measured.host == (found.host if host == NO_HOST else host)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": "flashmem-lab/plan/1"}'])

@@ -65,6 +65,9 @@ class EndedBlocks:
         """Adds a block whose object has ended; `used` are the last commands that use it."""
         block.used = tuple(used)
         if block.left is not None:
+            self._places = {  # nothing is left of those that others have taken over
+                at: one for at, one in self._places.items() if one.left and one.left.parts
+            }
             self._places[self._next] = block
         else:
             self._blocks[self._next] = block

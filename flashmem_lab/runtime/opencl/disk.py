@@ -1,14 +1,15 @@
 """Disk and transfer lane: served by the disk thread while the main thread computes.
 
-Weights that are at hand already are loaded by the main thread, as soon as they are made: to wake
-another thread and to wait for it takes longer than that, and the cores are the device's.
+Weights that lie in memory already are loaded by the main thread, as soon as they are made: to wake
+another thread and to wait for it takes longer than that, and the cores are the device's. So are
+those that are brought whole from the disk, once another thread has read them (`ReadAhead`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -46,14 +47,16 @@ class Lanes:
     """What a run loads.
 
     Attributes:
-        reads: those of the disk thread, in order; of a weight that is loaded at once the first one.
-        uploads: those of the disk thread, in order, but for weights that are loaded at once.
-        wholes: the weights that are loaded at once, by name.
+        reads: those of the disk thread, in order.
+        uploads: those of the disk thread, in order.
+        wholes: the weights that are loaded at once, by name, in the order of their first reads.
+        ahead: those of them that are read ahead.
     """
 
     reads: tuple[Read, ...]
     uploads: tuple[Upload, ...]
     wholes: Mapping[str, Whole]
+    ahead: tuple[Whole, ...]
 
     @classmethod
     def of(cls, program: Program, transport: WeightTransport, *, first_run: bool) -> Lanes:
@@ -72,10 +75,8 @@ class Lanes:
                 continue
             if read.weight in transport.at_once:
                 sizes[read.weight] = sizes.get(read.weight, 0) + read.bytes
-                if read.weight in firsts:
-                    continue
-                firsts[read.weight] = read
-            if read.weight not in transport.at_hand:
+                firsts.setdefault(read.weight, read)
+            else:
                 reads.append(read)
         uploads = [one for one in program.transfer if first_run or not one.once]
         ids: dict[str, list[int]] = defaultdict(list)
@@ -83,18 +84,19 @@ class Lanes:
             ids[one.weight].append(one.id)
         wholes = {name: Whole(read, sizes[name], tuple(ids[name])) for name, read in firsts.items()}
         apart = tuple(one for one in uploads if one.weight not in firsts)
-        return cls(tuple(reads), apart, wholes)
+        ahead = tuple(whole for name, whole in wholes.items() if name not in transport.at_hand)
+        return cls(tuple(reads), apart, wholes, ahead)
 
 
 class Loader:
     """Reads chunks in the disk lane's order and uploads them in the transfer lane's order.
 
-    On a thread of its own, if anything is to be read on it, with another one that reads ahead.
+    On a thread of its own, but for weights that are loaded at once.
 
     Args:
         lanes: what to load.
         transport: how a chunk reaches its object.
-        read_ahead: has bytes read of a weight that is loaded at once: name, first, how many.
+        ahead: reads those of `lanes`, if there are any.
         queue: the one that `transport` uses.
         signals: where the threads wait for each other.
         recorder: takes notes.
@@ -105,7 +107,7 @@ class Loader:
         lanes: Lanes,
         *,
         transport: WeightTransport,
-        read_ahead: Callable[[str, int, int], None],
+        ahead: ReadAhead | None,
         queue: cl.CommandQueue,
         signals: Signals,
         recorder: Recorder,
@@ -117,37 +119,67 @@ class Loader:
         self._reads = lanes.reads
         self._uploads = deque(lanes.uploads)
         self._wholes = lanes.wholes
+        self._ahead = ahead
+        self._awaited = deque(lanes.ahead)  # not loaded yet
+        self._made: set[str] = set()  # those of them that have room
         self._thread: threading.Thread | None = None
         if lanes.reads or lanes.uploads:
             self._thread = threading.Thread(target=self._run, name="flashmem-disk", daemon=True)
-        wholes = [lanes.wholes[read.weight] for read in lanes.reads if read.weight in lanes.wholes]
-        sizes = [(whole.first.weight, whole.bytes) for whole in wholes]
-        self._ahead = ReadAhead(sizes, read_ahead) if sizes else None
 
     def start(self) -> None:
         """Begins to read."""
-        if self._ahead is not None:
-            self._ahead.start()
         if self._thread is not None:
             self._thread.start()
         else:
             self._signals.end(_WHO)
 
     def join(self) -> None:
-        """Waits until all threads have ended; they must have been started."""
+        """Waits until the thread has ended; it must have been started."""
         if self._thread is not None:
             self._thread.join()
-        if self._ahead is not None:
-            self._ahead.stop()
 
-    def load_at_hand(self, weight: str) -> None:
-        """Loads a weight that was just made, if it is at hand; on the calling thread.
+    def made(self, weight: str) -> None:
+        """Loads a weight that was just made, on the calling thread, if it lies in memory.
 
         Raises:
             As the transport's methods.
         """
-        if weight in self._transport.at_hand and weight in self._wholes:
-            self._load(self._wholes[weight])
+        if weight not in self._wholes:
+            return
+        if weight in self._transport.at_hand:
+            self._load(self._wholes[weight], perf_counter_ns())
+        else:
+            self._made.add(weight)
+            self.load_read()
+
+    def load_read(self) -> None:
+        """Loads those that were made and have been read since.
+
+        Raises:
+            As the transport's methods.
+        """
+        while self._awaited and self._awaited[0].first.weight in self._made:
+            if self._ahead is None or not self._ahead.has_read():
+                return
+            self._load_next()
+
+    def load_until(self, weight: str) -> None:
+        """Loads a weight that was made, and what is read before it, waiting for the disk.
+
+        Raises:
+            As the transport's methods.
+        """
+        while weight in self._made:
+            self._load_next()
+
+    def _load_next(self) -> None:
+        begun_ns = perf_counter_ns()
+        whole = self._awaited.popleft()
+        assert self._ahead is not None, "weights that are read ahead"
+        self._ahead.wait()
+        self._load(whole, begun_ns)
+        self._ahead.brought()
+        self._made.discard(whole.first.weight)
 
     def _run(self) -> None:
         """Serves both lanes to their ends, or until either thread gives up."""
@@ -167,24 +199,22 @@ class Loader:
             for needed in read.after:
                 self._signals.wait(needed, who=_WHO)
             self._signals.check()
-            whole = self._wholes.get(read.weight)
-            if whole is not None:
-                self._load(whole)
-                if self._ahead is not None:
-                    self._ahead.brought()
-            else:
-                self._read(read)
-                self._upload_ready()
+            self._read(read)
+            self._upload_ready()
         if self._uploads:
             raise PlanError(
                 f"upload {self._uploads[0].id} of {self._uploads[0].weight!r} waits for no read",
                 hint="the plan or bundle is damaged: make it anew",
             )
 
-    def _load(self, whole: Whole) -> None:
-        """Loads a weight at once: where nothing is copied, it is the device's once it is read."""
+    def _load(self, whole: Whole, begun_ns: int) -> None:
+        """Loads a weight at once: where nothing is copied, it is the device's once it is read.
+
+        Args:
+            whole: the weight.
+            begun_ns: since when that is under way, host ns.
+        """
         weight, moved = whole.first.weight, self._recorder.moved
-        begun_ns = perf_counter_ns()
         event = self._transport.load(weight)
         if event is None:
             moved(whole.first.id, Lane.DISK, "read", weight, whole.bytes, begun_ns)

@@ -12,6 +12,7 @@ import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.device.spec import Transport
+from flashmem_lab.garbage import undisturbed
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, MemoryCommand, Program
 from flashmem_lab.runtime.arena import arena_of, fits
@@ -131,10 +132,18 @@ class Engine:
         number: int,
         inputs: Mapping[str, np.ndarray],
         progress: Callable[[int, int], None] | None = None,
+        *,
+        again: bool = False,
     ) -> Pass:
         """Runs the program once; run 0 also does what is done once.
 
         The outputs lie where those of earlier runs lay: nobody may need them any more.
+
+        Args:
+            number: of the run, from 0.
+            inputs: the user's arrays, checked.
+            progress: called with the number of layers enqueued and of all.
+            again: whether another run follows.
 
         Raises:
             As `Runtime.run`; whatever the run held is still there until `close`.
@@ -149,10 +158,15 @@ class Engine:
         transport = self._transport(signals, first=first)
         if number < 2 or self._lanes is None:  # later runs load as the second one does
             self._lanes = Lanes.of(program, transport, first_run=first)
+        ahead = self._in_place.read_ahead(
+            [(whole.first.weight, whole.bytes) for whole in self._lanes.ahead]
+        )
+        if ahead is not None:
+            ahead.begin(again=again)
         loader = Loader(
             self._lanes,
             transport=transport,
-            read_ahead=self._in_place.read_ahead,
+            ahead=ahead,
             queue=self._device.transfer,
             signals=signals,
             recorder=recorder,
@@ -177,7 +191,9 @@ class Engine:
         )
         loader.start()
         try:
-            self._walk(program.memory if first else self._later.memory, lane, making, signals)
+            memory = program.memory if first else self._later.memory
+            with undisturbed():
+                self._walk(memory, lane, making, signals)
             signals.end("main")
         except Stopped:
             pass  # the disk thread's error is raised below

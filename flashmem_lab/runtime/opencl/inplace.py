@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Sequence
 
 import numpy as np
 import pyopencl as cl
@@ -16,6 +17,7 @@ from flashmem_lab.device.spec import Transport
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, ObjectKind, Program
 from flashmem_lab.runtime.filemap import can_map
+from flashmem_lab.runtime.opencl.ahead import ReadAhead
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.weightfile import WeightFiles
 
@@ -57,6 +59,8 @@ class InPlace:
         self._file = file
         self._names: frozenset[str] = frozenset()
         self._buffers: dict[str, cl.Buffer] = {}
+        self._present: set[str] = set()
+        self._ahead: ReadAhead | None = None
         self.at_once: frozenset[str] = frozenset()
         if alignment and program.transport is Transport.MAP:
             stay = {one.object for one in program.memory if isinstance(one, Alloc) and one.once}
@@ -94,24 +98,37 @@ class InPlace:
             self._buffers[weight] = cl.Buffer(context, flags, hostbuf=bytes_)
         return self._buffers[weight]
 
-    def read_ahead(self, weight: str, first: int, size: int) -> None:
-        """See `WeightFiles.read_ahead`."""
-        self._file.read_ahead(weight, first, size)
+    def read_ahead(self, weights: Sequence[tuple[str, int]]) -> ReadAhead | None:
+        """What reads these weights ahead in every run; None if there are none.
+
+        Args:
+            weights: their names and bytes, in order of use, the same ones in each call.
+        """
+        if self._ahead is None and weights:
+            self._ahead = ReadAhead(weights, self._file.read_ahead, self._present.__contains__)
+        return self._ahead
 
     def bring(self, weight: str, first_row: int, rows: int) -> None:
         """See `WeightFiles.bring`."""
+        self._present.add(weight)
         self._file.bring(weight, first_row, rows)
 
     def bring_sound(self, weight: str) -> None:
         """See `WeightFiles.bring_sound`."""
+        self._present.add(weight)
         self._file.bring_sound(weight)
 
     def forget(self, weight: str) -> None:
         """See `WeightFiles.forget`."""
         self._file.forget(weight)
+        self._present.discard(weight)
+        if self._ahead is not None:
+            self._ahead.forgotten()
 
     def release(self) -> None:
         """Releases the buffers; no command may use them any more."""
+        if self._ahead is not None:
+            self._ahead.stop()
         while self._buffers:
             self._buffers.popitem()[1].release()
 

@@ -79,6 +79,7 @@ class Making:
         Without room for these each launch would wait for the one before it. No more than AT_ONCE
         are made: hundreds of them would keep the first launch waiting.
         """
+        self._loader.load_read()
         if not self._put_off:
             return
         coming = self._tables.activations[self._laid : self._laid + ACTIVATIONS]
@@ -90,11 +91,14 @@ class Making:
 
     def make_for(self, upload: int) -> None:
         """Makes all that must be there before `upload` can happen, waiting for room; then more."""
-        count = self._tables.made_with.get(self._tables.weight_of.get(upload, ""), 0)
+        weight = self._tables.weight_of.get(upload, "")
+        count = self._tables.made_with.get(weight, 0)
         while self._put_off and self._tables.made_at[self._put_off[0].object] < count:
             command = self._put_off.popleft()
             self._objects.create(self._specs[command.object])
             self._weight_made(command)
+        with translating(f"loading {weight!r}"):
+            self._loader.load_until(weight)
         self.make_what_fits()
 
     def _weight_made(self, command: Alloc) -> None:
@@ -102,7 +106,7 @@ class Making:
             self._transport.created(command.object)
         self._done(command)
         with translating(f"loading {command.object!r}"):
-            self._loader.load_at_hand(command.object)
+            self._loader.made(command.object)
 
     def _done(self, command: Alloc) -> None:
         self.made_ns[command.id] = perf_counter_ns()

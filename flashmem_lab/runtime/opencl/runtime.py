@@ -139,7 +139,7 @@ class OpenCLRuntime:
                         keeping = _telling(progress, "keeping weights at hand")
                         engine.make_ready(at, self._recorded, keeping)
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
-                        passes.append(engine.run(at, arrays, telling))
+                        passes.append(engine.run(at, arrays, telling, again=at + 1 < repeat))
                     residency.sample()
                 booking = engine.booking
             finally:
