@@ -93,8 +93,9 @@ def run(
     outputs: list[np.ndarray] = []
     ordinary = Engine.run
 
-    def with_its_own(engine: Engine, number: int, inputs: object, *more: Any) -> Pass:
-        done = ordinary(engine, number, {"x": xs[number]} if xs else chain.inputs, *more)
+    def with_its_own(engine: Engine, number: int, inputs: object, *more: Any, **named: Any) -> Pass:
+        own = {"x": xs[number]} if xs else chain.inputs
+        done = ordinary(engine, number, own, *more, **named)
         outputs.append(done.outputs["y"].copy())
         return done
 
@@ -298,10 +299,10 @@ def test_a_launch_that_fails_in_a_stretch_is_named(
             raise cl.RuntimeError(cl._cl._ErrorRecord("clEnqueueNDRangeKernel", -5, "no room"))
         return launch(*arguments)
 
-    def from_the_second_on(engine: Engine, number: int, *more: Any) -> Pass:
+    def from_the_second_on(engine: Engine, number: int, *more: Any, **named: Any) -> Pass:
         if number == 1:
             monkeypatch.setattr(cl, "enqueue_nd_range_kernel", failing)
-        return run(engine, number, *more)
+        return run(engine, number, *more, **named)
 
     monkeypatch.setattr(Engine, "run", from_the_second_on)
     with (

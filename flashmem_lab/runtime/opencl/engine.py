@@ -191,9 +191,9 @@ class Engine:
         )
         loader.start()
         try:
-            commands = program.memory if first else self._later.memory
+            memory = program.memory if first else self._later.memory
             with undisturbed():
-                self._walk(commands, lane, making, signals)
+                self._walk(memory, lane, making, signals)
             signals.end("main")
         except Stopped:
             pass  # the disk thread's error is raised below
