@@ -54,6 +54,18 @@ def test_no_more_is_read_than_may_lie_ahead() -> None:
     assert [name for name, _, _ in disk.parts] == [f"w{at}" for at in range(within + 1)]
 
 
+def test_a_weight_that_is_larger_than_what_may_lie_ahead_can_be_brought() -> None:
+    disk = Disk()
+    ahead = ReadAhead([("a", 2 * AHEAD_BYTES), ("b", PIECE)], disk.read, nothing)
+    ahead.begin(again=False)
+    ahead.wait()
+    assert sum(size for _, _, size in disk.parts) == AHEAD_BYTES
+    ahead.brought()
+    ahead.wait()
+    ahead.stop()
+    assert disk.parts[-1] == ("b", 0, PIECE)
+
+
 def test_the_next_runs_weights_are_read_behind_those_of_this_run() -> None:
     disk = Disk()
     ahead = ReadAhead([("a", PIECE), ("b", PIECE)], disk.read, nothing)

@@ -63,11 +63,13 @@ class ReadAhead:
             self._thread.start()
 
     def has_read(self) -> bool:
-        """Whether the next weight to bring is in memory."""
-        return self._brought < self._next or self._present(self._of(self._brought)[0])
+        """Whether the next weight to bring is in memory, or as much of it as is read ahead."""
+        if self._brought < self._next or self._first >= AHEAD_BYTES:
+            return True
+        return self._present(self._of(self._brought)[0])
 
     def wait(self) -> None:
-        """Waits until the next weight to bring is in memory, or it is clear that it will not be."""
+        """Waits for `has_read`, or until it is clear that nothing more will be read."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self.has_read())
 
@@ -125,7 +127,7 @@ class ReadAhead:
                 self._first = through
                 if through == self._of(number)[1]:
                     self._next, self._first = number + 1, 0
-                    self._changed.notify_all()
+                self._changed.notify_all()
 
     def _of(self, number: int) -> tuple[str, int]:
         """Name and bytes of a weight."""

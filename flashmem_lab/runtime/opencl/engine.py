@@ -246,6 +246,7 @@ class Engine:
 
     def close(self) -> None:
         """Waits for the device and releases everything, after a failed run too."""
+        self._in_place.stop_reading()
         for queue in (self._device.transfer, self._device.compute):
             with suppress(cl.Error):  # a lost device has nothing left to wait for
                 queue.finish()

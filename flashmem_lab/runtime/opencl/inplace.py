@@ -125,10 +125,13 @@ class InPlace:
         if self._ahead is not None:
             self._ahead.forgotten()
 
-    def release(self) -> None:
-        """Releases the buffers; no command may use them any more."""
+    def stop_reading(self) -> None:
+        """Ends what reads ahead."""
         if self._ahead is not None:
             self._ahead.stop()
+
+    def release(self) -> None:
+        """Releases the buffers; no command may use them any more."""
         while self._buffers:
             self._buffers.popitem()[1].release()
 

@@ -65,7 +65,6 @@ class Making:
             self._objects.create(self._specs[command.object])
             self._laid += 1
             self._done(command)
-            self.make_what_fits()
 
     def end(self, command: Free, used: Iterable[cl.Event]) -> None:
         """Ends an object; `used` are the last commands that use it."""
