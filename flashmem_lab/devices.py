@@ -14,6 +14,7 @@ from flashmem_lab.folders import cache_directory
 if TYPE_CHECKING:
     from flashmem_lab.device import DeviceSpec
     from flashmem_lab.runtime.base import Runtime
+    from flashmem_lab.runtime.launching import Launching
     from flashmem_lab.runtime.pagecache import PageCache
 
 SIMULATED = "sim:"
@@ -105,12 +106,15 @@ def open_device(device_id: str = "auto") -> DeviceSpec:
     raise DeviceError(f"there is no device {device_id!r}", hint=f"known: {known}")
 
 
-def open_runtime(device: DeviceSpec, pages: PageCache | None = None) -> Runtime:
+def open_runtime(
+    device: DeviceSpec, pages: PageCache | None = None, launching: Launching | None = None
+) -> Runtime:
     """A runtime on `device`; close it when done.
 
     Args:
         device: where to run.
         pages: what becomes of the pages of weight files that were read; "auto" by default.
+        launching: of an OpenCL device of this machine, "auto" by default; phones launch one by one.
 
     Raises:
         DeviceError: it cannot be opened.
@@ -123,7 +127,13 @@ def open_runtime(device: DeviceSpec, pages: PageCache | None = None) -> Runtime:
         from flashmem_lab.runtime.adb import open_phone_runtime
 
         return open_phone_runtime(device, cache_directory())
+    from flashmem_lab.runtime.launching import Launching, records
     from flashmem_lab.runtime.opencl import open_runtime as open_opencl
     from flashmem_lab.runtime.pagecache import PageCache
 
-    return open_opencl(device.id, cache_directory() / "kernels", pages or PageCache.AUTO)
+    return open_opencl(
+        device.id,
+        cache_directory() / "kernels",
+        pages or PageCache.AUTO,
+        recorded=records(launching or Launching.AUTO, device),
+    )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flashmem_lab.program import Packed
     from flashmem_lab.program.program import Program
     from flashmem_lab.runtime.base import RunResult, Runtime
+    from flashmem_lab.runtime.launching import Launching
     from flashmem_lab.runtime.pagecache import PageCache
 
 __all__ = [
@@ -129,6 +130,7 @@ def run(
     cache: Path | None = None,
     runtime: Runtime | None = None,
     pages: PageCache | None = None,
+    launching: Launching | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Outcome:
@@ -146,6 +148,7 @@ def run(
         runtime: one that is open on the device already, with the kernels that it has built; it
             stays open. By default one is opened for this run.
         pages: what becomes of the pages of weight files that were read; of a runtime opened here.
+        launching: one by one, or recorded and replayed; of a runtime opened here.
         progress: told of packing, kernel building and layers.
         say: told when the cache was mended.
 
@@ -164,7 +167,7 @@ def run(
     check_plan(plan, prepared.model, prepared.device)
     given = dict(inputs or {})
     _refuse_misfits(prepared.model, given)
-    job = _Job(prepared.device, given, repeat, seed, runtime, pages, progress)
+    job = _Job(prepared.device, given, repeat, seed, runtime, pages, launching, progress)
     notes: list[str] = []
 
     def tell(note: str) -> None:
@@ -279,6 +282,7 @@ def run_bundle(
     repeat: int = 1,
     seed: int = 0,
     pages: PageCache | None = None,
+    launching: Launching | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Runs a bundle; needs neither the model nor ONNX. Arguments are those of `run`.
@@ -287,7 +291,7 @@ def run_bundle(
         CacheCorrupt: its weights do not match their checksums.
         DeviceError: the device cannot hold its images.
     """
-    job = _Job(device, inputs or {}, repeat, seed, None, pages, progress)
+    job = _Job(device, inputs or {}, repeat, seed, None, pages, launching, progress)
     result, _, open_ms = job.run(bundle.program, bundle.path)
     return Outcome(
         program=bundle.program,
@@ -319,6 +323,7 @@ class _Job:
     seed: int
     runtime: Runtime | None
     pages: PageCache | None
+    launching: Launching | None
     progress: Progress | None
 
     def run(
@@ -334,7 +339,7 @@ class _Job:
         with (
             nullcontext(self.runtime)
             if self.runtime
-            else closing(open_runtime(self.device, self.pages)) as runtime
+            else closing(open_runtime(self.device, self.pages, self.launching)) as runtime
         ):
             open_ms = _since(began)
             result = runtime.run(

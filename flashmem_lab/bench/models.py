@@ -156,9 +156,13 @@ def _measure(
 
 
 def _kernels_ms(trace: Trace) -> float:
-    """What the kernels of the quickest warm run took, by the device's clock."""
+    """What the kernels of the quickest warm run took, by the device's clock.
+
+    Of those runs whose launches have times of their own.
+    """
     runs: dict[int, int] = {}
+    whole = {event.run for event in trace.timeline.events if event.kind == "replay"}
     for event in trace.timeline.events:
-        if event.kind == "launch" and event.run > 0:
+        if event.kind == "launch" and event.run > 0 and event.run not in whole:
             runs[event.run] = runs.get(event.run, 0) + event.end_ns - event.start_ns
     return min(runs.values(), default=0) / 1e6

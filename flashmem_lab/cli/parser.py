@@ -16,6 +16,7 @@ PRECISIONS = ("fp32", "fp16")
 TRANSPORTS = ("copy", "map", "inline")
 STORAGES = ("image2d", "buffer", "auto")
 PAGE_CACHES = ("auto", "keep", "drop")
+LAUNCHES = ("auto", "single", "recorded")
 
 Options = argparse.Namespace
 
@@ -102,6 +103,13 @@ def _add_run(commands: Commands) -> None:
         help="weights that were read, in host memory; auto keeps them where they fit twice",
     )
     parser.add_argument(
+        "--launch",
+        choices=LAUNCHES,
+        default="auto",
+        help="launches that every run repeats: one by one, or recorded and replayed from the 3rd "
+        "run on; auto records where `profile` measured that it saves half",
+    )
+    parser.add_argument(
         "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")
@@ -122,6 +130,13 @@ def _add_queue(commands: Commands) -> None:
     parser.add_argument("--check", action="store_true", help="compare with onnxruntime")
     parser.add_argument(
         "--compare", action="store_true", help="then run them one after another, same cap"
+    )
+    parser.add_argument(
+        "--launch",
+        choices=LAUNCHES,
+        default="auto",
+        help="launches that every run repeats: one by one, or recorded and replayed from the 3rd "
+        "run on; auto does what `profile` measured to be faster",
     )
     parser.add_argument(
         "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"

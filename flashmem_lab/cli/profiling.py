@@ -60,11 +60,18 @@ def profile(options: Options) -> int:
                 _by_run(measured, lambda one: f"{one.contention.value:.0%} slower"),
             ),
             *_host(measured),
-            ("a launch", f"{measured.launch_ns.value / 1e3:.1f} us"),
+            ("a launch", _launch(measured)),
             ("saved as", ", ".join(map(str, paths))),
         ]
     )
     return 0
+
+
+def _launch(device: DeviceSpec) -> str:
+    """What a launch takes beside its kernel, one by one and, where the device can, replayed."""
+    single = f"{device.launch_ns.value / 1e3:.1f} us"
+    replayed = device.host.replayed_ns.value
+    return f"{single}, {replayed / 1e3:.1f} us replayed" if replayed else single
 
 
 def _by_run(device: DeviceSpec, told: Callable[[Reading], str]) -> str:

@@ -11,6 +11,7 @@ from flashmem_lab.cli.console import print_json, print_table, progress_bars, say
 from flashmem_lab.cli.parser import Options
 from flashmem_lab.cli.targets import refuse_targets
 from flashmem_lab.errors import FlashMemError, UsageError
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.runtime.pagecache import PageCache
 from flashmem_lab.units import format_bytes, format_ms
 
@@ -35,6 +36,8 @@ def run(options: Options) -> int:
         outcome, summary = _run_bundle(options), None
     else:
         outcome, summary = _run_model(options)
+    if options.launch == Launching.RECORDED:
+        _tell_unrecorded(outcome, options.repeat)
     if options.output is not None:
         _save_outputs(options.output, outcome)
     if options.trace is not None:
@@ -85,6 +88,19 @@ def bundle(options: Options) -> int:
     return 0
 
 
+def _tell_unrecorded(outcome: Outcome, repeat: int) -> None:
+    """Says so where nothing of what was asked to be recorded was."""
+    if any(event.kind == "replay" for event in outcome.result.trace.timeline.events):
+        return
+    if repeat < 3:
+        say("launches are recorded for the third run and those behind it: add --repeat")
+    else:
+        say(
+            "launches went one by one: the device records none (cl_khr_command_buffer), or within "
+            "this budget no two in a row are the same in every run"
+        )
+
+
 def _is_bundle(path: Path) -> bool:
     from flashmem_lab.program import is_bundle
 
@@ -112,6 +128,7 @@ def _run_model(options: Options) -> tuple[Outcome, GraphSummary]:
             check=options.check,
             seed=options.seed,
             pages=PageCache(options.page_cache),
+            launching=Launching(options.launch),
             progress=tell,
             say=say,
         )
@@ -137,6 +154,7 @@ def _run_bundle(options: Options) -> Outcome:
             repeat=options.repeat,
             seed=options.seed,
             pages=PageCache(options.page_cache),
+            launching=Launching(options.launch),
             progress=tell,
         )
 

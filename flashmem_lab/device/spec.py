@@ -69,6 +69,9 @@ class HostTimes:
             it is: it is made, launched with as a new argument, and given back, ns.
         crowded_ns: by how much each layer takes longer where activations have no room at once, so
             that the host makes, waits for and frees each of them in every run, ns.
+        replayed_ns: what a launch adds to its kernel's own time where it is recorded with others
+            and replayed, as `DeviceSpec.launch_ns` where it is not; 0 where nobody measured it or
+            the device cannot record. It chooses between the two; predictions do without it, ns.
     """
 
     first_start_ns: Quantity = NO_TIME
@@ -77,6 +80,7 @@ class HostTimes:
     start_ns: Quantity = NO_TIME
     streamed_ns: Quantity = NO_TIME
     crowded_ns: Quantity = NO_TIME
+    replayed_ns: Quantity = NO_TIME
 
 
 NO_HOST = HostTimes()

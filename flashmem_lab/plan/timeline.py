@@ -29,9 +29,10 @@ class Event:
 
     Attributes:
         lane: which.
-        kind: "read", "upload", "launch", "host", "rows", "write-input", "read-output", "stall".
-            An "upload" of the compute lane is a kernel that only moves a chunk (`inline`).
-        name: layer's or weight's name.
+        kind: "read", "upload", "launch", "replay", "host", "rows", "write-input", "read-output",
+            "stall". An "upload" of the compute lane is a kernel that only moves a chunk (`inline`);
+            a "replay" is many launches recorded before, whose own times nobody knows.
+        name: layer's or weight's name; of a replay the first and the last one.
         layer: layer index, or -1.
         weight: weight name, or "".
         start_ns, end_ns: from the start of the run.

@@ -21,6 +21,7 @@ from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import products_graph
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.samples import sample_inputs
 from flashmem_lab.units import Budget
 
@@ -66,7 +67,7 @@ def measure_reading(
             """Events of each run."""
             program = build_program(plan, model, packed)
             arrays = sample_inputs(program)
-            with closing(open_runtime(device)) as runtime:
+            with closing(open_runtime(device, launching=Launching.SINGLE)) as runtime:
                 done = runtime.run(program, packed.path, arrays, repeat=REPEAT, progress=progress)
             events = done.trace.timeline.events
             return [[event for event in events if event.run == run] for run in range(REPEAT)]

@@ -1,8 +1,9 @@
 """What runs take of the host besides moving bytes and computing, from a network of small layers.
 
 Its kernels are done in no time, so a run of it is the host's: how long until the first launch, how
-far apart launches follow each other, and what weights that are streamed add, with room to spare and
-without any. The last two are what the planner's clock does not tell of later runs without them.
+far apart launches follow each other, one by one or recorded and replayed, and what weights that are
+streamed add, with room to spare and without any. The last two are what the planner's clock does not
+tell of later runs without them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from statistics import fmean, median
 
 import numpy as np
 
-from flashmem_lab.device.spec import DeviceSpec, HostTimes, Quantity
+from flashmem_lab.device.spec import NO_TIME, DeviceSpec, HostTimes, Quantity
 from flashmem_lab.devices import open_runtime
 from flashmem_lab.lower import LoweredModel, lower
 from flashmem_lab.plan import Constraints, Plan, make_plan
@@ -31,6 +32,7 @@ from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import network_graph, touching_graph
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.samples import sample_inputs
 from flashmem_lab.units import Budget
 
@@ -61,10 +63,17 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class TimedRun:
-    """One run: what it did, and how long it took, ns."""
+    """One run.
+
+    Attributes:
+        launches: those that have times of their own.
+        ns: how long it took.
+        replayed: whether there were others.
+    """
 
     launches: tuple[Event, ...]
     ns: float
+    replayed: bool = False
 
     @property
     def besides_ns(self) -> float:
@@ -129,12 +138,17 @@ def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None =
         make_plan(model, device, budget=Budget(share=TIGHT), constraints=never),
     ]
     said = f"{source}: a network of small layers"
-    resident, roomy, tight = _sessions(model, device, plans, progress)
+    resident, roomy, tight, again = _sessions(model, device, plans, progress, recorded=plans[0])
     later = [run for runs in resident for run in runs[1:]]
     start_ns = median(run.besides_ns for run in later)
     own_ns = _undisturbed(device, len(model.layers), progress)
     whole_ns = median(run.ns for run in later) - start_ns
     launch_ns = max(0.0, (whole_ns - sum(own_ns)) / len(own_ns))
+    replayed = [run.ns for runs in again for run in runs if run.replayed]
+    replayed_ns = NO_TIME
+    if replayed:
+        added_ns = (median(replayed) - start_ns - sum(own_ns)) / len(own_ns)
+        replayed_ns = Quantity(max(1.0, added_ns), f"{said}, recorded")  # 0 would be "unknown"
     problem = replace(
         build_problem(model, device, plans[0].transport),
         duration_ns=np.array(own_ns) + launch_ns,
@@ -155,6 +169,7 @@ def measure_host(device: DeviceSpec, source: str, *, progress: Progress | None =
                 median(run.apart_ns(others) for run in new), f"{said}, those without weights"
             ),
             crowded_ns=Quantity(crowded_ns, f"{said}, streamed within the least budget"),
+            replayed_ns=replayed_ns,
         ),
         first_launch_ns=Quantity(
             median(run.apart_ns(loading) for run in new), f"{said}, those that load weights"
@@ -175,24 +190,43 @@ def _undisturbed(device: DeviceSpec, layers: int, progress: Progress | None) -> 
 
 
 def _sessions(
-    model: LoweredModel, device: DeviceSpec, plans: Sequence[Plan], progress: Progress | None
+    model: LoweredModel,
+    device: DeviceSpec,
+    plans: Sequence[Plan],
+    progress: Progress | None,
+    *,
+    recorded: Plan | None = None,
 ) -> list[list[list[TimedRun]]]:
-    """For each plan the runs of each session; plans take turns on the same swings of a machine."""
-    found: list[list[list[TimedRun]]] = [[] for _ in plans]
+    """For each plan the runs of each session; plans take turns on the same swings of a machine.
+
+    Args:
+        model: what runs.
+        device: where.
+        plans: of it, launched one by one.
+        progress: told of kernels built and layers run.
+        recorded: one more plan, whose launches are recorded if the device can.
+    """
+    ways = [(plan, Launching.SINGLE) for plan in plans]
+    ways += [(recorded, Launching.RECORDED)] if recorded is not None else []
+    found: list[list[list[TimedRun]]] = [[] for _ in ways]
     with tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder:
         packed = pack_weights(model, Path(folder))
-        programs = [build_program(plan, model, packed) for plan in plans]
+        programs = [build_program(plan, model, packed) for plan, _ in ways]
         arrays = sample_inputs(programs[0])
         for _ in range(SESSIONS):
-            for program, sessions in zip(programs, found, strict=True):
-                with closing(open_runtime(device)) as runtime:
+            for program, (_, launching), sessions in zip(programs, ways, found, strict=True):
+                with closing(open_runtime(device, launching=launching)) as runtime:
                     done = runtime.run(
                         program, packed.path, arrays, repeat=REPEAT, progress=progress
                     )
                 took_ms = (done.first_run_ms, *done.warm_ms)
                 events = done.trace.timeline.events
+                replayed = {event.run for event in events if event.kind == "replay"}
                 sessions.append(
-                    [TimedRun(_launches(events, run), took_ms[run] * 1e6) for run in range(REPEAT)]
+                    [
+                        TimedRun(_launches(events, run), took_ms[run] * 1e6, run in replayed)
+                        for run in range(REPEAT)
+                    ]
                 )
     return found
 

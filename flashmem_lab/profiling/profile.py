@@ -24,6 +24,7 @@ from flashmem_lab.profiling.samples import sample_graph
 from flashmem_lab.profiling.tune import tune
 from flashmem_lab.program import build_program, pack_weights
 from flashmem_lab.runtime.base import Progress
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.samples import sample_inputs
 
 REPEAT = 12
@@ -57,7 +58,7 @@ def profile_device(device: DeviceSpec, *, progress: Progress | None = None) -> D
         packed = pack_weights(model, Path(folder), progress=progress)
         program = build_program(plan, model, packed)
         arrays = sample_inputs(program)
-        with closing(open_runtime(device)) as runtime:
+        with closing(open_runtime(device, launching=Launching.SINGLE)) as runtime:
             result = runtime.run(program, packed.path, arrays, repeat=REPEAT, progress=progress)
     events = result.trace.timeline.events
     usual_ns = usual_launches(event for event in events if event.run)

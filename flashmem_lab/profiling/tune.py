@@ -26,6 +26,7 @@ from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import SampleBuilder
 from flashmem_lab.program import build_program, kernels_digest, pack_weights
 from flashmem_lab.runtime.base import Progress, Runtime
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.samples import sample_inputs
 
 SECONDS = 90.0
@@ -91,7 +92,7 @@ def trials(
     began = monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="flashmem-lab-") as folder,
-        closing(open_runtime(device)) as runtime,
+        closing(open_runtime(device, launching=Launching.SINGLE)) as runtime,
     ):
         for tile in tiles:
             for storage in storages:

@@ -51,7 +51,8 @@ class Booking:
         Args:
             number: 0 for the cold run.
             between_ns: its start and end, host time.
-            made_ns: when the host carried out each Alloc, by id.
+            made_ns: when the host carried out each Alloc, by id; without those of objects that have
+                lasting places, which begin when the memory order comes to them.
             spans: start and end of each command of the compute lane, by id.
         """
         start_ns, end_ns = between_ns
@@ -63,9 +64,9 @@ class Booking:
         for command in program.memory:
             item = program.objects[command.object]
             if isinstance(command, Alloc):
-                if command.id not in made_ns:
-                    continue  # made once, in an earlier run
-                self._now_ns = max(self._now_ns, made_ns[command.id])
+                if number and command.once:
+                    continue  # made in the first run
+                self._now_ns = max(self._now_ns, made_ns.get(command.id, start_ns))
                 ledger.create(item.pool, item.bytes, item.name, lambda: None)
             else:
                 used_ns = max((spans[one][1] for one in command.after if one in spans), default=0)

@@ -5,7 +5,8 @@ moment is that of the layer (or of the input or output that it moves). While it 
 the moment is that of the transfer that brings them, else of the disk, else a stall. Where the
 device had a command and had not begun it, the moment is the launch's; where the host had yet to
 hand it over, it is that of handing it over. Both are part of what the command's layer costs. What
-is left is the host's: before it handed over the first command, and behind the last one.
+is left is the host's: before it handed over the first command, and behind the last one. The time
+of launches that are replayed together is that of their layers, but of no single one.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Profile:
 
     Attributes:
         runs: each run.
-        detailed: number of the run that `layers` are of: the shortest, warm if there is one.
+        detailed: number of the run that `layers` are of: the shortest of those that were launched
+            one by one, warm if there is one.
         layers: those that took time in it, costliest first.
         ceilings: what the device can do: FLOP/s by operator class, bytes/s as "memory".
         ceiling_source: where these come from.
@@ -131,7 +133,9 @@ def profile_of(
     runs = split_runs(trace.timeline)
     divided = [_Division(run, wall) for run, wall in zip(runs, walls_ms, strict=True)]
     shares = tuple(one.shares() for one in divided)
-    best = min(shares[1:] or shares, key=lambda one: one.wall_ms)
+    whole = {event.run for event in trace.timeline.events if event.kind == "replay"}
+    told = [one for one in shares if one.run not in whole]
+    best = min(told[1:] or told, key=lambda one: one.wall_ms)
     costs = costs or [LayerCost("", 0, 0)] * len(trace.layers)
     layers = divided[shares.index(best)].layers(trace.layers, costs, device)
     return Profile(

@@ -223,3 +223,17 @@ def test_rows_are_drawn_that_all_tables_have(
     model = saved(tmp_path / "tables.onnx", text, tables)
     ran, _ = run(capsys, "run", str(model), "--device", device_id, "--budget", "min", "--check")
     assert ran["check"]["ok"]
+
+
+def test_launches_are_recorded_on_demand(command: list[str], capsys: Capture) -> None:
+    demand = [*command, "--budget", "100%", "--launch", "recorded"]
+    ran, said = run(capsys, *demand, "--repeat", "4", "--trace", "trace.json")
+    assert ran["check"]["ok"]
+    assert ran["peak_bytes"]["total"] <= ran["budget_bytes"]
+    replayed = '"replay"' in Path("trace.json").read_text()
+    assert replayed != ("one by one" in said)  # a driver without command buffers is named
+    assert ran["profile"]["layers"]
+    if replayed:
+        assert ran["profile"]["detailed"] == 1
+    _, said = run(capsys, *demand, "--repeat", "2")
+    assert "third run" in said

@@ -18,6 +18,7 @@ from flashmem_lab.cli.console import print_json
 from flashmem_lab.device import Transport
 from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.plan import Objective, Strategy
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.runtime.pagecache import PageCache
 from tests.unit.cli_calls import ON_PAPER, Capture, json_of
 from tests.unit.small_models import WIDTH, small_model
@@ -108,6 +109,7 @@ def test_choices_are_those_of_the_values() -> None:
     assert set(parser.TRANSPORTS) == set(Transport)
     assert {*parser.STORAGES} == {Storage.IMAGE2D, Storage.BUFFER, "auto"}
     assert {*parser.PAGE_CACHES} == {*PageCache}
+    assert {*parser.LAUNCHES} == {*Launching}
 
 
 @pytest.mark.parametrize("statement", ["import flashmem_lab", "import flashmem_lab.workflow"])

@@ -35,6 +35,7 @@ from flashmem_lab.profiling.fit import Launched, compute_rates, fit_kind, memory
 from flashmem_lab.profiling.host import TimedRun, not_told
 from flashmem_lab.profiling.room import room
 from flashmem_lab.profiling.samples import network_graph, sample_graph
+from flashmem_lab.runtime.launching import Launching, records
 from flashmem_lab.units import Budget
 from tests.unit.plan_samples import PHONE, devices, layers_model, models
 
@@ -190,6 +191,31 @@ def test_a_measured_kind_sets_the_time_of_its_layers() -> None:
     slow = replace(PHONE, kinds={"gemm": KindCost(0.0, 1.0, 0.0, 0.0, "made up")})  # 1 ns a flop
     plan = make_plan(model, slow, budget=Budget(share=1.0))
     assert plan.predicted.warm_ms == pytest.approx(1000 + PHONE.launch_ns.value / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("single", "replayed", "chosen"),
+    [
+        (9e3, 0, False),
+        (9e3, 4e3, True),
+        (9e3, 5e3, False),
+        (9e3, 10e3, False),
+        (1.9e3, 1, False),
+        (2.1e3, 1, True),
+        (0, 0, False),
+    ],
+)
+def test_launches_are_recorded_where_that_was_measured_to_save_enough(
+    single: float, replayed: float, chosen: bool
+) -> None:
+    device = replace(
+        POCL,
+        launch_ns=Quantity(single, "drawn"),
+        host=replace(POCL.host, replayed_ns=Quantity(replayed, "drawn")),
+    )
+    assert records(Launching.AUTO, device) is chosen
+    assert records(Launching.RECORDED, device)
+    assert not records(Launching.SINGLE, device)
 
 
 def test_a_profile_comes_back_and_plans_as_a_simulated_device(tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ def test_the_shortest_warm_run_is_shown_in_detail() -> None:
     assert [layer.ms for layer in profile.layers] == [pytest.approx(2.0)]
 
 
+def test_layers_are_shown_of_a_run_that_tells_of_each() -> None:
+    """Replayed together, launches have one time; it belongs to layers, but to no single one."""
+    alone = event(Lane.COMPUTE, "launch", 0, 0.1, 3.0)
+    whole = event(Lane.COMPUTE, "replay", -1, 0.1, 1.9, queued=0.05)
+    events = [alone, replace(alone, run=1), *(replace(whole, run=run) for run in (2, 3))]
+    profile = profile_of(traced(events), [4.0, 3.0, 2.0, 2.0], COSTS, DEVICE)
+    assert profile.detailed == 1
+    assert [layer.name for layer in profile.layers] == ["a"]
+    for run in profile.runs[2:]:
+        assert run.layers_ms == pytest.approx(1.8)
+        assert run.launching_ms == pytest.approx(0.05)
+        assert run.attributed == pytest.approx(1.85 / 2.0)
+
+
 SPANS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)).map(lambda p: (p[0], sum(p))))
 
 

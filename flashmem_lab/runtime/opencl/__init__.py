@@ -10,7 +10,11 @@ __all__ = ["OpenCLRuntime", "list_devices", "open_runtime", "working"]
 
 
 def open_runtime(
-    device_id: str, binaries: Path | None = None, pages: PageCache = PageCache.AUTO
+    device_id: str,
+    binaries: Path | None = None,
+    pages: PageCache = PageCache.AUTO,
+    *,
+    recorded: bool = False,
 ) -> OpenCLRuntime:
     """Opens a device; close the runtime when done, or use it in a `with`.
 
@@ -18,9 +22,10 @@ def open_runtime(
         device_id: such as "ocl:0".
         binaries: folder where compiled kernels are kept, if anywhere.
         pages: what becomes of the pages of weight files that were read.
+        recorded: whether launches that do not change are recorded and replayed.
 
     Raises:
         UsageError: there is no such device.
         DeviceError: it cannot be opened.
     """
-    return OpenCLRuntime(device_id, binaries, pages)
+    return OpenCLRuntime(device_id, binaries, pages, recorded=recorded)

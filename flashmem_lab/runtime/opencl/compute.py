@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 
 import numpy as np
@@ -24,7 +24,9 @@ from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals
+from flashmem_lab.runtime.opencl.stretched import Stretched
 from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
+from flashmem_lab.runtime.stretches import Step, Stretch
 
 _WHO = "main"
 
@@ -34,7 +36,9 @@ class ComputeLane:
 
     Args:
         program: whose lane it is.
+        steps: what this run does of it.
         launches: those of the program, prepared.
+        stretched: its stretches, ready.
         carrying: what kernels move.
         inline: from where they move it; None where another queue moves all.
         queue: the compute queue.
@@ -55,8 +59,10 @@ class ComputeLane:
     def __init__(
         self,
         program: Program,
+        steps: Sequence[Step],
         *,
         launches: Launches,
+        stretched: Stretched,
         carrying: Carrying,
         inline: InlineTransport | None,
         queue: cl.CommandQueue,
@@ -70,9 +76,10 @@ class ComputeLane:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.outputs: dict[str, np.ndarray] = {}
-        self._commands = [c for c in program.compute if not signals.published([c.id])]
+        self._steps = steps
         self._layers = len(program.layers)
         self._launches = launches
+        self._stretched = stretched
         self._carrying = carrying
         self._inline = inline
         self._queue = queue
@@ -91,49 +98,65 @@ class ComputeLane:
     def advance(self) -> None:
         """Enqueues every command whose turn it is and whose memory and weights are on their way."""
         begun = self._next
-        while self._next < len(self._commands):
-            if not self._signals.published(self._commands[self._next].after):
+        while self._next < len(self._steps):
+            if not self._signals.published(self._steps[self._next].after):
                 break
-            self._do(self._commands[self._next])
+            self._do(self._steps[self._next])
         if self._next > begun:
             self._queue.flush()
 
     def advance_through(self, command: int) -> None:
         """Enqueues up to and with `command`, waiting for whatever its turn needs.
 
+        Args:
+            command: of no stretch.
+
         Raises:
             Stopped: the disk thread failed.
             PlanError: what it needs will never come.
         """
-        while command not in self._events and self._next < len(self._commands):
-            awaited = self._commands[self._next].after
-            if not self._signals.published(awaited):
-                self._queue.flush()  # what was enqueued runs meanwhile
-            for needed in awaited:
-                self._before_wait(needed)
-                self._signals.wait(needed, who=_WHO)
-            self._do(self._commands[self._next])
+        while command not in self._events and self._next < len(self._steps):
+            self._do_awaited(self._steps[self._next])
         self._queue.flush()
 
     def advance_to_end(self) -> None:
-        """Enqueues the rest of the lane."""
-        if self._commands:
-            self.advance_through(self._commands[-1].id)
+        """Enqueues the rest of the lane, waiting for whatever its turn needs.
+
+        Raises:
+            As `advance_through`.
+        """
+        while self._next < len(self._steps):
+            self._do_awaited(self._steps[self._next])
+        self._queue.flush()
 
     def event(self, command: int) -> cl.Event | None:
         """The event of a command that was enqueued; None for what ran on the host or is over."""
         return self._events[command]
 
-    def _do(self, command: ComputeCommand) -> None:
+    def _do_awaited(self, step: Step) -> None:
+        if not self._signals.published(step.after):
+            self._queue.flush()  # what was enqueued runs meanwhile
+        for needed in step.after:
+            self._before_wait(needed)
+            self._signals.wait(needed, who=_WHO)
+        self._do(step)
+
+    def _do(self, step: Step) -> None:
+        if isinstance(step, Stretch):
+            self._recorder.stretched(self._stretched.enqueue(step))
+        else:
+            self._do_alone(step)
+        self._next += 1
+        if self._progress is not None and step.layer != self._layer:
+            self._layer = step.layer
+            self._progress(step.layer + 1, self._layers)
+
+    def _do_alone(self, command: ComputeCommand) -> None:
         with translating(f"running {command.name!r}"):
             event = self._run(command)
         self._events[command.id] = event
         # For this lane alone the queue's order would do; the disk waits for what empties a slot.
         self._signals.publish(command.id, event if isinstance(command, Launch | Move) else None)
-        self._next += 1
-        if self._progress is not None and command.layer != self._layer:
-            self._layer = command.layer
-            self._progress(command.layer + 1, self._layers)
 
     def _run(self, command: ComputeCommand) -> cl.Event | None:
         """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from time import perf_counter_ns
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyopencl as cl
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.garbage import undisturbed
 from flashmem_lab.plan.timeline import Pool
-from flashmem_lab.program.program import Alloc, Program
+from flashmem_lab.program.program import Alloc, MemoryCommand, Program
 from flashmem_lab.runtime.arena import arena_of, fits
 from flashmem_lab.runtime.booking import Booking
 from flashmem_lab.runtime.ledger import Ledger
@@ -35,12 +34,14 @@ from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.pinned import KeptWeights
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
+from flashmem_lab.runtime.opencl.stretched import Stretched
 from flashmem_lab.runtime.opencl.transports import (
     InPlaceTransport,
     MapTransport,
     WeightTransport,
 )
 from flashmem_lab.runtime.ports import to_port
+from flashmem_lab.runtime.stretches import LaterRuns
 from flashmem_lab.runtime.tables import Tables
 from flashmem_lab.runtime.weightfile import WeightFiles
 
@@ -123,7 +124,8 @@ class Engine:
         self._kept = KeptWeights(device.context, device.transfer, program, file)
         self._landings: dict[str, np.ndarray] = {}
         self._lanes: Lanes | None = None
-        self._over: frozenset[int] = frozenset()  # commands done once and for all
+        self._later = LaterRuns.of(program, arena.offsets if whole else {})
+        self._stretched = Stretched(self._launches, device.compute)
 
     def run(
         self,
@@ -150,7 +152,8 @@ class Engine:
         with translating("calibrating the device's clock"):
             self._clock.calibrate()
         start_ns = perf_counter_ns()
-        signals, recorder = Signals(self._over), Recorder(self._tables, number)
+        signals = Signals(frozenset() if first else self._later.done)
+        recorder = Recorder(self._tables, number)
         self._objects.make_arena(program.objects.values())
         transport = self._transport(signals, first=first)
         if number < 2 or self._lanes is None:  # later runs load as the second one does
@@ -171,7 +174,9 @@ class Engine:
         making = Making(program.objects, self._tables, self._objects, transport, loader, signals)
         lane = ComputeLane(
             program,
+            program.compute if first else self._later.steps,
             launches=self._launches,
+            stretched=self._stretched,
             carrying=self._carrying,
             inline=transport if isinstance(transport, InlineTransport) else None,
             queue=self._device.compute,
@@ -186,8 +191,9 @@ class Engine:
         )
         loader.start()
         try:
+            memory = program.memory if first else self._later.memory
             with undisturbed():
-                self._walk(lane, making, signals, first=first)
+                self._walk(memory, lane, making, signals)
             signals.end("main")
         except Stopped:
             pass  # the disk thread's error is raised below
@@ -208,25 +214,35 @@ class Engine:
             spans = recorder.spans(self._clock, end_ns)
         self.booking.book(number, (start_ns, end_ns), making.made_ns, spans)
         events = recorder.events(spans, start_ns)
-        self._over = self._over or self._done_once()
         self._in_place.look()
         ports = {port.name: port for port in program.outputs}
         outputs = {name: to_port(lane.outputs[name], port) for name, port in ports.items()}
         return Pass(start_ns, end_ns, tuple(events), outputs)
 
-    def keep_weights(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Lets later runs find streamed weights in pinned memory, where there is any.
+    def make_ready(
+        self, number: int, recorded: bool, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Does before a run what this run and those behind it gain from; in no run's time.
 
-        For once, behind the first run: that one has better things to wait for.
+        Before the second one, for the first has better things to wait for: streamed weights are
+        put where they are found in pinned memory, if there is any, and launches that will not
+        change get their arguments. Before the third they are recorded, since a run whose launches
+        are replayed tells no times of them.
 
         Args:
+            number: of the run that comes next.
+            recorded: whether launches are to be recorded.
             progress: called with the number of weights that are kept, and of all.
 
         Raises:
-            As `KeptWeights.fill`.
+            As `KeptWeights.fill` and `Stretched.make_ready`.
         """
-        if self._program.transport is Transport.COPY:
-            self._kept.fill(progress)
+        if number == 1:
+            if self._program.transport is Transport.COPY:
+                self._kept.fill(progress)
+            self._stretched.make_ready(self._later.stretches, self._objects)
+        elif number == 2 and recorded:
+            self._stretched.record()
 
     def close(self) -> None:
         """Waits for the device and releases everything, after a failed run too."""
@@ -234,6 +250,7 @@ class Engine:
         for queue in (self._device.transfer, self._device.compute):
             with suppress(cl.Error):  # a lost device has nothing left to wait for
                 queue.finish()
+        self._stretched.release()
         with suppress(cl.Error):
             self._objects.release_all()
         with suppress(cl.Error):
@@ -244,14 +261,15 @@ class Engine:
             self._ledger.release(Pool.STAGING, self._program.staging_bytes)
             self._ring = None
 
-    def _walk(self, lane: ComputeLane, making: Making, signals: Signals, *, first: bool) -> None:
+    def _walk(
+        self, memory: Iterable[MemoryCommand], lane: ComputeLane, making: Making, signals: Signals
+    ) -> None:
         """Memory commands in their order; in between, as much of the compute lane as can go."""
-        for command in self._program.memory:
+        for command in memory:
             signals.check()
             if isinstance(command, Alloc):
-                if first or not command.once:
-                    making.add(command)
-                    lane.advance()  # layers whose weights have come run while others are made
+                making.add(command)
+                lane.advance()  # layers whose weights have come run while others are made
                 continue
             for needed in command.after:
                 lane.advance_through(needed)
@@ -295,11 +313,6 @@ class Engine:
 
         with translating(f"creating the staging ring of {size} bytes"):
             return self._ledger.create(Pool.STAGING, size, "staging ring", make)
-
-    def _done_once(self) -> frozenset[int]:
-        program = self._program
-        commands = chain(program.memory, program.disk, program.transfer, program.compute)
-        return frozenset(c.id for c in commands if getattr(c, "once", False))
 
 
 def _foresight(program: Program) -> Foresight:

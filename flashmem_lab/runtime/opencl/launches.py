@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.program.placed import pointers
 from flashmem_lab.program.program import Launch, Move, Program
+from flashmem_lab.runtime.opencl.commandbuffer import Launched
 from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 
 Constants = tuple[tuple[int, str, float], ...]
+"""Place, type and value of arguments."""
+
+Wanted = tuple[tuple[int, str], ...]
+"""Place and name of the objects among them."""
+
 _TYPES: Mapping[str, Callable[[float], np.generic]] = {
     "int": np.int32,
     "float": np.float32,
@@ -21,13 +27,11 @@ _TYPES: Mapping[str, Callable[[float], np.generic]] = {
 
 
 class _Prepared:
-    """A kernel object of its own for each set of numbers; setting one argument takes some 5 us."""
+    """A kernel object of its own for each set of numbers."""
 
-    def __init__(self, kernel: cl.Kernel, constants: Constants) -> None:
+    def __init__(self, kernel: cl.Kernel) -> None:
         self.kernel = kernel
         self._held: dict[int, DeviceMemory | np.int32] = {}
-        for at, kind, value in constants:
-            kernel.set_arg(at, _TYPES[kind](value))
 
     def set(self, at: int, value: DeviceMemory | np.int32) -> bool:
         """Sets an argument, unless it is set already; whether it was not.
@@ -60,7 +64,7 @@ class Launches:
         self._kernels = kernels
         self._pointers = [pointers(kernel) if placed else () for kernel in program.kernels]
         self._prepared: dict[tuple[int, Constants], _Prepared] = {}
-        self._of: dict[int, tuple[_Prepared, tuple[tuple[int, str], ...]]] = {}
+        self._of: dict[int, tuple[_Prepared, Wanted]] = {}
         self._holders: dict[int, set[_Prepared]] = defaultdict(set)  # by id of what they hold
         self._stand_ins: dict[type[DeviceMemory], DeviceMemory] = {}
 
@@ -89,6 +93,17 @@ class Launches:
             wait_for=wait_for or None,
         )
 
+    def ready(self, launches: Iterable[Launch], objects: DeviceObjects) -> tuple[Launched, ...]:
+        """Launches of which no argument will change: a kernel object for each, with all of them."""
+        found = []
+        for command in launches:
+            constants, wanted = self._arguments(command, objects)
+            kernel = self._own(command, constants)
+            for at, name in wanted:
+                kernel.set_arg(at, objects[name])
+            found.append(Launched(kernel, command.global_size, command.local_size or None))
+        return tuple(found)
+
     def let_go(self, memory: DeviceMemory) -> None:
         """Makes no kernel hold what is about to be released.
 
@@ -111,7 +126,26 @@ class Launches:
 
     def _prepare(
         self, command: Launch | Move, objects: DeviceObjects, more: int
-    ) -> tuple[_Prepared, tuple[tuple[int, str], ...]]:
+    ) -> tuple[_Prepared, Wanted]:
+        constants, wanted = self._arguments(command, objects, more)
+        key = (command.kernel, constants)
+        if key not in self._prepared:
+            self._prepared[key] = _Prepared(self._own(command, constants))
+        self._of[command.id] = self._prepared[key], wanted
+        return self._of[command.id]
+
+    def _own(self, command: Launch | Move, constants: Constants) -> cl.Kernel:
+        """A kernel object with numbers set; setting one argument takes some 5 us."""
+        program = self._kernels[command.kernel].program
+        kernel = cl.Kernel(program, self._sources[command.kernel].entry)
+        for at, kind, value in constants:
+            kernel.set_arg(at, _TYPES[kind](value))
+        return kernel
+
+    def _arguments(
+        self, command: Launch | Move, objects: DeviceObjects, more: int = 0
+    ) -> tuple[Constants, Wanted]:
+        """Numbers and names of objects, with `more` arguments behind the command's own."""
         numbered = list(enumerate(command.args))
         constants = tuple(
             (at, arg.kind, arg.value) for at, arg in numbered if not isinstance(arg.value, str)
@@ -120,10 +154,4 @@ class Launches:
         begins = {at: objects.begin(name) for at, name in wanted}
         places = enumerate(self._pointers[command.kernel], start=len(numbered) + more)
         constants += tuple((at, "place", begins.get(pointer, 0)) for at, pointer in places)
-        key = (command.kernel, constants)
-        if key not in self._prepared:
-            program = self._kernels[command.kernel].program
-            own = cl.Kernel(program, self._sources[command.kernel].entry)
-            self._prepared[key] = _Prepared(own, constants)
-        self._of[command.id] = self._prepared[key], wanted
-        return self._of[command.id]
+        return constants, wanted

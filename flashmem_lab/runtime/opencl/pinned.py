@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 
 import psutil
 import pyopencl as cl
-from pyopencl import _cl
 
 from flashmem_lab.program.program import Program
+from flashmem_lab.runtime.opencl.extension import function
 from flashmem_lab.runtime.opencl.mapping import Mapped, map_rows
 from flashmem_lab.runtime.weightfile import WeightFiles
 
@@ -35,13 +35,9 @@ def host_buffer(context: cl.Context, size: int) -> cl.Buffer | None:
     device = context.devices[0]
     if not gives_host_memory(device):
         return None
-    library = ctypes.CDLL(_cl.__file__)  # finds the libOpenCL that pyopencl itself has loaded
-    find = library.clGetExtensionFunctionAddressForPlatform
-    find.restype, find.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_char_p)
-    address = find(device.platform.int_ptr, b"clCreateBufferNV")
-    if not address:
-        return None
-    create = ctypes.CFUNCTYPE(
+    create = function(
+        device,
+        "clCreateBufferNV",
         ctypes.c_void_p,  # the buffer
         ctypes.c_void_p,  # context
         ctypes.c_uint64,  # flags
@@ -49,7 +45,9 @@ def host_buffer(context: cl.Context, size: int) -> cl.Buffer | None:
         ctypes.c_size_t,  # bytes
         ctypes.c_void_p,  # memory to use
         ctypes.POINTER(ctypes.c_int),  # error
-    )(address)
+    )
+    if create is None:
+        return None
     error = ctypes.c_int(0)
     handle = create(
         context.int_ptr,

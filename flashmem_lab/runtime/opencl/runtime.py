@@ -39,6 +39,8 @@ class OpenCLRuntime:
         device_id: such as "ocl:0".
         binaries: folder where compiled kernels are kept, if anywhere.
         pages: what becomes of the pages of weight files that were read.
+        recorded: whether launches that do not change are recorded and replayed from the third run
+            on, where the device can (`CommandBuffers`).
 
     Attributes:
         spec: the device.
@@ -53,6 +55,8 @@ class OpenCLRuntime:
         device_id: str,
         binaries: Path | None = None,
         pages: PageCache = PageCache.AUTO,
+        *,
+        recorded: bool = False,
     ) -> None:
         device = find(device_id)
         self.spec = spec_of(device_id, device)
@@ -73,6 +77,7 @@ class OpenCLRuntime:
         kept = KernelBinaries(device, binaries) if binaries is not None else None
         self._kernels = Kernels(context, device, kept)
         self._pages = pages
+        self._recorded = recorded
         self._ledger: Ledger | None = None
 
     def __enter__(self) -> OpenCLRuntime:
@@ -131,8 +136,8 @@ class OpenCLRuntime:
                     for at in range(repeat):
                         if passes:
                             passes[-1].outputs.clear()  # only the last ones are given back
-                        if at == 1:
-                            engine.keep_weights(_telling(progress, "keeping weights at hand"))
+                        keeping = _telling(progress, "keeping weights at hand")
+                        engine.make_ready(at, self._recorded, keeping)
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
                         passes.append(engine.run(at, arrays, telling, again=at + 1 < repeat))
                     residency.sample()
