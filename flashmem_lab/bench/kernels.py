@@ -29,6 +29,7 @@ from flashmem_lab.device import DeviceSpec
 from flashmem_lab.devices import open_device
 from flashmem_lab.graph import Graph, Node, TensorType, WeightRef
 from flashmem_lab.lower import Precision, Storage, lower
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.trace import Trace
 from flashmem_lab.units import Budget
 from flashmem_lab.workflow import Compiled, Prepared
@@ -137,7 +138,7 @@ def _measure(
     worst = 0.0
     with (
         tempfile.TemporaryDirectory(prefix="flashmem-lab-") as scratch,
-        closing(workflow.open_runtime(spec)) as runtime,
+        closing(workflow.open_runtime(spec, launching=Launching.SINGLE)) as runtime,
     ):
         stored = Path(scratch) / "w.bin"
         w.tofile(stored)

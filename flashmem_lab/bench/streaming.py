@@ -33,6 +33,7 @@ from flashmem_lab.lower import Precision, Storage
 from flashmem_lab.plan import Objective
 from flashmem_lab.program.program import Read
 from flashmem_lab.runtime.base import RunResult
+from flashmem_lab.runtime.launching import Launching
 from flashmem_lab.runtime.pagecache import PageCache
 from flashmem_lab.runtime.weightfile import WeightFiles
 from flashmem_lab.samples import sample_inputs
@@ -217,7 +218,7 @@ def _best_run(one: _Contestant, spec: DeviceSpec, inputs: Mapping[str, np.ndarra
     program, packed = one.made.program, one.made.packed
     if one.pages is PageCache.DROP:
         _drop(packed.path)
-    with closing(workflow.open_runtime(spec, one.pages)) as runtime:
+    with closing(workflow.open_runtime(spec, one.pages, Launching.SINGLE)) as runtime:
         result: RunResult = runtime.run(program, packed.path, inputs, repeat=PASSES + 1)
     walls_ms = (result.first_run_ms, *result.warm_ms)
     profile = profile_of(result.trace, walls_ms, program.costs, spec)

@@ -132,13 +132,6 @@ def _add_queue(commands: Commands) -> None:
         "--compare", action="store_true", help="then run them one after another, same cap"
     )
     parser.add_argument(
-        "--launch",
-        choices=LAUNCHES,
-        default="auto",
-        help="launches that every run repeats: one by one, or recorded and replayed from the 3rd "
-        "run on; auto does what `profile` measured to be faster",
-    )
-    parser.add_argument(
         "--trace", type=values.trace, metavar="FILE", help="save the trace: .pftrace, .json or .csv"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="save a report")

@@ -76,7 +76,7 @@ def _launch(device: DeviceSpec) -> str:
 
 def _by_run(device: DeviceSpec, told: Callable[[Reading], str]) -> str:
     """Of later runs, and of a first one where that is another matter."""
-    later = told(device.reading(cold=False))
+    later = told(device.reading(cold=False, transport=device.transport))
     if device.first_run is None:
         return later
     return f"{later}, {told(device.first_run)} in a first run"

@@ -96,8 +96,9 @@ def _tell_unrecorded(outcome: Outcome, repeat: int) -> None:
         say("launches are recorded for the third run and those behind it: add --repeat")
     else:
         say(
-            "launches went one by one: the device records none (cl_khr_command_buffer), or within "
-            "this budget no two in a row are the same in every run"
+            "launches went one by one: the device records none (OpenCL devices of this machine "
+            "with cl_khr_command_buffer do), or within this budget no two in a row are the same "
+            "in every run"
         )
 
 

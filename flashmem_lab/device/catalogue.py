@@ -236,7 +236,8 @@ def default_rates(kind: str, *, keeps: bool = False) -> Rates:
 
     Args:
         kind: "cpu", "gpu" or "accelerator".
-        keeps: whether later runs copy weights from pinned host memory instead of reading them.
+        keeps: whether later runs copy weights from pinned host memory instead of reading them
+            (`DeviceSpec.reading`); so they do with `copy`, and where pages of files are kept.
     """
     if kind == "cpu":
         return _CPU

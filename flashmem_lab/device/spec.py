@@ -195,9 +195,14 @@ class DeviceSpec:
     first_launch_ns: Quantity = NO_TIME
     host: HostTimes = NO_HOST
 
-    def reading(self, *, cold: bool) -> Reading:
-        """How weights are read in a first run, or in later ones."""
-        if cold and self.first_run is not None:
+    def reading(self, *, cold: bool, transport: Transport) -> Reading:
+        """How weights are read in a first run, or in later ones.
+
+        Where a GPU's later runs read otherwise than its first ones, they copy weights from pinned
+        host memory; other transports than `copy` read the files in every run.
+        """
+        files = cold or (self.kind != "cpu" and transport is not Transport.COPY)
+        if files and self.first_run is not None:
             return self.first_run
         return Reading(self.disk, self.contention)
 

@@ -133,7 +133,8 @@ def panel_conv(op: Op, s: Signature) -> Geometry:
     pixels = even(down * across, PIXELS, rows if by_channels else 2 * LANES)
     # Pixels that are no neighbours are gathered one by one: best for as many channels as possible.
     items = n * groups * -(-down * across // pixels) * (group_out // (2 * CHANNELS))
-    most = 2 * CHANNELS if not shifted and items >= BUSY else CHANNELS
+    wide = not shifted and items >= BUSY and taps <= MOST_TAPS // 2
+    most = 2 * CHANNELS if wide else CHANNELS
     block = columns * min(-(-group_out // columns), most // columns)
     s.integers(
         in_height=x.shape[2], in_width=x.shape[3], x_size=x.tensor.size,

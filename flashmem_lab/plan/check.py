@@ -223,7 +223,7 @@ def _check_capacity(
     While layer l runs, and as much longer as its class lets loading stretch it, the slower lane
     moves C_l bytes.
     """
-    rate = device.disk.value
+    rate = device.reading(cold=False, transport=plan.transport).disk.value
     if plan.transport is not Transport.MAP:
         rate = min(rate, device.upload.value)
     order = sorted(plan.streamed, key=lambda weight: weight.first_use)

@@ -184,6 +184,7 @@ def build_problem(
         for layer in model.layers
     ]
     long_ns = float(np.quantile(duration, LONG))
+    later = device.reading(cold=False, transport=transport)
     lifetimes = model.lifetimes()
     alive = np.array([lifetimes[name] for name in lifetimes], dtype=np.int64).reshape(-1, 2)
     held = np.array([model.buffers[name] for name in lifetimes], dtype=np.int64)
@@ -201,16 +202,17 @@ def build_problem(
         chunk=layout[:, 1],
         tail=layout[:, 2],
         staging=staging(
-            model, transport, chunk_bytes, ahead_bytes=long_ns * device.disk.value / 1e9
+            model, transport, chunk_bytes, ahead_bytes=long_ns * later.disk.value / 1e9
         ),
-        disk=device.disk.value,
+        disk=later.disk.value,
         upload=float("inf") if transport is Transport.MAP else device.upload.value,
-        contention=device.contention.value,
+        contention=later.contention.value,
         launch_ns=device.launch_ns.value,
         transport=transport,
         launched=np.array([isinstance(layer.work, KernelCall) for layer in model.layers]),
         index={name: at for at, name in enumerate(names)},
         first_run=device.first_run,
+        weight_ns=later.weight_ns.value if transport is Transport.MAP else 0.0,
         # Where kernels move weights, what they hide goes by their own time.
         first_launch_ns=0.0 if transport is Transport.INLINE else device.first_launch_ns.value,
         host=NO_HOST if transport is Transport.INLINE else device.host,

@@ -159,7 +159,7 @@ def _hold(program: Program, run: _Run, ledger: TimedLedger, clock: _Clock, begun
 def _simulate(program: Program, device: DeviceSpec, number: int) -> _Run:
     """The commands of run `number` as tasks; what an earlier run did once is left out."""
     cold = number == 0
-    reading = device.reading(cold=cold)
+    reading = device.reading(cold=cold, transport=program.transport)
     memory = [c for c in program.memory if cold or not (isinstance(c, Alloc) and c.once)]
     disk = [read for read in program.disk if cold or not read.once]
     transfer = [upload for upload in program.transfer if cold or not upload.once]

@@ -58,3 +58,12 @@ def test_defaults_of_a_device_found_here_follow_its_kind() -> None:
     cpu = default_rates("cpu").spec("ocl:0", name="c", driver="d", kind="cpu", limits=limits)
     assert (cpu.transport, cpu.work_group) == (Transport.MAP, 1)
     assert default_rates("gpu").transport is Transport.COPY
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+def test_only_copies_of_a_gpus_later_runs_leave_the_files_alone(transport: Transport) -> None:
+    gpu, cpu = simulated_devices()["sim:h100"], simulated_devices()["sim:pocl"]
+    first, later = (gpu.reading(cold=cold, transport=transport) for cold in (True, False))
+    assert first == gpu.first_run
+    assert (later == first) is (transport is not Transport.COPY)
+    assert cpu.reading(cold=False, transport=transport).disk == cpu.disk

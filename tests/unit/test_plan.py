@@ -299,7 +299,7 @@ def test_the_clock_agrees_with_the_lane_engine(
     beside = max(held - own for held, own in zip(held_at(late, model), alive, strict=True))
     crowded = max(alive) + beside > max(held_at(plan, model))
     for cold, expected in ((True, plan.predicted.cold_ms), (False, plan.predicted.warm_ms)):
-        reading = device.reading(cold=cold)
+        reading = device.reading(cold=cold, transport=plan.transport)
         moving = [n for n in uses if cold or n in streamed]
         place = {n: (n in streamed) for n in uses}
         order = sorted(

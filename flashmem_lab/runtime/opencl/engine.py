@@ -1,4 +1,4 @@
-"""Walks a Program: memory and compute on the main thread, disk and transfer on the disk thread."""
+"""Walks a Program: memory, compute and weights at hand on the main thread, reads on others."""
 
 from __future__ import annotations
 
@@ -69,9 +69,10 @@ class Engine:
     """Runs one program any number of times; preloaded weights stay until `close`.
 
     The main thread walks the memory order and enqueues the compute lane. It waits for uploads to
-    be enqueued, and for the device only where a layer's own weights, or activations that fit no
-    arena, have no room otherwise. What the device holds, blocks that have ended included, is at
-    most the highest that the memory order itself holds.
+    be enqueued, for the disk where the next layer's weights are used in place, and for the device
+    only where a layer's own weights, or activations that fit no arena, have no room otherwise.
+    What the device holds, blocks that have ended included, is at most the highest that the memory
+    order itself holds.
 
     Args:
         device: where it runs.
@@ -251,6 +252,7 @@ class Engine:
             with suppress(cl.Error):  # a lost device has nothing left to wait for
                 queue.finish()
         self._stretched.release()
+        self._launches.release()
         with suppress(cl.Error):
             self._objects.release_all()
         with suppress(cl.Error):

@@ -112,6 +112,13 @@ class Launches:
         for prepared in self._holders.pop(id(memory), ()):
             prepared.replace(memory, self._stand_in(memory))
 
+    def release(self) -> None:
+        """Drops the kernels and what they hold; none may be running."""
+        self._of.clear()
+        self._prepared.clear()
+        self._holders.clear()
+        self._stand_ins.clear()
+
     def _stand_in(self, memory: DeviceMemory) -> DeviceMemory:
         """Something small of the same type."""
         if type(memory) not in self._stand_ins:

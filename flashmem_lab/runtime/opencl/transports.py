@@ -20,7 +20,7 @@ class WeightTransport(Protocol):
 
     Attributes:
         at_once: weights that `load` brings whole, in place of their Reads and Uploads.
-        at_hand: those of them whose bytes are in memory: loading them is not worth another thread.
+        at_hand: those of them whose bytes are in memory: nothing is read ahead of loading them.
     """
 
     @property
@@ -30,7 +30,7 @@ class WeightTransport(Protocol):
 
     @property
     def at_hand(self) -> Container[str]:
-        """Those of them whose bytes are in memory: loading them is not worth another thread."""
+        """Those of them whose bytes are in memory: nothing is read ahead of loading them."""
         ...
 
     def created(self, weight: str) -> None:
