@@ -48,18 +48,20 @@ LEAST_CHANNELS = 16  # of a group, below which a tile of a convolution would be 
 
 def tiles_for(limits: Limits) -> tuple[Tile, ...]:
     """The tiles that the device has local memory and work-items for; at least one."""
-    fits = [
-        tile
-        for tile in TILES
-        if tile.threads <= limits.max_work_group and tile.local_bytes <= limits.local_memory
-    ]
-    return tuple(fits) or TILES[-1:]
+    return tuple(tile for tile in TILES if _fits(tile, limits)) or TILES[-1:]
+
+
+def _fits(tile: Tile, limits: Limits) -> bool:
+    return tile.threads <= limits.max_work_group and tile.local_bytes <= limits.local_memory
 
 
 def tile_for(device: DeviceSpec, kind: str, size: Product) -> Tile:
-    """The tile of an operation: as measured at the most similar size, or by the work-groups."""
+    """The tile of an operation: as measured at the most similar size, or by the work-groups.
+
+    What was measured may be another device's, and is not taken where this one has no room for it.
+    """
     known = device.tuning.nearest(kind, size)
-    if known is not None and known.tile is not None:
+    if known is not None and known.tile is not None and _fits(known.tile, device.limits):
         return known.tile
     large = device.limits.local_memory >= LARGE
     tiles = [

@@ -16,19 +16,31 @@ from flashmem_lab.program.program import DeviceObject, ObjectKind
 from flashmem_lab.runtime.arena import Arena
 from flashmem_lab.runtime.opencl.inplace import works_in_place
 from flashmem_lab.runtime.opencl.pages import ActivationPages, Left
-from flashmem_lab.runtime.opencl.query import find
+from flashmem_lab.runtime.opencl.query import find, list_devices
 
 PAGE = 4096
 SLOTS = 6
 """Of two pages each; every activation covers some that follow one another."""
 
 
-@pytest.fixture(scope="module")
-def queue(device_id: str) -> Iterator[cl.CommandQueue]:
-    context = cl.Context([find(device_id)])
-    made = cl.CommandQueue(context)
-    if not works_in_place(context, made):
-        pytest.skip("this device does not work in the host's memory")
+def _opened(device_id: str) -> cl.CommandQueue:
+    return cl.CommandQueue(cl.Context([find(device_id)]))
+
+
+def _in_place(device_id: str) -> bool:
+    queue = _opened(device_id)
+    return works_in_place(queue.context, queue)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[device.id for device in list_devices() if _in_place(device.id)] or [None],
+)
+def queue(request: pytest.FixtureRequest) -> Iterator[cl.CommandQueue]:
+    """Of every device that works in the host's memory; others have no such pages."""
+    if request.param is None:
+        pytest.fail("no device works in the host's memory; `make test` installs PoCL, which does")
+    made = _opened(request.param)
     yield made
     made.finish()
 

@@ -48,6 +48,16 @@ def test_what_does_not_fit_is_not_chosen(local_memory: int, items: int) -> None:
         assert all(t.threads <= items and t.local_bytes <= local_memory for t in fits)
 
 
+def test_what_was_measured_is_not_chosen_where_it_does_not_fit() -> None:
+    measured = tuned(Best("gemm", WIDE, LARGE))
+    assert tile_for(measured, "gemm", WIDE) == LARGE
+    for limits in (
+        replace(GPU.limits, local_memory=LARGE.local_bytes - 1),
+        replace(GPU.limits, max_work_group=LARGE.threads - 1),
+    ):
+        assert tile_for(replace(measured, limits=limits), "gemm", WIDE) in tiles_for(limits)
+
+
 @pytest.mark.parametrize(("image_ns", "buffer_ns"), [(100, 90), (90, 100), (100, 100), (0, 90)])
 def test_storage_is_what_was_faster_and_images_where_neither_was(
     image_ns: int, buffer_ns: int, tmp_path: Path
