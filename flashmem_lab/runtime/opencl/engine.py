@@ -15,22 +15,24 @@ from flashmem_lab.device.spec import Transport
 from flashmem_lab.garbage import undisturbed
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, MemoryCommand, Program
-from flashmem_lab.runtime.arena import arena_of, fits
+from flashmem_lab.runtime.arena import Arena, arena_of, fits
 from flashmem_lab.runtime.booking import Booking
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.measured import Pass
+from flashmem_lab.runtime.opencl.blockobjects import BlockObjects
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
 from flashmem_lab.runtime.opencl.copying import CopyTransport, StagingRing
 from flashmem_lab.runtime.opencl.disk import Lanes, Loader
 from flashmem_lab.runtime.opencl.errors import translating
-from flashmem_lab.runtime.opencl.foresight import Foresight
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
 from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.launches import Launches
+from flashmem_lab.runtime.opencl.layout import Layout
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
+from flashmem_lab.runtime.opencl.onebuffer import OneBuffer
 from flashmem_lab.runtime.opencl.pinned import KeptWeights
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
@@ -77,8 +79,9 @@ class Engine:
     Args:
         device: where it runs.
         program: sound (`check_program`); the bounds of what it touches are not checked again.
+        layout: how its objects lie.
         file: the packed weights.
-        kernels: one for each of program.kernels.
+        kernels: one for each of layout.sources.
         ledger: counts and caps what the device holds.
 
     Attributes:
@@ -89,6 +92,7 @@ class Engine:
         self,
         device: OpenDevice,
         program: Program,
+        layout: Layout,
         file: WeightFiles,
         kernels: Sequence[cl.Kernel],
         ledger: Ledger,
@@ -97,35 +101,23 @@ class Engine:
         self._program = program
         self._file = file
         self._tables = Tables.of(program)
-        self._launches = Launches(program, kernels, placed=device.placed)
+        self._launches = Launches(program, kernels, layout.told)
         self._carrying = Carrying(program)
         self._ledger = ledger
         self.booking = Booking(program)
-        mapped = program.transport is Transport.MAP
         alignment = device.device.mem_base_addr_align // 8
         self._in_place = InPlace(program, file, alignment if device.host_memory else 0)
-        arena = arena_of(program, alignment)
-        whole = fits(arena, program)
-        apart = not whole and device.host_memory
-        self._objects = DeviceObjects(
-            device.context,
-            ledger,
-            host_visible=mapped,
-            written=program.transport is Transport.INLINE,
-            cap_bytes=program.predicted_peak_bytes,
-            arena=arena if whole else None,
-            placed=device.placed,
-            pages=arena_of(program, mmap.PAGESIZE) if apart else None,
-            in_place=self._in_place,
-            foresight=None if device.host_memory else _foresight(program),
-            let_go=self._launches.let_go,
-        )
+        self._objects: DeviceObjects
+        if layout.places is not None:
+            self._objects = OneBuffer(device.context, ledger, program, layout.places)
+        else:
+            self._objects = self._blocks(arena_of(program, alignment))
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
         self._kept = KeptWeights(device.context, device.transfer, program, file)
         self._landings: dict[str, np.ndarray] = {}
         self._lanes: Lanes | None = None
-        self._later = LaterRuns.of(program, arena.offsets if whole else {})
+        self._later = LaterRuns.of(program, self._objects.lasting)
         self._stretched = Stretched(self._launches, device.compute)
 
     def run(
@@ -155,7 +147,7 @@ class Engine:
         start_ns = perf_counter_ns()
         signals = Signals(frozenset() if first else self._later.done)
         recorder = Recorder(self._tables, number)
-        self._objects.make_arena(program.objects.values())
+        self._objects.begin_run()
         transport = self._transport(signals, first=first)
         if number < 2 or self._lanes is None:  # later runs load as the second one does
             self._lanes = Lanes.of(program, transport, first_run=first)
@@ -263,6 +255,25 @@ class Engine:
             self._ledger.release(Pool.STAGING, self._program.staging_bytes)
             self._ring = None
 
+    def _blocks(self, arena: Arena) -> BlockObjects:
+        """Objects of their own; activations in an arena, if the whole of it fits."""
+        program, device = self._program, self._device
+        whole = fits(arena, program)
+        apart = not whole and device.host_memory
+        return BlockObjects(
+            device.context,
+            program,
+            self._ledger,
+            host_visible=program.transport is Transport.MAP,
+            written=program.transport is Transport.INLINE,
+            cap_bytes=program.predicted_peak_bytes,
+            arena=arena if whole else None,
+            placed=device.placed,
+            pages=arena_of(program, mmap.PAGESIZE) if apart else None,
+            in_place=self._in_place,
+            let_go=self._launches.let_go,
+        )
+
     def _walk(
         self, memory: Iterable[MemoryCommand], lane: ComputeLane, making: Making, signals: Signals
     ) -> None:
@@ -315,10 +326,3 @@ class Engine:
 
         with translating(f"creating the staging ring of {size} bytes"):
             return self._ledger.create(Pool.STAGING, size, "staging ring", make)
-
-
-def _foresight(program: Program) -> Foresight:
-    made = [c for c in program.memory if isinstance(c, Alloc) and not c.once]
-    items = [program.objects[command.object] for command in made]
-    streamed = [item for item in items if item.pool is Pool.TEXTURE]
-    return Foresight(streamed, program.predicted_peak_bytes)
