@@ -28,6 +28,7 @@ from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
 from flashmem_lab.runtime.opencl.inplace import InPlace
+from flashmem_lab.runtime.opencl.landings import Landings
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.layout import Layout
 from flashmem_lab.runtime.opencl.making import Making
@@ -115,7 +116,7 @@ class Engine:
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
         self._kept = KeptWeights(device.context, device.transfer, program, file)
-        self._landings: dict[str, np.ndarray] = {}
+        self._landings = Landings(device.context, device.transfer)
         self._lanes: Lanes | None = None
         self._later = LaterRuns.of(program, self._objects.lasting)
         self._stretched = Stretched(self._launches, device.compute)
@@ -218,9 +219,9 @@ class Engine:
         """Does before a run what this run and those behind it gain from; in no run's time.
 
         Before the second one, for the first has better things to wait for: streamed weights are
-        put where they are found in pinned memory, if there is any, and launches that will not
-        change get their arguments. Before the third they are recorded, since a run whose launches
-        are replayed tells no times of them.
+        put where they are found in pinned memory, if there is any, outputs come to such from then
+        on, and launches that will not change get their arguments. Before the third they are
+        recorded, since a run whose launches are replayed tells no times of them.
 
         Args:
             number: of the run that comes next.
@@ -233,9 +234,14 @@ class Engine:
         if number == 1:
             if self._program.transport is Transport.COPY:
                 self._kept.fill(progress)
+            self._landings.pin()
             self._stretched.make_ready(self._later.stretches, self._objects)
         elif number == 2 and recorded:
             self._stretched.record()
+
+    def detach(self, outputs: dict[str, np.ndarray]) -> None:
+        """Makes the outputs of the last run outlast this engine."""
+        self._landings.detach(outputs)
 
     def close(self) -> None:
         """Waits for the device and releases everything, after a failed run too."""
@@ -249,6 +255,8 @@ class Engine:
             self._objects.release_all()
         with suppress(cl.Error):
             self._kept.release()
+        with suppress(cl.Error):
+            self._landings.release()
         if self._ring is not None:
             with suppress(cl.Error):
                 self._ring.release()

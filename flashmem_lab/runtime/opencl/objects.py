@@ -15,7 +15,7 @@ DeviceMemory = cl.Buffer | cl.Image
 
 
 class DeviceObjects(Protocol):
-    """The objects that exist now: with blocks of their own (`BlockObjects`), or all in `OneBuffer`."""
+    """The objects that exist now: as blocks of their own (`BlockObjects`) or all in `OneBuffer`."""
 
     @property
     def lasting(self) -> Container[str]:

@@ -142,6 +142,7 @@ class OpenCLRuntime:
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
                         passes.append(engine.run(at, arrays, telling, again=at + 1 < repeat))
                     residency.sample()
+                engine.detach(passes[-1].outputs)
                 booking = engine.booking
             finally:
                 engine.close()
