@@ -125,7 +125,7 @@ class Engine:
         self._kept = KeptWeights(device.context, device.transfer, program, file)
         self._landings: dict[str, np.ndarray] = {}
         self._lanes: Lanes | None = None
-        self._later = LaterRuns.of(program, arena.offsets if whole else {})
+        self._later = LaterRuns.of(program, arena.offsets if whole else {}, self._in_place)
         self._stretched = Stretched(self._launches, device.compute)
 
     def run(

@@ -84,6 +84,11 @@ class DeviceObjects:
     def __getitem__(self, name: str) -> DeviceMemory:
         return self._places[name] if name in self._places else self._live[name].memory
 
+    def lasting(self, name: str) -> DeviceMemory:
+        """The memory to which `name` comes in every run, whether it is there now or not."""
+        in_place = name in self._in_place
+        return self._in_place.buffer(self._context, name) if in_place else self[name]
+
     def begin(self, name: str) -> int:
         """The byte of `self[name]` at which the live object `name` begins."""
         return self._begins.get(name, 0)
