@@ -204,6 +204,8 @@ class ComputeLane:
 
     def _pending(self, step: Step) -> list[cl.Event]:
         """What a step waits for on the device."""
+        if not step.after:
+            return []
         events = map(self._signals.event, step.after)  # chunks copied at once have the same one
         return [event for event in dict.fromkeys(events) if event is not None]
 
