@@ -78,12 +78,22 @@ class BlockObjects:
         return self._arena.offsets if self._arena is not None else ()
 
     @property
+    def fixed(self) -> Container[str]:
+        """See `DeviceObjects`."""
+        return self._in_place
+
+    @property
     def to_lay(self) -> int:
         """See `DeviceObjects`."""
         return self._pages.bytes - self._ledger.held(Pool.BUFFER) if self._pages is not None else 0
 
     def __getitem__(self, name: str) -> DeviceMemory:
         return self._places[name] if name in self._places else self._live[name].memory
+
+    def always(self, name: str) -> DeviceMemory:
+        """See `DeviceObjects`."""
+        in_place = name in self._in_place
+        return self._in_place.buffer(self._context, name) if in_place else self[name]
 
     def begin(self, name: str) -> int:
         """See `DeviceObjects`."""

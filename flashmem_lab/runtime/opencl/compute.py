@@ -25,7 +25,7 @@ from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals
-from flashmem_lab.runtime.opencl.stretched import Stretched
+from flashmem_lab.runtime.opencl.stretched import OneByOne, Stretched
 from flashmem_lab.runtime.opencl.views import read_view, write_view
 from flashmem_lab.runtime.stretches import Step, Stretch
 
@@ -109,7 +109,7 @@ class ComputeLane:
         """Enqueues up to and with `command`, waiting for whatever its turn needs.
 
         Args:
-            command: of no stretch.
+            command: of no stretch, or one behind which a streamed weight ends.
 
         Raises:
             Stopped: the disk thread failed.
@@ -143,7 +143,11 @@ class ComputeLane:
 
     def _do(self, step: Step) -> None:
         if isinstance(step, Stretch):
-            self._recorder.stretched(self._stretched.enqueue(step))
+            done = self._stretched.enqueue(step, self._pending(step))
+            self._recorder.stretched(done)
+            for at in step.ending:
+                assert isinstance(done, OneByOne), "where a weight ends nothing is replayed"
+                self._events[step.launches[at].id] = done.events[at]
         else:
             self._do_alone(step)
         self._next += 1
@@ -160,8 +164,7 @@ class ComputeLane:
 
     def _run(self, command: ComputeCommand) -> cl.Event | None:
         """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""
-        events = map(self._signals.event, command.after)  # chunks copied at once have the same one
-        pending = [event for event in dict.fromkeys(events) if event is not None]
+        pending = self._pending(command)
         begun_ns = perf_counter_ns()
         if isinstance(command, Launch | Move):
             event = self._launch(command, pending)
@@ -196,6 +199,13 @@ class ComputeLane:
             command.id, kind, command.name, command.layer, size, begun_ns, event
         )
         return event
+
+    def _pending(self, step: Step) -> list[cl.Event]:
+        """What a step waits for on the device."""
+        if not step.after:
+            return []
+        events = map(self._signals.event, step.after)  # chunks copied at once have the same one
+        return [event for event in dict.fromkeys(events) if event is not None]
 
     def _launch(self, command: Launch | Move, pending: list[cl.Event]) -> cl.Event:
         more: list[Argument] = []

@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter_ns
 
 import numpy as np
@@ -118,7 +119,7 @@ class Engine:
         self._kept = KeptWeights(device.context, device.transfer, program, file)
         self._landings = Landings(device.context, device.transfer)
         self._lanes: Lanes | None = None
-        self._later = LaterRuns.of(program, self._objects.lasting)
+        self._later = LaterRuns.of(program, self._objects.lasting, self._objects.fixed)
         self._stretched = Stretched(self._launches, device.compute)
 
     def run(
@@ -285,17 +286,25 @@ class Engine:
     def _walk(
         self, memory: Iterable[MemoryCommand], lane: ComputeLane, making: Making, signals: Signals
     ) -> None:
-        """Memory commands in their order; in between, as much of the compute lane as can go."""
-        for command in memory:
+        """Memory commands in their order; in between, as much of the compute lane as can go.
+
+        Copies go on beside the host: those that can begin are handed over before it turns to
+        layers, which it may compute itself. Elsewhere layers whose weights have come go first.
+        """
+        copies = self._program.transport is Transport.COPY
+        for command, following in pairwise((*memory, None)):
             signals.check()
             if isinstance(command, Alloc):
                 making.add(command)
-                lane.advance()  # layers whose weights have come run while others are made
-                continue
-            for needed in command.after:
-                lane.advance_through(needed)
-            used = [e for one in command.after if (e := lane.event(one)) is not None]
-            making.end(command, used)
+                if not isinstance(following, Alloc):
+                    if copies:
+                        making.make_what_fits()
+                    lane.advance()
+            elif command is not None:
+                for needed in command.after:
+                    lane.advance_through(needed)
+                used = [e for one in command.after if (e := lane.event(one)) is not None]
+                making.end(command, used)
         lane.advance_to_end()
 
     def _transport(self, signals: Signals, *, first: bool) -> WeightTransport:

@@ -106,7 +106,7 @@ class Launches:
             constants, wanted = self._arguments(command, objects)
             kernel = self._own(command, constants)
             for at, name in wanted:
-                kernel.set_arg(at, objects[name])
+                kernel.set_arg(at, objects.always(name))
             found.append(Launched(kernel, command.global_size, command.local_size or None))
         return tuple(found)
 

@@ -81,8 +81,10 @@ class Making:
         self._loader.load_read()
         if not self._put_off:
             return
-        coming = self._tables.activations[self._laid : self._laid + ACTIVATIONS]
-        beside = min(sum(coming), self._objects.to_lay)
+        beside = self._objects.to_lay
+        if beside:
+            coming = self._tables.activations[self._laid : self._laid + ACTIVATIONS]
+            beside = min(sum(coming), beside)
         for _ in range(min(AT_ONCE, len(self._put_off))):
             if not self._objects.try_create(self._specs[self._put_off[0].object], beside):
                 return

@@ -22,11 +22,18 @@ class DeviceObjects(Protocol):
         """Names of the activations that are there from run to run; nothing waits for their ends."""
 
     @property
+    def fixed(self) -> Container[str]:
+        """Names of the objects that come and go, but to the same memory in every run."""
+
+    @property
     def to_lay(self) -> int:
         """Bytes that activations may still take, if nothing of theirs is given back."""
 
     def __getitem__(self, name: str) -> DeviceMemory:
         """What a kernel is given for a live object."""
+
+    def always(self, name: str) -> DeviceMemory:
+        """What it is given in every run for an object that stays or is `fixed`, live or not."""
 
     def begin(self, name: str) -> int:
         """The byte at which it begins there."""

@@ -45,6 +45,11 @@ class OneBuffer:
         return self._places.lasting
 
     @property
+    def fixed(self) -> Container[str]:
+        """See `DeviceObjects`: all of them."""
+        return self._objects
+
+    @property
     def to_lay(self) -> int:
         """Nothing: activations have their places."""
         return 0
@@ -52,6 +57,10 @@ class OneBuffer:
     def __getitem__(self, name: str) -> DeviceMemory:
         item = self._objects[name]
         return self._lines[item.dtype] if item.kind is ObjectKind.IMAGE2D else self.buffer(name)
+
+    def always(self, name: str) -> DeviceMemory:
+        """See `DeviceObjects`."""
+        return self[name]
 
     def begin(self, name: str) -> int:
         """See `DeviceObjects`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import perf_counter_ns
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ class Stretched:
     def __init__(self, launches: Launches, queue: cl.CommandQueue) -> None:
         self._launches = launches
         self._queue = queue
-        self._ready: dict[int, tuple[Launched, ...]] = {}
+        self._ready: dict[int, tuple[Stretch, tuple[Launched, ...]]] = {}
         self._recorded: dict[int, CommandBuffer] = {}
 
     @property
@@ -74,20 +74,27 @@ class Stretched:
         """
         for stretch in stretches:
             with translating(f"preparing {stretch.name}"):
-                self._ready[stretch.id] = self._launches.ready(stretch.launches, objects)
+                self._ready[stretch.id] = stretch, self._launches.ready(stretch.launches, objects)
 
     def record(self) -> None:
-        """Records all that are ready, where the device can; the others go on one by one."""
+        """Records those that use what lasts, where the device can; the others go on one by one.
+
+        Of a replay nothing tells when the launch is over behind which a streamed weight ends.
+        """
         buffers = CommandBuffers.on(self._queue)
         if buffers is None:
             return
-        for at, launched in self._ready.items():
-            recorded = buffers.record(launched)
+        for stretch, launched in self._ready.values():
+            recorded = buffers.record(launched) if stretch.lasting else None
             if recorded is not None:
-                self._recorded[at] = recorded
+                self._recorded[stretch.id] = recorded
 
-    def enqueue(self, stretch: Stretch) -> OneByOne | Replayed:
+    def enqueue(self, stretch: Stretch, wait_for: Sequence[cl.Event]) -> OneByOne | Replayed:
         """Enqueues a stretch that is ready.
+
+        Args:
+            stretch: which.
+            wait_for: what its first launch waits for.
 
         Raises:
             DeviceError: the device refuses one of its launches.
@@ -101,7 +108,7 @@ class Stretched:
             if event is not None:
                 return Replayed(stretch, begun_ns, perf_counter_ns(), before, event)
             self._recorded.pop(stretch.id).release()  # what is wrong shows launch by launch
-        return self._one_by_one(stretch)
+        return self._one_by_one(stretch, wait_for)
 
     def release(self) -> None:
         """Releases kernels and recordings; none may be running."""
@@ -109,13 +116,15 @@ class Stretched:
         while self._recorded:
             self._recorded.popitem()[1].release()
 
-    def _one_by_one(self, stretch: Stretch) -> OneByOne:
+    def _one_by_one(self, stretch: Stretch, wait_for: Sequence[cl.Event]) -> OneByOne:
         queue, now, enqueue = self._queue, perf_counter_ns, cl.enqueue_nd_range_kernel
         moments_ns, events = [now()], []
+        waits = wait_for or None
         try:
-            for kernel, global_size, local_size in self._ready[stretch.id]:
-                events.append(enqueue(queue, kernel, global_size, local_size))
+            for kernel, global_size, local_size in self._ready[stretch.id][1]:
+                events.append(enqueue(queue, kernel, global_size, local_size, None, waits))
                 moments_ns.append(now())
+                waits = None
         except cl.Error as error:
             failed = stretch.launches[len(events)]
             raise explain(error, f"running {failed.name!r}") from error
