@@ -20,12 +20,13 @@ from flashmem_lab.program.program import (
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Argument, Carrying, InlineTransport
+from flashmem_lab.runtime.opencl.landings import Landings
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals
 from flashmem_lab.runtime.opencl.stretched import OneByOne, Stretched
-from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
+from flashmem_lab.runtime.opencl.views import read_view, write_view
 from flashmem_lab.runtime.stretches import Step, Stretch
 
 _WHO = "main"
@@ -45,8 +46,7 @@ class ComputeLane:
         objects: where arguments are found.
         host: runs host steps.
         inputs: the user's arrays, checked.
-        landings: host memory that outputs are read into, by port name; those that are missing are
-            made. Kept from run to run: to touch new memory takes longer than to fill it.
+        landings: where outputs arrive.
         signals: tells which allocations and uploads happened.
         before_wait: called with the id of what is waited for next.
         recorder: takes notes.
@@ -69,7 +69,7 @@ class ComputeLane:
         objects: DeviceObjects,
         host: HostSide,
         inputs: Mapping[str, np.ndarray],
-        landings: dict[str, np.ndarray],
+        landings: Landings,
         signals: Signals,
         before_wait: Callable[[int], None],
         recorder: Recorder,
@@ -185,13 +185,11 @@ class ComputeLane:
                 kind, size = "write-input", array.nbytes
             else:
                 memory = self._objects.buffer(command.view.ref)
-                if command.name not in self._landings:
-                    self._landings[command.name] = landing(command.view)
                 array, event = read_view(
                     self._queue,
                     memory,
                     command.view,
-                    self._landings[command.name],
+                    self._landings.at(command.name, command.view),
                     blocking=False,
                     begin=self._objects.begin(command.view.ref),
                 )
