@@ -327,11 +327,26 @@ def test_a_run_that_fails_releases_its_command_buffers(
         np.testing.assert_allclose(again.outputs["y"], chain.y, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("storage", "preloaded", "failing_layer"),
+    [
+        (Storage.IMAGE2D, range(5), 3),
+        (Storage.BUFFER, range(1, 5), 0),
+        (Storage.BUFFER, range(1, 5), 1),
+        (Storage.BUFFER, range(1, 5), 2),
+    ],
+)
 def test_a_launch_that_fails_in_a_stretch_is_named(
-    device_id: str, make_chain: Make, monkeypatch: pytest.MonkeyPatch
+    device_id: str,
+    make_chain: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    storage: Storage,
+    preloaded: range,
+    failing_layer: int,
 ) -> None:
-    chain = make_chain(layers=5, preloaded=range(5))
-    left = 3
+    """And the run ends: nothing waits for what was to be given to the device with it."""
+    chain = make_chain(layers=5, preloaded=preloaded, storage=storage)
+    left = failing_layer
     launch, run = cl.enqueue_nd_range_kernel, Engine.run
 
     def failing(*arguments: Any) -> cl.Event:
@@ -349,7 +364,7 @@ def test_a_launch_that_fails_in_a_stretch_is_named(
     monkeypatch.setattr(Engine, "run", from_the_second_on)
     with (
         OpenCLRuntime(device_id) as runtime,
-        pytest.raises(DeviceError, match="'layer 3'"),
+        pytest.raises(DeviceError, match=f"'layer {failing_layer}'"),
     ):
         runtime.run(chain.program, chain.packed.path, chain.inputs, repeat=2)
 

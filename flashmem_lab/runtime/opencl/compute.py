@@ -202,10 +202,9 @@ class ComputeLane:
 
     def _pending(self, step: Step) -> list[cl.Event]:
         """What a step waits for on the device."""
-        if not step.after:
-            return []
-        events = map(self._signals.event, step.after)  # chunks copied at once have the same one
-        return [event for event in dict.fromkeys(events) if event is not None]
+        events = [event for one in step.after if (event := self._signals.event(one)) is not None]
+        # Chunks that are copied at once have the same one.
+        return list(dict.fromkeys(events)) if len(events) > 1 else events
 
     def _launch(self, command: Launch | Move, pending: list[cl.Event]) -> cl.Event:
         more: list[Argument] = []

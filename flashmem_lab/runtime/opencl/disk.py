@@ -163,13 +163,17 @@ class Loader:
                 return
             self._load_next()
 
+    def owes(self, weight: str) -> bool:
+        """Whether a weight was made and waits for the disk."""
+        return weight in self._made
+
     def load_until(self, weight: str) -> None:
         """Loads a weight that was made, and what is read before it, waiting for the disk.
 
         Raises:
             As the transport's methods.
         """
-        while weight in self._made:
+        while self.owes(weight):
             self._load_next()
 
     def _load_next(self) -> None:

@@ -98,15 +98,15 @@ class Making:
             command = self._put_off.popleft()
             self._objects.create(self._specs[command.object])
             self._weight_made(command)
-        with translating(f"loading {weight!r}"):
-            self._loader.load_until(weight)
+        if self._loader.owes(weight):
+            with translating(f"loading {weight!r}"):
+                self._loader.load_until(weight)
         self.make_what_fits()
 
     def _weight_made(self, command: Alloc) -> None:
-        with translating(f"mapping {command.object!r}"):
-            self._transport.created(command.object)
-        self._done(command)
         with translating(f"loading {command.object!r}"):
+            self._transport.created(command.object)
+            self._done(command)
             self._loader.made(command.object)
 
     def _done(self, command: Alloc) -> None:
