@@ -27,12 +27,12 @@ from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.foresight import Foresight
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
-from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.pinned import KeptWeights
 from flashmem_lab.runtime.opencl.recorder import Recorder
+from flashmem_lab.runtime.opencl.ringed import in_place
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.stretched import Stretched
 from flashmem_lab.runtime.opencl.transports import (
@@ -103,9 +103,14 @@ class Engine:
         self.booking = Booking(program)
         mapped = program.transport is Transport.MAP
         alignment = device.device.mem_base_addr_align // 8
-        self._in_place = InPlace(program, file, alignment if device.host_memory else 0)
         arena = arena_of(program, alignment)
         whole = fits(arena, program)
+        self._in_place = in_place(
+            program,
+            file,
+            alignment=alignment if device.host_memory else 0,
+            activations=arena.bytes if whole else None,
+        )
         apart = not whole and device.host_memory
         self._objects = DeviceObjects(
             device.context,
@@ -159,9 +164,7 @@ class Engine:
         transport = self._transport(signals, first=first)
         if number < 2 or self._lanes is None:  # later runs load as the second one does
             self._lanes = Lanes.of(program, transport, first_run=first)
-        ahead = self._in_place.read_ahead(
-            [(whole.first.weight, whole.bytes) for whole in self._lanes.ahead]
-        )
+        ahead = self._in_place.ahead
         if ahead is not None:
             ahead.begin(again=again)
         loader = Loader(
@@ -172,7 +175,15 @@ class Engine:
             signals=signals,
             recorder=recorder,
         )
-        making = Making(program.objects, self._tables, self._objects, transport, loader, signals)
+        making = Making(
+            program.objects,
+            self._tables,
+            self._objects,
+            self._in_place,
+            transport,
+            loader,
+            signals,
+        )
         lane = ComputeLane(
             program,
             program.compute if first else self._later.steps,
@@ -247,10 +258,10 @@ class Engine:
 
     def close(self) -> None:
         """Waits for the device and releases everything, after a failed run too."""
-        self._in_place.stop_reading()
         for queue in (self._device.transfer, self._device.compute):
             with suppress(cl.Error):  # a lost device has nothing left to wait for
                 queue.finish()
+        self._in_place.stop_reading()
         self._stretched.release()
         self._launches.release()
         with suppress(cl.Error):
