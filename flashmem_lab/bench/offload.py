@@ -53,7 +53,8 @@ class Row:
         streamed_bytes, transfer_ms: what every streamed run copies to the device, and how long
             that takes alone.
         streamed_ms, peak_bytes: here, under the budget, and the peak that was counted.
-        driver_bytes: by how much the driver's figure rose meanwhile; None where it has none.
+        driver_bytes: by how much the driver's figure rose in such runs, from an open device with
+            its kernels on; None where it has none.
     """
 
     model: str
@@ -152,8 +153,10 @@ def _measure(name: str, path: Path, cache: Path, options: argparse.Namespace) ->
             repeat = options.repeat + 1
             return runtime.run(one.program, one.packed.path, inputs, repeat=repeat)
 
-    with _DriverMemory() as used:  # apart: to ask the driver all the time slows runs down
-        run(streamed)
+    with closing(workflow.open_runtime(spec)) as runtime:
+        runtime.prepare(streamed.program)  # a context and its code take memory of their own
+        with _DriverMemory() as used:  # apart: to ask the driver all the time slows runs down
+            runtime.run(streamed.program, streamed.packed.path, inputs, repeat=2)
     streaming = run(streamed)
     moved = sum(upload.bytes for upload in streamed.program.transfer if not upload.once)
     return Row(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, Program
@@ -29,7 +30,14 @@ class Arena:
 
 
 @dataclass(frozen=True, slots=True)
-class _Life:
+class Life:
+    """From when to when an object is held.
+
+    Attributes:
+        name, bytes: of the object.
+        begin, end: places of its Alloc and its Free in the memory order.
+    """
+
     name: str
     bytes: int
     begin: int
@@ -39,11 +47,16 @@ class _Life:
 def arena_of(program: Program, alignment: int) -> Arena:
     """Places for the activations of `program`: those that are held at one time do not overlap.
 
+    The largest find theirs first, or those that end last: whichever takes less in all.
+
     Args:
         program: sound.
         alignment: of every place, bytes.
     """
-    return _place(_lives(program), alignment)
+    lives = lives_of(program, Pool.BUFFER)
+    orders = (lambda one: (-one.bytes, one.begin)), (lambda one: (-one.end, -one.bytes))
+    tried = (_place(sorted(lives, key=order), alignment) for order in orders)
+    return min(tried, key=lambda arena: arena.bytes)
 
 
 def fits(arena: Arena, program: Program) -> bool:
@@ -56,25 +69,26 @@ def fits(arena: Arena, program: Program) -> bool:
     return bool(arena.offsets) and _most_needed(program) <= room
 
 
-def _lives(program: Program) -> list[_Life]:
+def lives_of(program: Program, pool: Pool) -> list[Life]:
+    """Lives of the objects of a pool that are freed, in the order of their Frees."""
     begins: dict[str, int] = {}
     lives = []
     for at, command in enumerate(program.memory):
         item = program.objects[command.object]
-        if item.pool is not Pool.BUFFER:
+        if item.pool is not pool:
             continue
         if isinstance(command, Alloc):
             begins[item.name] = at
         else:
-            lives.append(_Life(item.name, item.bytes, begins[item.name], at))
+            lives.append(Life(item.name, item.bytes, begins[item.name], at))
     return lives
 
 
-def _place(lives: list[_Life], alignment: int) -> Arena:
-    """Largest first, each at the lowest place that is free for as long as it lives."""
-    placed: list[tuple[int, _Life]] = []
+def _place(lives: list[Life], alignment: int) -> Arena:
+    """In their order, each at the lowest place that is free for as long as it lives."""
+    placed: list[tuple[int, Life]] = []
     whole = 0
-    for life in sorted(lives, key=lambda one: (-one.bytes, one.begin)):
+    for life in lives:
         beside = sorted(
             (offset, other.bytes)
             for offset, other in placed
@@ -111,10 +125,23 @@ def weights_as_made(program: Program) -> list[str]:
     return [one.object for one in allocs if program.objects[one.object].pool is Pool.TEXTURE]
 
 
+def needed_weights(program: Program) -> list[int]:
+    """How many weights, in the order of their Allocs, each command of the compute lane needs made.
+
+    The commands before it need no more than it does.
+    """
+    counts = made_with(program)
+    weight_of = {upload.id: upload.weight for upload in program.transfer}
+    needs = (
+        max((counts[weight_of[one]] for one in step.after if one in weight_of), default=0)
+        for step in program.compute
+    )
+    return list(accumulate(needs, max))
+
+
 def _most_needed(program: Program) -> int:
     """Most bytes of weights that have to be there at one time, if none is loaded ahead."""
-    counts, weights = made_with(program), weights_as_made(program)
-    weight_of = {upload.id: upload.weight for upload in program.transfer}
+    weights = weights_as_made(program)
     place = {command.id: at for at, command in enumerate(program.compute)}
     ends: dict[int, int] = defaultdict(int)  # bytes of the weights that a command uses last
     for command in program.memory:
@@ -124,8 +151,7 @@ def _most_needed(program: Program) -> int:
     sizes = [program.objects[name].bytes for name in weights]
     made = sum(isinstance(c, Alloc) and c.once for c in program.memory)  # they come first
     held = most = sum(sizes[:made])
-    for at, step in enumerate(program.compute):
-        needed = max((counts[weight_of[one]] for one in step.after if one in weight_of), default=0)
+    for at, needed in enumerate(needed_weights(program)):
         held += sum(sizes[made:needed])
         made, most = max(made, needed), max(most, held)
         held -= ends[at]

@@ -12,10 +12,12 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
+from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.container import align
 from flashmem_lab.program.program import Alloc, Program
-from flashmem_lab.runtime.arena import Arena
+from flashmem_lab.runtime.arena import Arena, lives_of
 from flashmem_lab.runtime.filemap import PIECE
+from flashmem_lab.runtime.places import forced_at
 
 
 def room_for_ring(program: Program, activations: int) -> int:
@@ -48,19 +50,23 @@ def ring_of(program: Program, weights: Sequence[str], room: int) -> Arena | None
     Returns:
         Places, at multiples of ALIGNMENT; None if there is no room.
     """
-    size = min(room, sum(align(program.objects[name].bytes) for name in weights))
+    most = sum(align(program.objects[name].bytes) for name in weights)
+    size = min(room, -(-most // PIECE) * PIECE)
     size = size // PIECE * PIECE if size >= PIECE else size
-    freed = {one.object: at for at, one in enumerate(program.memory) if not isinstance(one, Alloc)}
+    freed = {life.name: life.end for life in lives_of(program, Pool.TEXTURE)}
+    forced = forced_at(program)
+    # One that is read behind it may have to come sooner.
+    awaited = list(accumulate((forced[name] for name in reversed(weights)), min))[::-1]
     offsets: dict[str, int] = {}
     busy: list[tuple[int, int, int]] = []  # from, to, when it is freed
     cursor = 0
-    for name, awaited in zip(weights, _awaited(program, weights), strict=True):
-        busy = [one for one in busy if one[2] >= awaited]
+    for name, at in zip(weights, awaited, strict=True):
+        busy = [one for one in busy if one[2] >= at]
         begin = _gap(cursor, align(program.objects[name].bytes), size, busy)
         if begin is None:
             return None
         cursor = begin + align(program.objects[name].bytes)
-        busy.append((begin, cursor, freed.get(name, len(program.memory))))
+        busy.append((begin, cursor, freed[name]))
         offsets[name] = begin
     return Arena(size, offsets)
 
@@ -70,32 +76,6 @@ def row_of(program: Program, weights: Sequence[str]) -> Arena:
     sizes = [-(-program.objects[name].bytes // PIECE) * PIECE for name in weights]
     begins = list(accumulate(sizes, initial=0))
     return Arena(begins[-1], dict(zip(weights, begins, strict=False)))
-
-
-def _awaited(program: Program, weights: Sequence[str]) -> list[int]:
-    """How much of the memory order is done for certain when a weight is waited for.
-
-    That is up to the first command that waits for the layer that uses it, or for one that uses a
-    weight that is read behind it.
-    """
-    weight_of = {upload.id: upload.weight for upload in program.transfer}
-    place = {command.id: at for at, command in enumerate(program.compute)}
-    first_use: dict[str, int] = {}
-    for at, step in enumerate(program.compute):
-        for one in step.after:
-            if one in weight_of:
-                first_use.setdefault(weight_of[one], at)
-    done = accumulate(
-        (
-            -1 if isinstance(one, Alloc) else max((place[id_] for id_ in one.after), default=-1)
-            for one in program.memory
-        ),
-        max,
-    )
-    waits = list(done)  # through which step each memory command, or one before it, waits
-    last = len(program.compute)
-    found = [bisect_left(waits, first_use.get(name, last)) for name in weights]
-    return list(accumulate(reversed(found), min))[::-1]
 
 
 def _gap(cursor: int, size: int, whole: int, busy: Sequence[tuple[int, int, int]]) -> int | None:

@@ -88,11 +88,10 @@ class Chain:
 
 
 _IMAGE_KERNEL = """
-__constant sampler_t S = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_NONE | CLK_FILTER_NEAREST;
 __kernel void fma4(__global const float* x, __read_only image2d_t w, __global float* y,
                    const int width, const float a) {
   const int c = get_global_id(0), r = get_global_id(1), i = r * width + c;
-  vstore4(vload4(i, x) * a + read_imagef(w, S, (int2)(c, r)), i, y);
+  vstore4(vload4(i, x) * a + read_imagef(w, (int2)(c, r)), i, y);
 }
 """
 _BUFFER_KERNEL = """

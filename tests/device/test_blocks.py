@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from unittest.mock import MagicMock
@@ -15,10 +14,9 @@ from flashmem_lab.lower.layer import Arg
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import DeviceObject, KernelSource, Launch, ObjectKind
 from flashmem_lab.runtime.ledger import Ledger
-from flashmem_lab.runtime.opencl.foresight import Foresight
+from flashmem_lab.runtime.opencl.blockobjects import BlockObjects
 from flashmem_lab.runtime.opencl.kernels import Kernels
 from flashmem_lab.runtime.opencl.launches import Launches
-from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
 from flashmem_lab.runtime.opencl.query import find
 
 WIDE = DeviceObject("wide0", ObjectKind.IMAGE2D, Pool.TEXTURE, 64 * 8 * 16, 64, 8, "float32")
@@ -31,15 +29,12 @@ COPY_TEXEL = """__kernel void put(__global float* to, __read_only image2d_t from
 }"""
 
 
-def _objects(
-    device_id: str,
-    foresight: Foresight | None,
-    let_go: Callable[[DeviceMemory], None] = lambda memory: None,
-) -> DeviceObjects:
+def _objects(device_id: str) -> BlockObjects:
     nothing_in_place = MagicMock()
     nothing_in_place.__contains__.return_value = False
-    return DeviceObjects(
+    return BlockObjects(
         cl.Context([find(device_id)]),
+        MagicMock(),
         Ledger(ROOM),
         host_visible=False,
         written=False,
@@ -48,54 +43,25 @@ def _objects(
         placed=False,
         pages=None,
         in_place=nothing_in_place,
-        foresight=foresight,
-        let_go=let_go,
     )
 
 
-@pytest.mark.parametrize("foreseeing", [True, False])
-def test_a_block_that_will_do_for_the_next_weights_is_not_released(
-    device_id: str, foreseeing: bool
+def test_a_block_serves_the_next_object_of_its_geometry_and_makes_room_for_others(
+    device_id: str,
 ) -> None:
-    order = [WIDE, TALL, NEXT_TALL, NEXT_WIDE]
-    objects = _objects(device_id, Foresight(order, ROOM) if foreseeing else None)
+    objects = _objects(device_id)
     objects.create(WIDE)
     objects.create(TALL)
     kept, lent = objects[WIDE.name], objects[TALL.name]
+    assert not objects.try_create(NEXT_WIDE)  # both are live
     objects.end(WIDE.name, ())
-    # Room for it could be had now, or its like ends in a moment.
-    assert objects.try_create(NEXT_TALL) is not foreseeing
     objects.end(TALL.name, ())
-    if foreseeing:
-        assert objects.try_create(NEXT_TALL)
-        assert objects[NEXT_TALL.name] is lent
-    assert objects.try_create(NEXT_WIDE)
-    assert (objects[NEXT_WIDE.name] is kept) is foreseeing
-    objects.release_all()
-
-
-def test_a_block_that_nothing_wants_soon_makes_room(device_id: str) -> None:
-    objects = _objects(device_id, Foresight([TALL, NEXT_TALL], ROOM))
-    objects.create(WIDE)
-    objects.create(TALL)
-    objects.end(WIDE.name, ())
-    assert objects.try_create(NEXT_TALL)  # though TALL is live
-    objects.release_all()
-
-
-def test_what_is_needed_now_gets_room_whatever_else_is_wanted(device_id: str) -> None:
-    released: list[DeviceMemory] = []
-    objects = _objects(
-        device_id, Foresight([WIDE, TALL, NEXT_WIDE, NEXT_TALL], ROOM), let_go=released.append
-    )
-    objects.create(WIDE)
-    objects.create(TALL)
-    first = objects[WIDE.name]
-    objects.end(WIDE.name, ())
-    assert not objects.try_create(NEXT_TALL)
-    assert released == []
     objects.create(NEXT_TALL)
-    assert released == [first]
+    assert objects[NEXT_TALL.name] is lent
+    objects.create(replace(TALL, name="tall2"))  # the room of the other one
+    objects.end(NEXT_TALL.name, ())
+    objects.create(NEXT_WIDE)
+    assert objects[NEXT_WIDE.name] is not kept
     objects.release_all()
 
 
@@ -111,7 +77,7 @@ def test_memory_that_is_released_is_no_argument_any_more(
     (kernel,) = kernels.build((source,))
     args = (Arg("object", "to"), Arg("object", "from"), Arg("int", 0))
     launch = Launch(0, 0, "put", 0, args, (1,), (), ())
-    launches = Launches(MagicMock(kernels=(source,)), [kernel], placed=False)
+    launches = Launches(MagicMock(kernels=(source,)), [kernel], told=[()])
     given: dict[int, object] = {}
     set_arg = cl.Kernel.set_arg
 

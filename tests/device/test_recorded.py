@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.errors import DeviceError
+from flashmem_lab.lower.layer import Storage
 from flashmem_lab.plan.timeline import Event
 from flashmem_lab.program.program import KernelSource
 from flashmem_lab.runtime.base import RunResult
@@ -20,6 +21,10 @@ from flashmem_lab.runtime.measured import Pass
 from flashmem_lab.runtime.opencl import OpenCLRuntime, commandbuffer
 from flashmem_lab.runtime.opencl.commandbuffer import CommandBuffer, CommandBuffers
 from flashmem_lab.runtime.opencl.engine import Engine
+from flashmem_lab.runtime.opencl.inplace import works_in_place
+from flashmem_lab.runtime.opencl.query import find
+from flashmem_lab.runtime.opencl.stretched import Stretched
+from flashmem_lab.runtime.stretches import Stretch
 from flashmem_lab.trace import profile_of
 from tests.device.conftest import Chain
 
@@ -148,6 +153,45 @@ def test_replayed_runs_equal_single_ones(
     assert first.peak_bytes["total"] == second.peak_bytes["total"]
 
 
+@pytest.mark.parametrize("ahead", [1, 2])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_launches_beside_streamed_weights_keep_their_own_times(
+    device_id: str, make_chain: Make, monkeypatch: pytest.MonkeyPatch, ahead: int, recorded: bool
+) -> None:
+    """On a device that uses weights in place they are made ready once, too; none is replayed."""
+    chain = make_chain(layers=9, storage=Storage.BUFFER, preloaded=[1, 5, 6], ahead=ahead)
+    readied: list[str] = []
+    make_ready = Stretched.make_ready
+
+    def noting(self: Stretched, stretches: Iterable[Stretch], objects: Any) -> None:
+        stretches = tuple(stretches)
+        readied.extend(launch.name for stretch in stretches for launch in stretch.launches)
+        make_ready(self, stretches, objects)
+
+    monkeypatch.setattr(Stretched, "make_ready", noting)
+    xs = inputs_of(chain)
+    with faked(monkeypatch) as made:
+        outputs, result = run(device_id, chain, monkeypatch, recorded=recorded, xs=xs)
+    for x, one in zip(xs, outputs, strict=True):
+        np.testing.assert_allclose(one, expected(chain, x), rtol=1e-5, atol=1e-5)
+    context = cl.Context([find(device_id)])
+    in_place = works_in_place(context, cl.CommandQueue(context))
+    # Layers 2, 3, 7 and 8 have a weight each that is not there yet, and nothing behind them.
+    ready = [0, 1, 4, 5, 6] if in_place else [5, 6]
+    assert readied == [f"layer {at}" for at in ready]
+    replayed = [buffer for fake in made for buffer in fake.made]
+    assert len(replayed) == (1 if recorded and not in_place else 0)
+    for number in range(RUNS):
+        launches = {e.layer: e for e in of_run(result, number, "launch")}
+        uploads = {e.layer: e for e in of_run(result, number, "upload")}
+        assert set(launches) >= {0, 2, 3, 4, 7, 8}
+        for layer, upload in uploads.items():
+            if layer in launches:
+                assert upload.end_ns <= launches[layer].start_ns
+        assert [e.layer for e in of_run(result, number, "launch")] == sorted(launches)
+    assert result.peak_bytes["total"] == chain.program.predicted_peak_bytes
+
+
 def test_the_drivers_own_command_buffers(
     device_id: str, make_chain: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,8 +214,6 @@ def test_the_drivers_own_command_buffers(
 
 
 def _extensions(device_id: str) -> list[str]:
-    from flashmem_lab.runtime.opencl.query import find
-
     return find(device_id).extensions.split()
 
 
@@ -285,11 +327,26 @@ def test_a_run_that_fails_releases_its_command_buffers(
         np.testing.assert_allclose(again.outputs["y"], chain.y, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("storage", "preloaded", "failing_layer"),
+    [
+        (Storage.IMAGE2D, range(5), 3),
+        (Storage.BUFFER, range(1, 5), 0),
+        (Storage.BUFFER, range(1, 5), 1),
+        (Storage.BUFFER, range(1, 5), 2),
+    ],
+)
 def test_a_launch_that_fails_in_a_stretch_is_named(
-    device_id: str, make_chain: Make, monkeypatch: pytest.MonkeyPatch
+    device_id: str,
+    make_chain: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    storage: Storage,
+    preloaded: range,
+    failing_layer: int,
 ) -> None:
-    chain = make_chain(layers=5, preloaded=range(5))
-    left = 3
+    """And the run ends: nothing waits for what was to be given to the device with it."""
+    chain = make_chain(layers=5, preloaded=preloaded, storage=storage)
+    left = failing_layer
     launch, run = cl.enqueue_nd_range_kernel, Engine.run
 
     def failing(*arguments: Any) -> cl.Event:
@@ -307,7 +364,7 @@ def test_a_launch_that_fails_in_a_stretch_is_named(
     monkeypatch.setattr(Engine, "run", from_the_second_on)
     with (
         OpenCLRuntime(device_id) as runtime,
-        pytest.raises(DeviceError, match="'layer 3'"),
+        pytest.raises(DeviceError, match=f"'layer {failing_layer}'"),
     ):
         runtime.run(chain.program, chain.packed.path, chain.inputs, repeat=2)
 

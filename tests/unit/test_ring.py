@@ -101,6 +101,11 @@ def test_a_large_ring_is_made_of_large_pages() -> None:
     assert ring.bytes == 2 * PIECE
 
 
+def test_a_ring_with_room_for_all_has_all() -> None:
+    program = program_of([(1, 0, 9)], [(PIECE + ALIGNMENT, 2, 0)])
+    assert ring_of(program, ["w0"], 2 * PIECE) == Arena(2 * PIECE, {"w0": 0})
+
+
 def test_the_room_is_what_the_rest_leaves() -> None:
     program = program_of([(7, 0, 9)], [(100, 2, 0), (100, 5, 0)], peak_bytes=300)
     assert room_for_ring(program, activations=7) == 293

@@ -73,6 +73,18 @@ def test_streamed_weights_part_stretches() -> None:
     assert later.stretches[1].layer == 6
 
 
+def test_a_weight_with_a_place_of_its_own_begins_a_stretch() -> None:
+    program = program_of(chain(), {0, 2, 5})
+    later = LaterRuns.of(program, buffers(program), {"w0", "w2"})
+    assert shape_of(later)[1:-1] == [[0, 1], [2, 3, 4], (Launch, 5), (Launch, 6)]
+    first, second = later.stretches
+    weight_of = {one.id: one.weight for one in program.transfer}
+    assert [weight_of[one] for one in first.after] == ["w0"]
+    assert [weight_of[one] for one in second.after] == ["w2"]
+    assert first.ending == second.ending == (0,)
+    assert not first.lasting
+
+
 def test_one_launch_is_no_stretch() -> None:
     program = program_of(chain(), {1, 3, 5})
     assert LaterRuns.of(program, buffers(program)).stretches == ()
@@ -123,16 +135,17 @@ def test_a_launch_that_another_lane_waits_for_stays_by_itself() -> None:
 
 @given(
     st.sets(st.integers(0, LAYERS - 1)),
+    st.sets(st.integers(0, LAYERS - 1)),
     st.sets(st.integers(0, LAYERS)),
     st.sampled_from([-1, 0, 3, LAYERS - 1]),
     st.sampled_from([Transport.COPY, Transport.MAP]),
 )
 def test_nothing_is_lost_and_stretches_touch_what_stays(
-    streamed: set[int], lasting: set[int], host: int, transport: Transport
+    streamed: set[int], in_place: set[int], lasting: set[int], host: int, transport: Transport
 ) -> None:
     program = program_of(chain(host=host), streamed - {host}, transport)
-    places = {f"b{i}" for i in lasting}
-    later = LaterRuns.of(program, places)
+    places, fixed = {f"b{i}" for i in lasting}, {f"w{i}" for i in in_place & streamed}
+    later = LaterRuns.of(program, places, fixed)
     flat = [
         command
         for step in later.steps
@@ -141,12 +154,22 @@ def test_nothing_is_lost_and_stretches_touch_what_stays(
     assert flat == [c for c in program.compute if not getattr(c, "once", False)]
     pinned = {one.object for one in program.memory if isinstance(one, Alloc) and one.once}
     assert [c for c in program.memory if c.object not in pinned | places] == list(later.memory)
+    ends = {at for one in later.memory if not isinstance(one, Alloc) for at in one.after}
+    weight_of = {one.id: one.weight for one in program.transfer}
     for stretch in later.stretches:
         assert len(stretch.launches) > 1
-        for launch in stretch.launches:
+        for at, launch in enumerate(stretch.launches):
             used = {arg.value for arg in launch.args if arg.kind == "object"}
-            assert used <= pinned | places
-            assert later.done >= set(launch.after)
-    # As long as can be: two neighbours are never both left out of one.
-    neighbours = zip(later.steps, later.steps[1:], strict=False)
-    assert not any(isinstance(a, Stretch) and isinstance(b, Stretch) for a, b in neighbours)
+            assert used <= pinned | places | fixed
+            assert later.done >= set(launch.after) - (set(stretch.after) if at == 0 else set())
+            assert (launch.id in ends) == (at in stretch.ending)
+        assert stretch.lasting or used_by(stretch) & fixed
+        assert {weight_of[one] for one in stretch.after} <= fixed
+    # As long as can be: a stretch that follows another one waits for a weight.
+    for before, behind in zip(later.steps, later.steps[1:], strict=False):
+        if isinstance(before, Stretch) and isinstance(behind, Stretch):
+            assert behind.after
+
+
+def used_by(stretch: Stretch) -> set[object]:
+    return {arg.value for launch in stretch.launches for arg in launch.args if arg.kind == "object"}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pyopencl as cl
 
-from flashmem_lab.program.program import DeviceObject
-from flashmem_lab.runtime.opencl.foresight import geometry
+from flashmem_lab.program.program import DeviceObject, ObjectKind
 from flashmem_lab.runtime.opencl.pages import Left
 
 
@@ -98,28 +97,6 @@ class EndedBlocks:
             return self._pop()
         return None
 
-    def last_wanted(
-        self, until: Callable[[Hashable, int], float], *, at_least: float, done: bool
-    ) -> Block | None:
-        """The block, but for places, that is wanted last; it is no longer here.
-
-        Args:
-            until: how soon a block of some geometry is wanted, after how many others of its like.
-            at_least: how soon is too soon.
-            done: whether the device must use it no more.
-        """
-        ranked = [
-            (until(alike, len(numbers) - 1), numbers)
-            for alike, numbers in self._alike.items()
-            if numbers
-        ]
-        for far, numbers in sorted(ranked, key=lambda one: -one[0]):
-            if far < at_least:
-                return None
-            if not done or self._blocks[numbers[0]].done():
-                return self._blocks.pop(numbers.popleft())
-        return None
-
     def _pop(self) -> Block:
         block = self._blocks.pop(_oldest(self._blocks))
         self._alike[self._key(block.spec)].popleft()
@@ -127,8 +104,14 @@ class EndedBlocks:
 
     def _key(self, spec: DeviceObject) -> Hashable:
         """What blocks that can stand in for one another have in common."""
-        return spec.name if spec.name in self._in_place else geometry(spec)
+        return spec.name if spec.name in self._in_place else _geometry(spec)
 
 
 def _oldest(blocks: Mapping[int, Block]) -> int:
     return next(iter(blocks))
+
+
+def _geometry(item: DeviceObject) -> Hashable:
+    if item.kind is ObjectKind.BUFFER:
+        return item.kind, item.pool, item.bytes
+    return item.kind, item.pool, item.bytes, item.width, item.height, item.dtype

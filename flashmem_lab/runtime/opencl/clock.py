@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter_ns
+from typing import Any
 
 import pyopencl as cl
 
@@ -53,7 +54,9 @@ class DeviceClock:
         if not self._marks:
             return enqueued_ns, done_ns
         try:
-            start, end = event.profile.start, event.profile.end
+            # Asked for as attributes of event.profile they take ten times as long (0.7 us each).
+            start: Any = event.get_profiling_info(cl.profiling_info.START)
+            end: Any = event.get_profiling_info(cl.profiling_info.END)
         except cl.Error:
             return enqueued_ns, done_ns
         first = min(max(self._host(start), enqueued_ns), done_ns)

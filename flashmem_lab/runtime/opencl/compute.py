@@ -20,12 +20,13 @@ from flashmem_lab.program.program import (
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Argument, Carrying, InlineTransport
+from flashmem_lab.runtime.opencl.landings import Landings
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.signals import Signals
-from flashmem_lab.runtime.opencl.stretched import Stretched
-from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
+from flashmem_lab.runtime.opencl.stretched import OneByOne, Stretched
+from flashmem_lab.runtime.opencl.views import read_view, write_view
 from flashmem_lab.runtime.stretches import Step, Stretch
 
 _WHO = "main"
@@ -45,8 +46,7 @@ class ComputeLane:
         objects: where arguments are found.
         host: runs host steps.
         inputs: the user's arrays, checked.
-        landings: host memory that outputs are read into, by port name; those that are missing are
-            made. Kept from run to run: to touch new memory takes longer than to fill it.
+        landings: where outputs arrive.
         signals: tells which allocations and uploads happened.
         before_wait: called with the id of what is waited for next.
         recorder: takes notes.
@@ -69,7 +69,7 @@ class ComputeLane:
         objects: DeviceObjects,
         host: HostSide,
         inputs: Mapping[str, np.ndarray],
-        landings: dict[str, np.ndarray],
+        landings: Landings,
         signals: Signals,
         before_wait: Callable[[int], None],
         recorder: Recorder,
@@ -109,7 +109,7 @@ class ComputeLane:
         """Enqueues up to and with `command`, waiting for whatever its turn needs.
 
         Args:
-            command: of no stretch.
+            command: of no stretch, or one behind which a streamed weight ends.
 
         Raises:
             Stopped: the disk thread failed.
@@ -143,7 +143,11 @@ class ComputeLane:
 
     def _do(self, step: Step) -> None:
         if isinstance(step, Stretch):
-            self._recorder.stretched(self._stretched.enqueue(step))
+            done = self._stretched.enqueue(step, self._pending(step))
+            self._recorder.stretched(done)
+            for at in step.ending:
+                assert isinstance(done, OneByOne), "where a weight ends nothing is replayed"
+                self._events[step.launches[at].id] = done.events[at]
         else:
             self._do_alone(step)
         self._next += 1
@@ -160,8 +164,7 @@ class ComputeLane:
 
     def _run(self, command: ComputeCommand) -> cl.Event | None:
         """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""
-        events = map(self._signals.event, command.after)  # chunks copied at once have the same one
-        pending = [event for event in dict.fromkeys(events) if event is not None]
+        pending = self._pending(command)
         begun_ns = perf_counter_ns()
         if isinstance(command, Launch | Move):
             event = self._launch(command, pending)
@@ -182,13 +185,11 @@ class ComputeLane:
                 kind, size = "write-input", array.nbytes
             else:
                 memory = self._objects.buffer(command.view.ref)
-                if command.name not in self._landings:
-                    self._landings[command.name] = landing(command.view)
                 array, event = read_view(
                     self._queue,
                     memory,
                     command.view,
-                    self._landings[command.name],
+                    self._landings.at(command.name, command.view),
                     blocking=False,
                     begin=self._objects.begin(command.view.ref),
                 )
@@ -198,6 +199,12 @@ class ComputeLane:
             command.id, kind, command.name, command.layer, size, begun_ns, event
         )
         return event
+
+    def _pending(self, step: Step) -> list[cl.Event]:
+        """What a step waits for on the device."""
+        events = [event for one in step.after if (event := self._signals.event(one)) is not None]
+        # Chunks that are copied at once have the same one.
+        return list(dict.fromkeys(events)) if len(events) > 1 else events
 
     def _launch(self, command: Launch | Move, pending: list[cl.Event]) -> cl.Event:
         more: list[Argument] = []

@@ -83,7 +83,8 @@ class CopyTransport:
 
     def load(self, weight: str) -> cl.Event:
         """Enqueues the copy of a weight from where it is kept."""
-        memory, used = self._objects[weight], self._objects.used(weight) or None
+        memory, begin = self._objects.target(weight)
+        used = self._objects.used(weight) or None
         pool, offset = self._kept.place(weight)
         event: cl.Event
         if isinstance(memory, cl.Image):
@@ -99,7 +100,13 @@ class CopyTransport:
         else:
             size = self._spans[weight].bytes
             event = cl.enqueue_copy(
-                self._queue, memory, pool, byte_count=size, src_offset=offset, wait_for=used
+                self._queue,
+                memory,
+                pool,
+                byte_count=size,
+                src_offset=offset,
+                dst_offset=begin,
+                wait_for=used,
             )
         return event
 
@@ -124,7 +131,7 @@ class CopyTransport:
         """Enqueues the copy out of the chunk's slot."""
         slot = self._filled.pop((command.weight, command.first_row))
         rows = self._rows(slot, command)
-        memory = self._objects[command.weight]
+        memory, begin = self._objects.target(command.weight)
         used = self._objects.used(command.weight) or None
         event: cl.Event
         if isinstance(memory, cl.Image):
@@ -142,7 +149,7 @@ class CopyTransport:
                 self._queue,
                 memory,
                 rows.reshape(-1),
-                dst_offset=command.first_row * rows.shape[1],
+                dst_offset=begin + command.first_row * rows.shape[1],
                 is_blocking=False,
                 wait_for=used,
             )

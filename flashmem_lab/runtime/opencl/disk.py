@@ -163,13 +163,17 @@ class Loader:
                 return
             self._load_next()
 
+    def owes(self, weight: str) -> bool:
+        """Whether a weight was made and waits for the disk."""
+        return weight in self._made
+
     def load_until(self, weight: str) -> None:
         """Loads a weight that was made, and what is read before it, waiting for the disk.
 
         Raises:
             As the transport's methods.
         """
-        while weight in self._made:
+        while self.owes(weight):
             self._load_next()
 
     def _load_next(self) -> None:
@@ -214,15 +218,15 @@ class Loader:
             whole: the weight.
             begun_ns: since when that is under way, host ns.
         """
-        weight, moved = whole.first.weight, self._recorder.moved
+        first, last, weight = whole.first.id, whole.uploads[-1], whole.first.weight
         event = self._transport.load(weight)
         if event is None:
-            moved(whole.first.id, Lane.DISK, "read", weight, whole.bytes, begun_ns)
-            begun_ns = perf_counter_ns()
+            self._recorder.loaded(first, last, weight, whole.bytes, begun_ns)
         else:
             self._queue.flush()  # the compute queue may wait for it already
-        last = whole.uploads[-1]
-        moved(last, Lane.TRANSFER, "upload", weight, whole.bytes, begun_ns, event)
+            self._recorder.moved(
+                last, Lane.TRANSFER, "upload", weight, whole.bytes, begun_ns, event
+            )
         for upload in whole.uploads:
             self._signals.publish(upload, event)
 

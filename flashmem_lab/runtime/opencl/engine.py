@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter_ns
 
 import numpy as np
@@ -15,21 +16,24 @@ from flashmem_lab.device.spec import Transport
 from flashmem_lab.garbage import undisturbed
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, MemoryCommand, Program
-from flashmem_lab.runtime.arena import arena_of, fits
+from flashmem_lab.runtime.arena import Arena, arena_of, fits
 from flashmem_lab.runtime.booking import Booking
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.measured import Pass
+from flashmem_lab.runtime.opencl.blockobjects import BlockObjects
 from flashmem_lab.runtime.opencl.clock import DeviceClock
 from flashmem_lab.runtime.opencl.compute import ComputeLane
 from flashmem_lab.runtime.opencl.copying import CopyTransport, StagingRing
 from flashmem_lab.runtime.opencl.disk import Lanes, Loader
 from flashmem_lab.runtime.opencl.errors import translating
-from flashmem_lab.runtime.opencl.foresight import Foresight
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
+from flashmem_lab.runtime.opencl.landings import Landings
 from flashmem_lab.runtime.opencl.launches import Launches
+from flashmem_lab.runtime.opencl.layout import Layout
 from flashmem_lab.runtime.opencl.making import Making
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
+from flashmem_lab.runtime.opencl.onebuffer import OneBuffer
 from flashmem_lab.runtime.opencl.pinned import KeptWeights
 from flashmem_lab.runtime.opencl.recorder import Recorder
 from flashmem_lab.runtime.opencl.ringed import in_place
@@ -77,8 +81,9 @@ class Engine:
     Args:
         device: where it runs.
         program: sound (`check_program`); the bounds of what it touches are not checked again.
+        layout: how its objects lie.
         file: the packed weights.
-        kernels: one for each of program.kernels.
+        kernels: one for each of layout.sources.
         ledger: counts and caps what the device holds.
 
     Attributes:
@@ -89,6 +94,7 @@ class Engine:
         self,
         device: OpenDevice,
         program: Program,
+        layout: Layout,
         file: WeightFiles,
         kernels: Sequence[cl.Kernel],
         ledger: Ledger,
@@ -97,40 +103,30 @@ class Engine:
         self._program = program
         self._file = file
         self._tables = Tables.of(program)
-        self._launches = Launches(program, kernels, placed=device.placed)
+        self._launches = Launches(program, kernels, layout.told)
         self._carrying = Carrying(program)
         self._ledger = ledger
         self.booking = Booking(program)
-        mapped = program.transport is Transport.MAP
         alignment = device.device.mem_base_addr_align // 8
-        arena = arena_of(program, alignment)
-        whole = fits(arena, program)
+        arena = arena_of(program, alignment) if layout.places is None else None
+        whole = arena if arena is not None and fits(arena, program) else None
         self._in_place = in_place(
             program,
             file,
             alignment=alignment if device.host_memory else 0,
-            activations=arena.bytes if whole else None,
+            activations=whole.bytes if whole is not None else None,
         )
-        apart = not whole and device.host_memory
-        self._objects = DeviceObjects(
-            device.context,
-            ledger,
-            host_visible=mapped,
-            written=program.transport is Transport.INLINE,
-            cap_bytes=program.predicted_peak_bytes,
-            arena=arena if whole else None,
-            placed=device.placed,
-            pages=arena_of(program, mmap.PAGESIZE) if apart else None,
-            in_place=self._in_place,
-            foresight=None if device.host_memory else _foresight(program),
-            let_go=self._launches.let_go,
-        )
+        self._objects: DeviceObjects
+        if layout.places is not None:
+            self._objects = OneBuffer(device.context, ledger, program, layout.places)
+        else:
+            self._objects = self._blocks(whole)
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
         self._kept = KeptWeights(device.context, device.transfer, program, file)
-        self._landings: dict[str, np.ndarray] = {}
+        self._landings = Landings(device.context, device.transfer)
         self._lanes: Lanes | None = None
-        self._later = LaterRuns.of(program, arena.offsets if whole else {})
+        self._later = LaterRuns.of(program, self._objects.lasting, self._objects.fixed)
         self._stretched = Stretched(self._launches, device.compute)
 
     def run(
@@ -160,7 +156,7 @@ class Engine:
         start_ns = perf_counter_ns()
         signals = Signals(frozenset() if first else self._later.done)
         recorder = Recorder(self._tables, number)
-        self._objects.make_arena(program.objects.values())
+        self._objects.begin_run()
         transport = self._transport(signals, first=first)
         if number < 2 or self._lanes is None:  # later runs load as the second one does
             self._lanes = Lanes.of(program, transport, first_run=first)
@@ -237,9 +233,9 @@ class Engine:
         """Does before a run what this run and those behind it gain from; in no run's time.
 
         Before the second one, for the first has better things to wait for: streamed weights are
-        put where they are found in pinned memory, if there is any, and launches that will not
-        change get their arguments. Before the third they are recorded, since a run whose launches
-        are replayed tells no times of them.
+        put where they are found in pinned memory, if there is any, outputs come to such from then
+        on, and launches that will not change get their arguments. Before the third they are
+        recorded, since a run whose launches are replayed tells no times of them.
 
         Args:
             number: of the run that comes next.
@@ -252,9 +248,14 @@ class Engine:
         if number == 1:
             if self._program.transport is Transport.COPY:
                 self._kept.fill(progress)
+            self._landings.pin()
             self._stretched.make_ready(self._later.stretches, self._objects)
         elif number == 2 and recorded:
             self._stretched.record()
+
+    def detach(self, outputs: dict[str, np.ndarray]) -> None:
+        """Makes the outputs of the last run outlast this engine."""
+        self._landings.detach(outputs)
 
     def close(self) -> None:
         """Waits for the device and releases everything, after a failed run too."""
@@ -268,26 +269,54 @@ class Engine:
             self._objects.release_all()
         with suppress(cl.Error):
             self._kept.release()
+        with suppress(cl.Error):
+            self._landings.release()
         if self._ring is not None:
             with suppress(cl.Error):
                 self._ring.release()
             self._ledger.release(Pool.STAGING, self._program.staging_bytes)
             self._ring = None
 
+    def _blocks(self, arena: Arena | None) -> BlockObjects:
+        """Objects of their own; activations in an arena, if there is one that fits."""
+        program, device = self._program, self._device
+        apart = arena is None and device.host_memory
+        return BlockObjects(
+            device.context,
+            program,
+            self._ledger,
+            host_visible=program.transport is Transport.MAP,
+            written=program.transport is Transport.INLINE,
+            cap_bytes=program.predicted_peak_bytes,
+            arena=arena,
+            placed=device.placed,
+            pages=arena_of(program, mmap.PAGESIZE) if apart else None,
+            in_place=self._in_place,
+            let_go=self._launches.let_go,
+        )
+
     def _walk(
         self, memory: Iterable[MemoryCommand], lane: ComputeLane, making: Making, signals: Signals
     ) -> None:
-        """Memory commands in their order; in between, as much of the compute lane as can go."""
-        for command in memory:
+        """Memory commands in their order; in between, as much of the compute lane as can go.
+
+        Copies go on beside the host: those that can begin are handed over before it turns to
+        layers, which it may compute itself. Elsewhere layers whose weights have come go first.
+        """
+        copies = self._program.transport is Transport.COPY
+        for command, following in pairwise((*memory, None)):
             signals.check()
             if isinstance(command, Alloc):
                 making.add(command)
-                lane.advance()  # layers whose weights have come run while others are made
-                continue
-            for needed in command.after:
-                lane.advance_through(needed)
-            used = [e for one in command.after if (e := lane.event(one)) is not None]
-            making.end(command, used)
+                if not isinstance(following, Alloc):
+                    if copies:
+                        making.make_what_fits()
+                    lane.advance()
+            elif command is not None:
+                for needed in command.after:
+                    lane.advance_through(needed)
+                used = [e for one in command.after if (e := lane.event(one)) is not None]
+                making.end(command, used)
         lane.advance_to_end()
 
     def _transport(self, signals: Signals, *, first: bool) -> WeightTransport:
@@ -326,10 +355,3 @@ class Engine:
 
         with translating(f"creating the staging ring of {size} bytes"):
             return self._ledger.create(Pool.STAGING, size, "staging ring", make)
-
-
-def _foresight(program: Program) -> Foresight:
-    made = [c for c in program.memory if isinstance(c, Alloc) and not c.once]
-    items = [program.objects[command.object] for command in made]
-    streamed = [item for item in items if item.pool is Pool.TEXTURE]
-    return Foresight(streamed, program.predicted_peak_bytes)

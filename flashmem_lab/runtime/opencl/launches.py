@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pyopencl as cl
 
-from flashmem_lab.program.placed import pointers
+from flashmem_lab.program.placed import Number, Told
 from flashmem_lab.program.program import Launch, Move, Program
 from flashmem_lab.runtime.opencl.commandbuffer import Launched
-from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects
+from flashmem_lab.runtime.opencl.objects import DeviceMemory, DeviceObjects, texel_format
 
 Constants = tuple[tuple[int, str, float], ...]
 """Place, type and value of arguments."""
@@ -22,7 +22,7 @@ Wanted = tuple[tuple[int, str], ...]
 _TYPES: Mapping[str, Callable[[float], np.generic]] = {
     "int": np.int32,
     "float": np.float32,
-    "place": np.uint64,
+    "ulong": np.uint64,
 }
 
 
@@ -56,13 +56,19 @@ class Launches:
     Args:
         program: whose launches.
         kernels: one for each of program.kernels.
-        placed: whether the kernels are told where their operands begin (`program.placed`).
+        told: the numbers that each kernel takes behind all else (`program.placed`).
     """
 
-    def __init__(self, program: Program, kernels: Sequence[cl.Kernel], *, placed: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        kernels: Sequence[cl.Kernel],
+        told: Sequence[Sequence[Number]],
+    ) -> None:
         self._sources = program.kernels
+        self._specs = program.objects
         self._kernels = kernels
-        self._pointers = [pointers(kernel) if placed else () for kernel in program.kernels]
+        self._told = told
         self._prepared: dict[tuple[int, Constants], _Prepared] = {}
         self._of: dict[int, tuple[_Prepared, Wanted]] = {}
         self._holders: dict[int, set[_Prepared]] = defaultdict(set)  # by id of what they hold
@@ -100,7 +106,7 @@ class Launches:
             constants, wanted = self._arguments(command, objects)
             kernel = self._own(command, constants)
             for at, name in wanted:
-                kernel.set_arg(at, objects[name])
+                kernel.set_arg(at, objects.always(name))
             found.append(Launched(kernel, command.global_size, command.local_size or None))
         return tuple(found)
 
@@ -158,7 +164,20 @@ class Launches:
             (at, arg.kind, arg.value) for at, arg in numbered if not isinstance(arg.value, str)
         )
         wanted = tuple((at, arg.value) for at, arg in numbered if isinstance(arg.value, str))
-        begins = {at: objects.begin(name) for at, name in wanted}
-        places = enumerate(self._pointers[command.kernel], start=len(numbered) + more)
-        constants += tuple((at, "place", begins.get(pointer, 0)) for at, pointer in places)
+        names = dict(wanted)
+        constants += tuple(
+            (at, number.type, self._tell(number.told, names.get(number.argument), objects))
+            for at, number in enumerate(self._told[command.kernel], start=len(numbered) + more)
+        )
         return constants, wanted
+
+    def _tell(self, told: Told, name: str | None, objects: DeviceObjects) -> int:
+        """What a kernel is told of an object; of one of `more`, that it begins at 0."""
+        if name is None:
+            return 0
+        if told is Told.ROW_TEXELS:
+            return self._specs[name].width
+        begin = objects.begin(name)
+        return (
+            begin // texel_format(self._specs[name]).itemsize if told is Told.FIRST_TEXEL else begin
+        )

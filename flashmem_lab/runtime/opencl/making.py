@@ -87,8 +87,10 @@ class Making:
         self._loader.load_read()
         if not self._put_off:
             return
-        coming = self._tables.activations[self._laid : self._laid + ACTIVATIONS]
-        beside = min(sum(coming), self._objects.to_lay)
+        beside = self._objects.to_lay
+        if beside:
+            coming = self._tables.activations[self._laid : self._laid + ACTIVATIONS]
+            beside = min(sum(coming), beside)
         for _ in range(min(AT_ONCE, len(self._put_off))):
             if not self._objects.try_create(self._specs[self._put_off[0].object], beside):
                 return
@@ -102,15 +104,15 @@ class Making:
             command = self._put_off.popleft()
             self._objects.create(self._specs[command.object])
             self._weight_made(command)
-        with translating(f"loading {weight!r}"):
-            self._loader.load_until(weight)
+        if self._loader.owes(weight):
+            with translating(f"loading {weight!r}"):
+                self._loader.load_until(weight)
         self.make_what_fits()
 
     def _weight_made(self, command: Alloc) -> None:
-        with translating(f"mapping {command.object!r}"):
-            self._transport.created(command.object)
-        self._done(command)
         with translating(f"loading {command.object!r}"):
+            self._transport.created(command.object)
+            self._done(command)
             self._loader.made(command.object)
 
     def _done(self, command: Alloc) -> None:

@@ -16,12 +16,32 @@ from flashmem_lab.runtime.tables import Tables
 
 
 class _Timed(NamedTuple):
-    """A note with its times: on the host until end_ns, or on the device (`event`) since then."""
+    """A command with its times: on the host until end_ns, or on the device (`event`) since then.
 
-    note: Note
+    It becomes a note when the run is over: of all that is done for a command, this is kept waiting.
+    """
+
+    command: int
+    lane: Lane
+    kind: str
+    name: str
+    layer: int
+    weight: str
+    bytes: int
     start_ns: int
     end_ns: int
     event: cl.Event | None
+
+
+class _Loaded(NamedTuple):
+    """A weight that was read to where the device uses it: its last upload took nothing."""
+
+    read: int
+    upload: int
+    weight: str
+    bytes: int
+    start_ns: int
+    end_ns: int
 
 
 class Recorder:
@@ -34,7 +54,7 @@ class Recorder:
 
     def __init__(self, tables: Tables, run: int) -> None:
         self._run = run
-        self._timed: list[_Timed | OneByOne | Replayed] = []
+        self._timed: list[_Timed | _Loaded | OneByOne | Replayed] = []
         self._tables = tables
 
     def moved(
@@ -48,11 +68,22 @@ class Recorder:
         event: cl.Event | None = None,
     ) -> None:
         """Notes a read or an upload that began at `start_ns` and ends now, or with `event`."""
-        layer = self._tables.first_use.get(weight, -1)
-        now = perf_counter_ns()
-        queued_ns = now if event is not None else -1
-        note = Note(command, lane, kind, weight, layer, weight, size, queued_ns)
-        self._timed.append(_Timed(note, start_ns, now, event))
+        layer, now = self._tables.first_use.get(weight, -1), perf_counter_ns()
+        self._timed.append(
+            _Timed(command, lane, kind, weight, layer, weight, size, start_ns, now, event)
+        )
+
+    def loaded(self, read: int, upload: int, weight: str, size: int, start_ns: int) -> None:
+        """Notes that a weight was read from `start_ns` until now, and is the device's by that.
+
+        Args:
+            read: id of its first Read.
+            upload: id of its last Upload.
+            weight: which.
+            size: its bytes.
+            start_ns: host time.
+        """
+        self._timed.append(_Loaded(read, upload, weight, size, start_ns, perf_counter_ns()))
 
     def computed(
         self,
@@ -65,11 +96,10 @@ class Recorder:
         event: cl.Event | None = None,
     ) -> None:
         """Notes work of the compute lane that began at `start_ns` and ends now, or with `event`."""
-        now = perf_counter_ns()
-        weight = name if kind == "upload" else ""
-        queued_ns = now if event is not None else -1
-        note = Note(command, Lane.COMPUTE, kind, name, layer, weight, size, queued_ns)
-        self._timed.append(_Timed(note, start_ns, now, event))
+        now, weight = perf_counter_ns(), name if kind == "upload" else ""
+        self._timed.append(
+            _Timed(command, Lane.COMPUTE, kind, name, layer, weight, size, start_ns, now, event)
+        )
 
     def stretched(self, stretch: OneByOne | Replayed) -> None:
         """Notes a stretch; what becomes of it is put together when the run is over."""
@@ -92,26 +122,36 @@ class Recorder:
                 _, over_ns = clock.span(timed.event, reached_ns, end_ns)
                 span = reached_ns, over_ns
                 found.update(dict.fromkeys((one.id for one in timed.stretch.launches), span))
+            elif isinstance(timed, _Loaded):
+                found[timed.read] = timed.start_ns, timed.end_ns
+                found[timed.upload] = timed.end_ns, timed.end_ns
             elif timed.event is None:
-                found[timed.note.command] = timed.start_ns, timed.end_ns
+                found[timed.command] = timed.start_ns, timed.end_ns
             else:
-                found[timed.note.command] = clock.span(timed.event, timed.start_ns, end_ns)
+                found[timed.command] = clock.span(timed.event, timed.start_ns, end_ns)
         return found
 
     def events(self, spans: Mapping[int, tuple[int, int]], origin_ns: int) -> list[Event]:
         """Every event of the finished run, by start, with the stalls of the compute lane."""
-        notes = [note for timed in self._timed for note in _notes(timed)]
+        notes = [note for timed in self._timed for note in self._notes(timed)]
         return events_of(notes, spans, self._tables, origin_ns=origin_ns, run=self._run)
 
-
-def _notes(timed: _Timed | OneByOne | Replayed) -> Iterable[Note]:
-    if isinstance(timed, OneByOne):
-        for command, queued_ns in zip(timed.stretch.launches, timed.moments_ns[1:], strict=True):
-            layer, name = command.layer, command.name
-            yield Note(command.id, Lane.COMPUTE, "launch", name, layer, "", 0, queued_ns)
-    elif isinstance(timed, Replayed):
-        # Of no single layer; the device may begin before the host is done handing it over.
-        stretch = timed.stretch
-        yield Note(stretch.id, Lane.COMPUTE, "replay", stretch.name, -1, "", 0, timed.end_ns)
-    else:
-        yield timed.note
+    def _notes(self, timed: _Timed | _Loaded | OneByOne | Replayed) -> Iterable[Note]:
+        if isinstance(timed, OneByOne):
+            for command, queued_ns in zip(
+                timed.stretch.launches, timed.moments_ns[1:], strict=True
+            ):
+                layer, name = command.layer, command.name
+                yield Note(command.id, Lane.COMPUTE, "launch", name, layer, "", 0, queued_ns)
+        elif isinstance(timed, Replayed):
+            # Of no single layer; the device may begin before the host is done handing it over.
+            stretch = timed.stretch
+            yield Note(stretch.id, Lane.COMPUTE, "replay", stretch.name, -1, "", 0, timed.end_ns)
+        elif isinstance(timed, _Loaded):
+            weight, size = timed.weight, timed.bytes
+            layer = self._tables.first_use.get(weight, -1)
+            yield Note(timed.read, Lane.DISK, "read", weight, layer, weight, size)
+            yield Note(timed.upload, Lane.TRANSFER, "upload", weight, layer, weight, size)
+        else:
+            queued_ns = timed.end_ns if timed.event is not None else -1
+            yield Note(*timed[:7], queued_ns)

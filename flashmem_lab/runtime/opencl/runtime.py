@@ -12,7 +12,6 @@ import pyopencl as cl
 
 from flashmem_lab.device.spec import DeviceSpec
 from flashmem_lab.errors import UsageError
-from flashmem_lab.program.placed import placed
 from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.base import Progress, RunResult
 from flashmem_lab.runtime.ledger import Ledger
@@ -24,6 +23,7 @@ from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.heap import return_freed_blocks
 from flashmem_lab.runtime.opencl.inplace import works_in_place
 from flashmem_lab.runtime.opencl.kernels import Kernels
+from flashmem_lab.runtime.opencl.layout import Layout
 from flashmem_lab.runtime.opencl.query import find, spec_of
 from flashmem_lab.runtime.opencl.residency import ResidencySampler
 from flashmem_lab.runtime.opencl.warmup import finishes_at_launch, first_launches
@@ -124,12 +124,13 @@ class OpenCLRuntime:
         file = WeightFiles(paths, program.spans, self._pages)
         try:
             begun_ns, compiled_before = perf_counter_ns(), self._kernels.compiled
-            kernels = self._build(program, progress)
+            layout = self._layout(program)
+            kernels = self._build(program, layout, progress)
             compile_ms = (perf_counter_ns() - begun_ns) / 1e6
             if self.spec.kind == "cpu":
                 forget_code()
             self._ledger = ledger = Ledger(program.budget_bytes)
-            engine = Engine(self._device, program, file, kernels, ledger)
+            engine = Engine(self._device, program, layout, file, kernels, ledger)
             try:
                 passes: list[Pass] = []
                 with ResidencySampler() as residency:
@@ -141,6 +142,7 @@ class OpenCLRuntime:
                         telling = _telling(progress, f"run {at + 1} of {repeat}")
                         passes.append(engine.run(at, arrays, telling, again=at + 1 < repeat))
                     residency.sample()
+                engine.detach(passes[-1].outputs)
                 booking = engine.booking
             finally:
                 engine.close()
@@ -166,18 +168,20 @@ class OpenCLRuntime:
 
     def prepare(self, program: Program, progress: Progress | None = None) -> None:
         """See `Runtime.prepare`."""
-        self._build(program, progress)
+        self._build(program, self._layout(program), progress)
         self._kernels.keep()
 
-    def _build(self, program: Program, progress: Progress | None) -> list[cl.Kernel]:
+    def _layout(self, program: Program) -> Layout:
+        return Layout.of(program, self._device.device, tells=self._device.placed)
+
+    def _build(
+        self, program: Program, layout: Layout, progress: Progress | None
+    ) -> list[cl.Kernel]:
         """The kernels of a program, finished."""
-        sources = program.kernels
-        if self._device.placed:
-            sources = tuple(map(placed, sources))
-        kernels = self._kernels.build(sources, _telling(progress, "building kernels"))
+        kernels = self._kernels.build(layout.sources, _telling(progress, "building kernels"))
         if finishes_at_launch(self._device.device):
             telling = _telling(progress, "finishing kernels")
-            first_launches(program, kernels, self._device.compute, telling)
+            first_launches(program, kernels, layout.told, self._device.compute, telling)
         return kernels
 
 
