@@ -21,11 +21,11 @@ from flashmem_lab.runtime.places import forced_at
 
 
 def room_for_ring(program: Program, activations: int) -> int:
-    """Bytes that are there throughout for streamed weights, beside what is there throughout.
+    """Bytes that the budget always has for streamed weights; less than 0 if it has not.
 
     Args:
         program: sound.
-        activations: bytes of all of them together.
+        activations: the most bytes that they take.
     """
     stay = sum(
         program.objects[one.object].bytes

@@ -39,11 +39,13 @@ def came(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.fixture(params=["ring", "pages of their own"])
+@pytest.fixture(params=["ring", "ring beside pages of activations", "pages of their own"])
 def places(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where weights lie: activations that are not there throughout leave no room for a ring."""
-    if request.param != "ring":
+    """Where weights lie."""
+    if request.param == "ring beside pages of activations":
         monkeypatch.setattr(engine, "fits", lambda arena, program: False)
+    elif request.param == "pages of their own":
+        monkeypatch.setattr(ringed, "ring_of", lambda program, weights, room: None)
     return str(request.param)
 
 
@@ -126,7 +128,7 @@ def test_pages_are_given_back_for_room_where_there_is_no_ring(
         assert not memory.bytes[begin:end].any()
         given += end - begin
 
-    monkeypatch.setattr(engine, "fits", lambda arena, program: False)
+    monkeypatch.setattr(ringed, "ring_of", lambda program, weights, room: None)
     monkeypatch.setattr(HostMemory, "give_back", counting)
     chain = make_chain(storage=Storage.BUFFER, layers=8)
     with OpenCLRuntime(device_id, pages=PageCache.DROP) as runtime:

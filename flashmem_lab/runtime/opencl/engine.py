@@ -28,6 +28,7 @@ from flashmem_lab.runtime.opencl.disk import Lanes, Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
+from flashmem_lab.runtime.opencl.inplace import InPlace, Mapped
 from flashmem_lab.runtime.opencl.landings import Landings
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.layout import Layout
@@ -108,19 +109,16 @@ class Engine:
         self._ledger = ledger
         self.booking = Booking(program)
         alignment = device.device.mem_base_addr_align // 8
-        arena = arena_of(program, alignment) if layout.places is None else None
-        whole = arena if arena is not None and fits(arena, program) else None
-        self._in_place = in_place(
-            program,
-            file,
-            alignment=alignment if device.host_memory else 0,
-            activations=whole.bytes if whole is not None else None,
-        )
+        in_host = alignment if device.host_memory else 0
+        self._in_place: InPlace
         self._objects: DeviceObjects
         if layout.places is not None:
+            self._in_place = Mapped(frozenset(), file)
             self._objects = OneBuffer(device.context, ledger, program, layout.places)
         else:
-            self._objects = self._blocks(whole)
+            arena = arena_of(program, alignment)
+            self._in_place = in_place(program, file, alignment=in_host, activations=arena.bytes)
+            self._objects = self._blocks(arena)
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
         self._kept = KeptWeights(device.context, device.transfer, program, file)
@@ -277,10 +275,11 @@ class Engine:
             self._ledger.release(Pool.STAGING, self._program.staging_bytes)
             self._ring = None
 
-    def _blocks(self, arena: Arena | None) -> BlockObjects:
-        """Objects of their own; activations in an arena, if there is one that fits."""
+    def _blocks(self, arena: Arena) -> BlockObjects:
+        """Objects of their own; activations in an arena, if the whole of it fits."""
         program, device = self._program, self._device
-        apart = arena is None and device.host_memory
+        whole = fits(arena, program)
+        apart = not whole and device.host_memory
         return BlockObjects(
             device.context,
             program,
@@ -288,7 +287,7 @@ class Engine:
             host_visible=program.transport is Transport.MAP,
             written=program.transport is Transport.INLINE,
             cap_bytes=program.predicted_peak_bytes,
-            arena=arena,
+            arena=arena if whole else None,
             placed=device.placed,
             pages=arena_of(program, mmap.PAGESIZE) if apart else None,
             in_place=self._in_place,

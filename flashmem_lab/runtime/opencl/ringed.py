@@ -1,9 +1,9 @@
 """Weights of which nothing is kept: the disk writes them where the device uses them.
 
 They are read past the system's cache into memory that is used again and again (`ring_of`), so no
-page is mapped, dropped or cleared for them. That memory is as large as the budget's room for them,
-and AHEAD_BYTES, which hold what is not on the device yet. Where the budget has no such room
-throughout, each weight has pages of its own, which are given back for room.
+page is mapped, dropped or cleared for them. That memory is as large as the room that the budget
+always has for them, and AHEAD_BYTES, which hold what is not on the device yet. Where that is too
+little, each weight has pages of its own, which are given back for room.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyopencl as cl
 
 from flashmem_lab.program.container import align
 from flashmem_lab.program.program import Program
+from flashmem_lab.runtime.arena import Arena
 from flashmem_lab.runtime.hostmemory import HostMemory
 from flashmem_lab.runtime.opencl.ahead import AHEAD_BYTES, ReadAhead, Use
 from flashmem_lab.runtime.opencl.inplace import InPlace, Mapped, fit_in_place
@@ -22,9 +23,7 @@ from flashmem_lab.runtime.ring import ring_of, room_for_ring, row_of
 from flashmem_lab.runtime.weightfile import WeightFiles
 
 
-def in_place(
-    program: Program, file: WeightFiles, *, alignment: int, activations: int | None
-) -> InPlace:
+def in_place(program: Program, file: WeightFiles, *, alignment: int, activations: int) -> InPlace:
     """What holds the weights that a device uses in memory of the host.
 
     Where nothing is kept of the file, those that stay on the device are copied: they are read once.
@@ -33,7 +32,7 @@ def in_place(
         program: sound.
         file: its packed weights.
         alignment: of memory that the device takes, bytes; 0 if it takes none.
-        activations: bytes of all of them together if they are there throughout, else None.
+        activations: the most bytes that they take.
 
     Raises:
         DeviceError: the system has no room for them.
@@ -45,9 +44,10 @@ def in_place(
     weights = [name for name in streamed if name in names]
     if not weights:
         return Mapped(frozenset(), file)
-    # Others would take room beside the ring.
-    alone = activations is not None and len(weights) == len(streamed)
-    return Ringed(program, file, weights, activations if alone else None)
+    room = room_for_ring(program, activations) + AHEAD_BYTES
+    # Other weights would take room beside the ring.
+    ring = ring_of(program, weights, room) if len(weights) == len(streamed) else None
+    return Ringed(program, file, weights, ring)
 
 
 class Ringed:
@@ -57,7 +57,7 @@ class Ringed:
         program: sound.
         file: its packed weights.
         weights: in the order in which they are read.
-        activations: as `in_place`; None if there is no room for a ring.
+        ring: their places; None if each has pages of its own.
 
     Attributes:
         at_once: all of them.
@@ -68,12 +68,8 @@ class Ringed:
     at_hand: frozenset[str] = frozenset()
 
     def __init__(
-        self, program: Program, file: WeightFiles, weights: Sequence[str], activations: int | None
+        self, program: Program, file: WeightFiles, weights: Sequence[str], ring: Arena | None
     ) -> None:
-        ring = None
-        if activations is not None:
-            room = room_for_ring(program, activations) + AHEAD_BYTES
-            ring = ring_of(program, weights, room)
         self._file = file
         self._held = ring is not None
         places = ring or row_of(program, weights)
