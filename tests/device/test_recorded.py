@@ -349,12 +349,12 @@ def test_a_launch_that_fails_in_a_stretch_is_named(
     left = failing_layer
     launch, run = cl.enqueue_nd_range_kernel, Engine.run
 
-    def failing(*arguments: Any) -> cl.Event:
+    def failing(*arguments: Any, **named: Any) -> cl.Event:
         nonlocal left
         left -= 1
         if left < 0:
             raise cl.RuntimeError(cl._cl._ErrorRecord("clEnqueueNDRangeKernel", -5, "no room"))
-        return launch(*arguments)
+        return launch(*arguments, **named)
 
     def from_the_second_on(engine: Engine, number: int, *more: Any, **named: Any) -> Pass:
         if number == 1:

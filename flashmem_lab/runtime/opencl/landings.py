@@ -1,8 +1,8 @@
 """Host memory that outputs are read into, kept from run to run.
 
-To touch new memory takes longer than to fill it. And a driver that has to copy by way of memory of
-its own takes several times as long as one that copies to pinned memory (H100, 25.7 MB of logits:
-XX).
+To touch new memory takes longer than to fill it. And a driver that copies by way of memory of its
+own takes longer than one that copies to pinned memory at once (H100, GPT-Neo-Small with 25.7 MB of
+logits: runs of 6.8 ms and of 4.6).
 """
 
 from __future__ import annotations
