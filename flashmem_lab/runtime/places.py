@@ -86,7 +86,7 @@ def places_of(program: Program, alignment: int) -> Places | None:
     lying = [(offsets[life.name], life) for life in activations]
     streamed = _Streamed(pinned, room, lying, alignment)
     lives = {life.name: life for life in lives_of(program, Pool.TEXTURE)}
-    forced = _forced_at(program)
+    forced = forced_at(program)
     if not all(streamed.place(lives[name], forced[name]) for name in weights if name not in once):
         return None
     lasting = {life.name for life in activations}.difference(streamed.behind.values())
@@ -177,7 +177,7 @@ class _Streamed:
 _until = attrgetter("until")
 
 
-def _forced_at(program: Program) -> dict[str, int]:
+def forced_at(program: Program) -> dict[str, int]:
     """Places in the memory order before which streamed weights must come, by name.
 
     The Free of what a command uses makes sure that the command was enqueued, hence that all weights

@@ -2,26 +2,33 @@
 
 Every block is checked when it is first read. What is copied is read by `preadv`, never through a
 mapping: mapped pages would count as memory of this process, which must not hold a second copy of
-the weights, but where a GPU's driver pins it (`KeptWeights`).
+the weights, but where a GPU's driver pins it (`KeptWeights`). Where nothing is to stay in the page
+cache, whole weights are read past it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flashmem_lab.errors import CacheCorrupt, InputError, from_os_error
+from flashmem_lab.program.container import align
 from flashmem_lab.program.packed import check_rows
 from flashmem_lab.program.program import PackedSpan
-from flashmem_lab.runtime.filemap import FileMap, pieces_of
+from flashmem_lab.runtime.filemap import FileMap
+from flashmem_lab.runtime.hostmemory import HostMemory
 from flashmem_lab.runtime.pagecache import PageCache, drops
+
+NEAR = 128 * 1024
+"""Bytes between weights that are read with them, 40 us of the disk: to ask again takes as long."""
 
 _IOV_MAX = 1024  # buffers of one preadv; POSIX guarantees 16, Linux and macOS take 1024
 
@@ -52,10 +59,9 @@ class WeightFiles:
         # File and offset of each block that was found sound: later runs only read it.
         self._sound: set[tuple[int, int]] = set()
         self._files: list[int] = []
+        self._past_cache: dict[int, int] = {}  # open for reads past the page cache, by file
         self.kept = True
         self._maps: dict[int, FileMap] = {}
-        # What is present of each piece of a file; only kept where pages are dropped.
-        self._present: dict[tuple[int, int], set[str]] = defaultdict(set)
         try:
             for path in paths:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
@@ -72,6 +78,8 @@ class WeightFiles:
         """Closes the files."""
         while self._maps:
             self._maps.popitem()[1].close()
+        while self._past_cache:
+            os.close(self._past_cache.popitem()[1])
         while self._files:
             file = self._files.pop()
             if not self.kept:  # what was read ahead, too
@@ -132,21 +140,29 @@ class WeightFiles:
         span = self._spans[weight]
         self._bring(weight, span.offset, span.bytes)
 
-    def read_ahead(self, weight: str, first: int, size: int) -> None:
-        """Has bytes of a weight read from the disk; they are no memory of this process yet.
+    def near(self, before: str, after: str) -> bool:
+        """Whether a weight lies behind another one in the same file, with little in between."""
+        first, second = self._spans[before], self._spans[after]
+        gap = second.offset - first.offset - align(first.bytes)
+        return first.file == second.file and 0 <= gap <= NEAR
+
+    def read_whole(self, weights: Sequence[str], into: Sequence[NDArray[np.uint8]]) -> None:
+        """Reads weights, past the page cache where their file system can; checks as `read_rows`.
 
         Args:
-            weight: name.
-            first: of its bytes.
-            size: how many.
+            weights: names; each but the first is `near` the one before it.
+            into: an array for each, shape (bytes,), from a multiple of ALIGNMENT on: the weight's,
+                rounded up to a multiple of it. What lies behind it in its file is read, too.
 
         Raises:
-            CacheCorrupt, FlashMemError: as `bring`.
+            CacheCorrupt, FlashMemError: as `read_rows`.
         """
-        span = self._spans[weight]
-        mapped = self._map(span.file)
-        with self._mapped(weight):
-            mapped.read(span.offset + first, size)
+        past_cache = self._fill_past_cache(weights, into)
+        for name, array in zip(weights, into, strict=True):
+            span = self._spans[name]
+            if not past_cache:
+                self._fill_views(name, span.offset, [array[: span.bytes].data])
+            self._check(name, 0, array[: span.bytes].reshape(-1, span.row_bytes))
 
     def sound(self, weight: str) -> bool:
         """Whether every block of a weight was read before, and found sound."""
@@ -155,18 +171,9 @@ class WeightFiles:
         return all(self._place(span, row) in self._sound for row in rows)
 
     def forget(self, weight: str) -> None:
-        """Gives the memory back that `bring` took for a weight, and drops its pages if asked to."""
+        """Gives the memory back that `bring` took for a weight; its pages stay in the cache."""
         span = self._spans[weight]
-        mapped, pieces = self._map(span.file), pieces_of(span.offset, span.bytes)
-        if self.kept:
-            mapped.forget(span.offset, span.bytes)
-            return
-        for piece in pieces:
-            self._present[span.file, piece].discard(weight)
-        # It shares its first and its last piece with other weights.
-        first = pieces.start + bool(self._present[span.file, pieces[0]])
-        last = pieces.stop - bool(self._present[span.file, pieces[-1]])
-        mapped.drop(span.offset, span.bytes, range(first, last))
+        self._map(span.file).forget(span.offset, span.bytes)
 
     def whole(self, weight: str) -> NDArray[np.uint8]:
         """All bytes of a weight, checked; shape (bytes,)."""
@@ -229,22 +236,18 @@ class WeightFiles:
     @contextmanager
     def _mapped(self, weight: str) -> Iterator[None]:
         """Pages of a weight are asked for: they are present, or what fails is ours to explain."""
-        span = self._spans[weight]
-        if not self.kept:
-            for piece in pieces_of(span.offset, span.bytes):
-                self._present[span.file, piece].add(weight)
         try:
             yield
         except OSError as error:
             if error.errno == errno.EFAULT:
-                raise CacheCorrupt(self._paths[span.file], weight) from error
+                raise CacheCorrupt(self._paths[self._spans[weight].file], weight) from error
             raise from_os_error(error, f"reading packed weights of {weight!r}") from error
 
     def _map(self, file: int) -> FileMap:
         if file not in self._maps:
             try:
                 size = os.fstat(self._files[file]).st_size
-                mapped = FileMap(self._files[file], size, kept=self.kept)
+                mapped = FileMap(self._files[file], size)
             except OSError as error:
                 raise from_os_error(error, f"mapping {self._paths[file]}") from error
             for span in self._spans.values():
@@ -252,6 +255,31 @@ class WeightFiles:
                     mapped.as_one(span.offset, span.bytes)
             self._maps[file] = mapped
         return self._maps[file]
+
+    def _fill_past_cache(self, weights: Sequence[str], into: Sequence[NDArray[np.uint8]]) -> bool:
+        """Whether the file system writes weights to memory by itself; if so, it was done."""
+        spans = [self._spans[name] for name in weights]
+        first, last = spans[0], spans[-1]
+        views = [into[0].data]
+        for (before, after), array in zip(pairwise(spans), into[1:], strict=True):
+            gap = after.offset - before.offset - align(before.bytes)
+            views += [self._between[:gap].data, array.data] if gap else [array.data]
+        try:
+            if first.file not in self._past_cache:
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT
+                self._past_cache[first.file] = os.open(self._paths[first.file], flags)
+            count = os.preadv(self._past_cache[first.file], views, first.offset)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # a file system in memory, or of larger blocks
+                return False
+            raise from_os_error(error, f"reading packed weights of {weights[0]!r}") from error
+        # A read that ends early is left to an ordinary one, which says why.
+        return count >= last.offset + last.bytes - first.offset
+
+    @cached_property
+    def _between(self) -> NDArray[np.uint8]:
+        """Where goes what lies between weights that are read at once."""
+        return HostMemory(NEAR).bytes
 
     @staticmethod
     def _place(span: PackedSpan, row: int) -> tuple[int, int]:

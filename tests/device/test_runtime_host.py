@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +22,6 @@ from flashmem_lab.runtime.opencl.query import find
 from flashmem_lab.runtime.opencl.views import landing, read_view, write_view
 from flashmem_lab.runtime.pagecache import PageCache, drops
 from flashmem_lab.runtime.ports import to_port
-from flashmem_lab.runtime.weightfile import WeightFiles
-from tests.files import cached_bytes, drops_pages
 
 Make = Callable[..., Any]
 
@@ -175,59 +172,6 @@ def test_output_has_the_users_dtype_and_shape() -> None:
 
 
 # --- the weight file -----------------------------------------------------------------------
-
-
-def test_rows_that_lie_apart(tmp_path: Path, make_chain: Make) -> None:
-    """A driver's row pitch may be wider than a row."""
-    chain = make_chain(layers=1, width=3, height=9000)
-    span = chain.packed.spans["w0"]
-    file = WeightFiles([chain.packed.path], chain.packed.spans)
-    wide = np.zeros((9000, span.row_bytes + 16), np.uint8)
-    file.read_rows("w0", 0, wide[:, : span.row_bytes])
-    tight = np.empty((9000, span.row_bytes), np.uint8)
-    file.read_rows("w0", 0, tight)
-    file.close()
-    assert np.array_equal(wide[:, : span.row_bytes], tight)
-    assert not wide[:, span.row_bytes :].any()
-    constant = chain.model.constants["c0"][2]
-    assert tight.tobytes() == constant
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system drops no pages")
-@pytest.mark.parametrize("pages", list(PageCache))
-def test_pages_are_dropped_behind_the_read(
-    make_chain: Make, monkeypatch: pytest.MonkeyPatch, pages: PageCache
-) -> None:
-    chain = make_chain()
-    told: list[tuple[int, int, int]] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda _, *advice: told.append(advice))
-    file = WeightFiles([chain.packed.path], chain.packed.spans, pages)
-    whole = file.whole("w1")
-    file.close()
-    assert np.array_equal(
-        whole.view(np.float32), np.frombuffer(chain.model.constants["c1"][2], "f4")
-    )
-    span = chain.packed.spans["w1"]
-    dropped = [(at, size) for at, size, advice in told if advice == os.POSIX_FADV_DONTNEED]
-    # The file is small, so that "auto" keeps its pages. In the end all go that were read ahead.
-    assert dropped == ([(span.offset, span.bytes), (0, 0)] if pages is PageCache.DROP else [])
-
-
-def test_a_piece_of_the_file_is_dropped_with_the_last_weight_in_it(make_chain: Make) -> None:
-    chain = make_chain(layers=2, width=64, height=512)  # 512 KiB each: both lie in one piece
-    path = chain.packed.path
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
-    drops = drops_pages(path)  # a file system in memory keeps them
-    file = WeightFiles([path], chain.packed.spans, PageCache.DROP)
-    file.bring("w0", 0, 512)
-    file.read_ahead("w1", 0, chain.packed.spans["w1"].bytes)
-    file.forget("w0")
-    assert cached_bytes(path) >= chain.packed.spans["w1"].bytes
-    file.bring("w1", 0, 512)
-    file.forget("w1")
-    assert (cached_bytes(path) == 0) == drops
-    file.close()
 
 
 def test_a_file_that_does_not_fit_twice_is_not_kept(

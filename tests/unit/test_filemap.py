@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from flashmem_lab.runtime.filemap import PIECE, FileMap, can_map, pieces_of
+from flashmem_lab.runtime.filemap import PIECE, FileMap, can_map
 from tests.files import cached_bytes, drops_pages
 
 pytestmark = pytest.mark.skipif(not can_map(), reason="this system maps no files as we need it")
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def mapped(path: Path) -> Iterator[FileMap]:
     file = os.open(path, os.O_RDONLY)
-    made = FileMap(file, _SIZE, kept=False)
+    made = FileMap(file, _SIZE)
     yield made
     made.close()
     os.close(file)
@@ -82,16 +82,3 @@ def test_what_is_read_is_no_memory_of_this_process(mapped: FileMap, path: Path) 
     mapped.read(0, 3 * PIECE)
     assert resident(path) == 0
     assert cached_bytes(path) >= 3 * PIECE
-
-
-def test_dropped_pieces_leave_the_cache_and_come_again(mapped: FileMap, path: Path) -> None:
-    drops = drops_pages(path)  # a file system in memory keeps them
-    size = 3 * PIECE
-    for _ in range(2):
-        mapped.bring(0, size)
-        assert cached_bytes(path) >= size
-        mapped.drop(0, size, pieces_of(0, size))
-        assert resident(path) == 0
-        assert (cached_bytes(path) == 0) == drops
-    mapped.bring(0, size)
-    assert np.array_equal(mapped[0:size], np.fromfile(path, np.uint8, size))

@@ -28,7 +28,7 @@ from flashmem_lab.runtime.opencl.disk import Lanes, Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
-from flashmem_lab.runtime.opencl.inplace import InPlace
+from flashmem_lab.runtime.opencl.inplace import InPlace, Mapped
 from flashmem_lab.runtime.opencl.landings import Landings
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.layout import Layout
@@ -37,6 +37,7 @@ from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.onebuffer import OneBuffer
 from flashmem_lab.runtime.opencl.pinned import KeptWeights
 from flashmem_lab.runtime.opencl.recorder import Recorder
+from flashmem_lab.runtime.opencl.ringed import in_place
 from flashmem_lab.runtime.opencl.signals import Signals, Stopped
 from flashmem_lab.runtime.opencl.stretched import Stretched
 from flashmem_lab.runtime.opencl.transports import (
@@ -108,12 +109,16 @@ class Engine:
         self._ledger = ledger
         self.booking = Booking(program)
         alignment = device.device.mem_base_addr_align // 8
-        self._in_place = InPlace(program, file, alignment if device.host_memory else 0)
+        in_host = alignment if device.host_memory else 0
+        self._in_place: InPlace
         self._objects: DeviceObjects
         if layout.places is not None:
+            self._in_place = Mapped(frozenset(), file)
             self._objects = OneBuffer(device.context, ledger, program, layout.places)
         else:
-            self._objects = self._blocks(arena_of(program, alignment))
+            arena = arena_of(program, alignment)
+            self._in_place = in_place(program, file, alignment=in_host, activations=arena.bytes)
+            self._objects = self._blocks(arena)
         self._clock = DeviceClock(device.compute)
         self._ring: StagingRing | SlotRing | None = None
         self._kept = KeptWeights(device.context, device.transfer, program, file)
@@ -153,9 +158,7 @@ class Engine:
         transport = self._transport(signals, first=first)
         if number < 2 or self._lanes is None:  # later runs load as the second one does
             self._lanes = Lanes.of(program, transport, first_run=first)
-        ahead = self._in_place.read_ahead(
-            [(whole.first.weight, whole.bytes) for whole in self._lanes.ahead]
-        )
+        ahead = self._in_place.ahead
         if ahead is not None:
             ahead.begin(again=again)
         loader = Loader(
@@ -166,7 +169,15 @@ class Engine:
             signals=signals,
             recorder=recorder,
         )
-        making = Making(program.objects, self._tables, self._objects, transport, loader, signals)
+        making = Making(
+            program.objects,
+            self._tables,
+            self._objects,
+            self._in_place,
+            transport,
+            loader,
+            signals,
+        )
         lane = ComputeLane(
             program,
             program.compute if first else self._later.steps,
@@ -246,10 +257,10 @@ class Engine:
 
     def close(self) -> None:
         """Waits for the device and releases everything, after a failed run too."""
-        self._in_place.stop_reading()
         for queue in (self._device.transfer, self._device.compute):
             with suppress(cl.Error):  # a lost device has nothing left to wait for
                 queue.finish()
+        self._in_place.stop_reading()
         self._stretched.release()
         self._launches.release()
         with suppress(cl.Error):

@@ -1,7 +1,8 @@
-"""Weights that a device uses where their file lies in the host's memory: nothing is copied.
+"""Weights that a device uses in memory of the host: nothing is copied.
 
 Where a device works in the host's memory and takes memory it is given as it is
-(`CL_MEM_USE_HOST_PTR`), a weight that lies in a buffer needs no second place.
+(`CL_MEM_USE_HOST_PTR`), a weight that lies in a buffer needs no second place. It lies where the
+system keeps its file, or, where nothing is to be kept of that, where the disk wrote it (`Ringed`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import pyopencl as cl
 
 from flashmem_lab.device.spec import Transport
 from flashmem_lab.plan.timeline import Pool
-from flashmem_lab.program.program import Alloc, ObjectKind, Program
+from flashmem_lab.program.program import ObjectKind, Program
 from flashmem_lab.runtime.filemap import can_map
-from flashmem_lab.runtime.opencl.ahead import ReadAhead
+from flashmem_lab.runtime.opencl.ahead import ReadAhead, Use
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.weightfile import WeightFiles
 
@@ -40,98 +42,152 @@ def works_in_place(context: cl.Context, queue: cl.CommandQueue) -> bool:
     return _touched_pages(memory) <= _PROBE_BYTES // mmap.PAGESIZE // 2
 
 
-class InPlace:
-    """The weights of a program that its device uses where they lie.
-
-    Where pages are dropped from memory after use, those that stay are copied: what is mapped cannot
-    be dropped, nor what lies in one piece of the file with it.
+def fit_in_place(program: Program, alignment: int) -> frozenset[str]:
+    """The weights of a program that its device can use in memory of the host.
 
     Args:
         program: sound.
-        file: its packed weights.
         alignment: of memory that the device takes, bytes; 0 if it takes none.
+    """
+    if not alignment or program.transport is not Transport.MAP:
+        return frozenset()
+    return frozenset(
+        item.name
+        for item in program.objects.values()
+        if item.pool is Pool.TEXTURE
+        and item.kind is ObjectKind.BUFFER
+        and item.bytes == program.spans[item.name].bytes
+        and program.spans[item.name].offset % alignment == 0
+    )
+
+
+class InPlace(Protocol):
+    """Holds weights of a program in memory of the host that its device uses.
+
+    Attributes:
+        at_once: those that are brought whole.
+        at_hand: those of them that are in memory: to bring them takes no disk.
+        ahead: what reads the others of them; None if there are none.
+    """
+
+    @property
+    def at_once(self) -> frozenset[str]:
+        """Those that are brought whole."""
+        ...
+
+    @property
+    def at_hand(self) -> frozenset[str]:
+        """Those of them that are in memory: to bring them takes no disk."""
+        ...
+
+    @property
+    def ahead(self) -> ReadAhead | None:
+        """What reads the others of them; None if there are none."""
+        ...
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def buffer(self, context: cl.Context, weight: str) -> cl.Buffer:
+        """The buffer over the bytes of a weight; made once, and there until `release`."""
+        ...
+
+    def created(self, weight: str) -> None:
+        """Hears that the budget has room for a weight."""
+        ...
+
+    def bring(self, weight: str, first_row: int, rows: int) -> None:
+        """Makes rows of a weight that is not in `at_once` present, checked."""
+        ...
+
+    def bring_whole(self, weight: str) -> None:
+        """Makes a weight of `at_once` present, which is at hand or was read ahead."""
+        ...
+
+    def ended(self, weight: str, used: Sequence[Use]) -> None:
+        """Hears that a run needs a weight no more; `used` are the last commands that use it."""
+        ...
+
+    def forget(self, weight: str) -> None:
+        """Hears that the budget's room for a weight is wanted, which no command uses any more."""
+        ...
+
+    def look(self) -> None:
+        """Finds out after a run which weights are known to be sound by now."""
+        ...
+
+    def stop_reading(self) -> None:
+        """Ends what reads ahead."""
+        ...
+
+    def release(self) -> None:
+        """Releases the buffers; no command may use them any more."""
+        ...
+
+
+class Mapped:
+    """Weights that lie where the system keeps their file.
+
+    Args:
+        names: of the weights.
+        file: their packed weights.
 
     Attributes:
         at_once: those that were found sound; see `look`.
+        ahead: None; the file is in memory already.
     """
 
-    def __init__(self, program: Program, file: WeightFiles, alignment: int) -> None:
+    ahead: ReadAhead | None = None
+
+    def __init__(self, names: frozenset[str], file: WeightFiles) -> None:
         self._file = file
-        self._names: frozenset[str] = frozenset()
+        self._names = names
         self._buffers: dict[str, cl.Buffer] = {}
-        self._present: set[str] = set()
-        self._ahead: ReadAhead | None = None
         self.at_once: frozenset[str] = frozenset()
-        if alignment and program.transport is Transport.MAP:
-            stay = {one.object for one in program.memory if isinstance(one, Alloc) and one.once}
-            self._names = frozenset(
-                item.name
-                for item in program.objects.values()
-                if item.pool is Pool.TEXTURE
-                and item.kind is ObjectKind.BUFFER
-                and item.bytes == program.spans[item.name].bytes
-                and program.spans[item.name].offset % alignment == 0
-                and (file.kept or item.name not in stay)
-            )
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
     @property
     def at_hand(self) -> frozenset[str]:
-        """Those that were found sound and are in memory: to bring them takes no disk."""
-        return self.at_once if self._file.kept else frozenset()
+        """All of `at_once`."""
+        return self.at_once
 
     def look(self) -> None:
-        """Finds out which weights are known to be sound by now."""
+        """See `InPlace.look`."""
         if len(self.at_once) < len(self._names):
             self.at_once = frozenset(name for name in self._names if self._file.sound(name))
 
     def buffer(self, context: cl.Context, weight: str) -> cl.Buffer:
-        """The buffer over the bytes of a weight; `bring` must precede its use, `forget` follow it.
-
-        It is an address and no memory, so it is made once and stays until `release`.
-        """
+        """See `InPlace.buffer`; it is an address and no memory."""
         if weight not in self._buffers:
             flags = cl.mem_flags.READ_ONLY | cl.mem_flags.USE_HOST_PTR
             bytes_ = self._file.in_place(weight)
             self._buffers[weight] = cl.Buffer(context, flags, hostbuf=bytes_)
         return self._buffers[weight]
 
-    def read_ahead(self, weights: Sequence[tuple[str, int]]) -> ReadAhead | None:
-        """What reads these weights ahead in every run; None if there are none.
-
-        Args:
-            weights: their names and bytes, in order of use, the same ones in each call.
-        """
-        if self._ahead is None and weights:
-            self._ahead = ReadAhead(weights, self._file.read_ahead, self._present.__contains__)
-        return self._ahead
+    def created(self, weight: str) -> None:
+        """Nothing to do."""
 
     def bring(self, weight: str, first_row: int, rows: int) -> None:
         """See `WeightFiles.bring`."""
-        self._present.add(weight)
         self._file.bring(weight, first_row, rows)
 
-    def bring_sound(self, weight: str) -> None:
+    def bring_whole(self, weight: str) -> None:
         """See `WeightFiles.bring_sound`."""
-        self._present.add(weight)
         self._file.bring_sound(weight)
+
+    def ended(self, weight: str, used: Sequence[Use]) -> None:
+        """Nothing to do: it is forgotten when its room is wanted."""
 
     def forget(self, weight: str) -> None:
         """See `WeightFiles.forget`."""
         self._file.forget(weight)
-        self._present.discard(weight)
-        if self._ahead is not None:
-            self._ahead.forgotten()
 
     def stop_reading(self) -> None:
-        """Ends what reads ahead."""
-        if self._ahead is not None:
-            self._ahead.stop()
+        """Nothing to do."""
 
     def release(self) -> None:
-        """Releases the buffers; no command may use them any more."""
+        """See `InPlace.release`."""
         while self._buffers:
             self._buffers.popitem()[1].release()
 

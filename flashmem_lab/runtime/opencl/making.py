@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 
 import pyopencl as cl
@@ -11,6 +11,7 @@ import pyopencl as cl
 from flashmem_lab.program.program import Alloc, DeviceObject, Free
 from flashmem_lab.runtime.opencl.disk import Loader
 from flashmem_lab.runtime.opencl.errors import translating
+from flashmem_lab.runtime.opencl.inplace import InPlace
 from flashmem_lab.runtime.opencl.objects import DeviceObjects
 from flashmem_lab.runtime.opencl.signals import Signals
 from flashmem_lab.runtime.opencl.transports import WeightTransport
@@ -30,6 +31,7 @@ class Making:
         specs: the objects of the program.
         tables: of the program.
         objects: where they are made.
+        in_place: hears when those that it holds have ended.
         transport: hears of every weight that was made.
         loader: loads at once those that are at hand.
         signals: hears of every Alloc.
@@ -43,6 +45,7 @@ class Making:
         specs: Mapping[str, DeviceObject],
         tables: Tables,
         objects: DeviceObjects,
+        in_place: InPlace,
         transport: WeightTransport,
         loader: Loader,
         signals: Signals,
@@ -51,6 +54,7 @@ class Making:
         self._specs = specs
         self._tables = tables
         self._objects = objects
+        self._in_place = in_place
         self._transport = transport
         self._loader = loader
         self._signals = signals
@@ -66,9 +70,11 @@ class Making:
             self._laid += 1
             self._done(command)
 
-    def end(self, command: Free, used: Iterable[cl.Event]) -> None:
+    def end(self, command: Free, used: Sequence[cl.Event]) -> None:
         """Ends an object; `used` are the last commands that use it."""
         self._objects.end(command.object, used)
+        if command.object in self._in_place:
+            self._in_place.ended(command.object, used)
         self._signals.publish(command.id)
         self.make_what_fits()
 

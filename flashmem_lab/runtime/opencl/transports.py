@@ -141,16 +141,18 @@ class InPlaceTransport:
         self._others = others
 
     def created(self, weight: str) -> None:
-        """Nothing to do but for the others."""
-        if weight not in self._in_place:
+        """Whoever holds it hears of it."""
+        if weight in self._in_place:
+            self._in_place.created(weight)
+        else:
             self._others.created(weight)
 
     def load(self, weight: str) -> None:
-        """Brings the pages of the whole weight."""
-        self._in_place.bring_sound(weight)
+        """Brings the whole weight."""
+        self._in_place.bring_whole(weight)
 
     def read(self, command: Read) -> int:
-        """Brings the chunk's pages."""
+        """Brings the chunk."""
         if command.weight not in self._in_place:
             return self._others.read(command)
         begun_ns = perf_counter_ns()
