@@ -13,11 +13,11 @@ what is free on the device, and no longer by when the plan would make the weight
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from flashmem_lab.plan.timeline import Pool
 from flashmem_lab.program.program import Alloc, Program
@@ -32,9 +32,9 @@ class Places:
         bytes: of the whole; at most program.predicted_peak_bytes without staging.
         weight_bytes: below these lie no activations.
         offsets: of each object, by name.
-        behind: for a weight, the object that has to end before it is written: of those that had
-            some of its place in the same run before, the one that ends last.
-        lasting: the activations that no weight is behind.
+        behind: for a weight, the object that has to end before it is written. Whatever had some of
+            its place in the same run before ends no later, in the memory order.
+        lasting: the activations in whose places no weight ever lies.
     """
 
     bytes: int
@@ -50,14 +50,16 @@ class _Held:
 
     Attributes:
         begin, end: bytes.
-        until: place in the memory order at which that one ends; -1 if it was never held.
+        since, until: places in the memory order from which and to which that one lives; -1 if the
+            part was never held.
         name: of that one; empty if there is none.
     """
 
     begin: int
     end: int
-    until: int
-    name: str
+    since: int = -1
+    until: int = -1
+    name: str = ""
 
 
 def places_of(program: Program, alignment: int) -> Places | None:
@@ -77,20 +79,21 @@ def places_of(program: Program, alignment: int) -> Places | None:
             offsets[name] = pinned
             pinned = _up(pinned + program.objects[name].bytes, alignment)
     arena = arena_of(program, alignment)
-    activations = lives_of(program, Pool.BUFFER)
-    for life in activations:  # from the top down
-        offsets[life.name] = room - _up(arena.offsets[life.name] + life.bytes, alignment)
-    lowest = min((offsets[life.name] for life in activations), default=room)
+    activations = []
+    for life in lives_of(program, Pool.BUFFER):  # from the top down
+        begin = room - _up(arena.offsets[life.name] + life.bytes, alignment)
+        activations.append(_Held(begin, begin + life.bytes, life.begin, life.end, life.name))
+    offsets |= {held.name: held.begin for held in activations}
+    lowest = min((held.begin for held in activations), default=room)
     if lowest < pinned:
         return None
-    lying = [(offsets[life.name], life) for life in activations]
-    streamed = _Streamed(pinned, room, lying, alignment)
+    streamed = _Streamed(pinned, room, activations, alignment)
     lives = {life.name: life for life in lives_of(program, Pool.TEXTURE)}
     forced = forced_at(program)
     if not all(streamed.place(lives[name], forced[name]) for name in weights if name not in once):
         return None
-    lasting = {life.name for life in activations}.difference(streamed.behind.values())
-    return Places(room, lowest, offsets | streamed.offsets, streamed.behind, frozenset(lasting))
+    lasting = frozenset(held.name for held in activations if not streamed.touches(held))
+    return Places(room, lowest, offsets | streamed.offsets, streamed.behind, lasting)
 
 
 class _Streamed:
@@ -102,16 +105,15 @@ class _Streamed:
         alignment: of every place, bytes.
     """
 
-    def __init__(
-        self, begin: int, end: int, activations: Sequence[tuple[int, Life]], alignment: int
-    ) -> None:
+    def __init__(self, begin: int, end: int, activations: Iterable[_Held], alignment: int) -> None:
         self.offsets: dict[str, int] = {}
         self.behind: dict[str, str] = {}
         self._begin, self._end = begin, end
         self._alignment = alignment
-        self._held = [_Held(begin, end, -1, "")]
-        self._activations = activations
-        self._latest = -1  # the weights so far wait for the end of this one
+        self._held = [_Held(begin, end)]
+        # Weights are copied in this order, so each waits for what those before it waited for.
+        self._latest = _Held(begin, begin)
+        self._later = sorted(activations, key=_since)  # those that end behind `_latest`
 
     def place(self, life: Life, forced: int) -> bool:
         """Finds the place where a weight can come soonest, the lowest of these; whether it did.
@@ -120,30 +122,33 @@ class _Streamed:
             life: of the weight. What counts is its end: when it comes is found here.
             forced: place in the memory order before which it must come.
         """
-        before = [  # a later one is written when this weight is over
-            _Held(offset, offset + other.bytes, other.end, other.name)
-            for offset, other in self._activations
-            if other.begin < life.end
-        ]
-        near = [held for held in before if held.until > self._latest]  # the others cost no time
+        # Activations that begin when this weight is over are written behind it.
+        near = self._later[: bisect_left(self._later, life.end, key=_since)]
         soonest = min(
             (
-                (last.until, offset)
+                (last.until, offset, last)
                 for offset in self._candidates(life.bytes, near)
                 if (last := self._last(offset, life.bytes, near)).until < forced
             ),
+            key=itemgetter(0, 1),
             default=None,
         )
         if soonest is None:
             return False
-        offset = soonest[1]
-        last = self._last(offset, life.bytes, before)
-        self._latest = max(self._latest, last.until)
+        _, offset, last = soonest
+        if last.until > self._latest.until:
+            self._latest = last
+            self._later = [held for held in self._later if held.until > last.until]
         self.offsets[life.name] = offset
-        if last.name:
-            self.behind[life.name] = last.name
-        self._take(_Held(offset, offset + life.bytes, life.end, life.name))
+        if self._latest.name:
+            self.behind[life.name] = self._latest.name
+        self._take(_Held(offset, offset + life.bytes, life.begin, life.end, life.name))
         return True
+
+    def touches(self, other: _Held) -> bool:
+        """Whether some weight lies where `other` does."""
+        first, last = self._at(other.begin), bisect_left(self._held, other.end, key=_begin)
+        return any(held.name for held in self._held[first:last])
 
     def _candidates(self, size: int, near: Sequence[_Held]) -> set[int]:
         """Offsets right behind or right before something that is held."""
@@ -155,26 +160,23 @@ class _Streamed:
     def _last(self, offset: int, size: int, activations: Sequence[_Held]) -> _Held:
         """The one that ends last of all that hold some of these bytes."""
         end = offset + size
-        at = bisect_right(self._held, offset, key=attrgetter("begin")) - 1
-        last = self._held[at]
-        while at < len(self._held) and self._held[at].begin < end:
-            last = max(last, self._held[at], key=_until)
-            at += 1
+        weights = self._held[self._at(offset) : bisect_left(self._held, end, key=_begin)]
         over = (held for held in activations if held.begin < end and offset < held.end)
-        return max(chain((last,), over), key=_until)
+        return max(chain(weights, over), key=_until)
+
+    def _at(self, offset: int) -> int:
+        """Which of the parts that weights have holds a byte."""
+        return bisect_right(self._held, offset, key=_begin) - 1
 
     def _take(self, new: _Held) -> None:
         """Parts of the buffer change hands."""
-        held = [new]
-        for old in self._held:
-            if old.begin < min(old.end, new.begin):
-                held.append(replace(old, end=min(old.end, new.begin)))
-            if old.end > max(old.begin, new.end):
-                held.append(replace(old, begin=max(old.begin, new.end)))
-        self._held = sorted(held, key=attrgetter("begin"))
+        first, last = self._at(new.begin), bisect_left(self._held, new.end, key=_begin)
+        before, behind = self._held[first], self._held[last - 1]
+        parts = [replace(before, end=new.begin), new, replace(behind, begin=new.end)]
+        self._held[first:last] = [part for part in parts if part.begin < part.end]
 
 
-_until = attrgetter("until")
+_begin, _since, _until = attrgetter("begin"), attrgetter("since"), attrgetter("until")
 
 
 def forced_at(program: Program) -> dict[str, int]:
@@ -189,7 +191,7 @@ def forced_at(program: Program) -> dict[str, int]:
     made = 0
     for at, command in enumerate(program.memory):
         if not isinstance(command, Alloc):
-            most = needed[max(place[one] for one in command.after)]
+            most = max((needed[place[one]] for one in command.after if one in place), default=0)
             forced |= dict.fromkeys(order[made:most], at)
             made = max(made, most)
     return forced

@@ -44,7 +44,7 @@ class Stretch:
 
     @property
     def lasting(self) -> bool:
-        """Whether it uses nothing that comes and goes in a run."""
+        """Whether it waits for no weight and none ends behind it."""
         return not (self.after or self.ending)
 
     @property

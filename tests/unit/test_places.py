@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashmem_lab.plan.timeline import Pool
-from flashmem_lab.program.program import Alloc, Program
+from flashmem_lab.program.program import Alloc, Free, Program
 from flashmem_lab.runtime.arena import arena_of
 from flashmem_lab.runtime.places import Places, places_of
 from tests.unit.test_arena import ALIGNMENT, LIFE, program_of
@@ -82,9 +82,15 @@ def test_nothing_is_written_over_before_it_is_over(
     places = places_of(program, ALIGNMENT)
     if places is not None:
         _check(program, places)
-        held = set(places.behind.values())
-        names = {n for n, item in program.objects.items() if item.pool is Pool.BUFFER}
-        assert places.lasting == names - held
+        written = [
+            range(places.offsets[name], places.offsets[name] + item.bytes)
+            for name, item in program.objects.items()
+            if item.pool is Pool.TEXTURE
+        ]
+        for name, item in program.objects.items():
+            begin, end = places.offsets[name], places.offsets[name] + item.bytes
+            over = any(begin < one.stop and one.start < end for one in written)
+            assert (name in places.lasting) == (item.pool is Pool.BUFFER and not over)
 
 
 @given(st.lists(LIFE, max_size=8), st.lists(LIFE, min_size=1, max_size=10))
@@ -161,6 +167,25 @@ def test_a_weight_lies_where_an_activation_was() -> None:
     assert places is not None
     assert places.behind == {"w0": "a0"}
     assert places.lasting == frozenset()
+
+
+def test_an_activation_under_a_weight_comes_and_goes_in_every_run() -> None:
+    """Though what is waited for is another one, which ends later."""
+    program = program_of([(256, 0, 0), (256, 0, 1)], [(512, 5, 0)], peak_bytes=512)
+    places = places_of(program, ALIGNMENT)
+    assert places is not None
+    assert places.behind == {"w0": "a1"}
+    assert places.lasting == frozenset()
+
+
+def test_a_free_may_wait_for_nothing_that_is_computed() -> None:
+    """So may those of programs that were made by hand."""
+    program = program_of([(64, 0, 1)], [(64, 5, 0)])
+    idle = [
+        replace(c, after=()) if isinstance(c, Free) and c.object == "a0" else c
+        for c in program.memory
+    ]
+    assert places_of(replace(program, memory=tuple(idle)), ALIGNMENT) is not None
 
 
 @pytest.mark.parametrize("short", [0, ALIGNMENT])

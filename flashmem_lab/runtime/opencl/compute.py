@@ -130,7 +130,7 @@ class ComputeLane:
         self._queue.flush()
 
     def event(self, command: int) -> cl.Event | None:
-        """The event of a command that was enqueued; None for what ran on the host or is over."""
+        """The event of a command that was enqueued; None for what is over."""
         return self._events[command]
 
     def _do_awaited(self, step: Step) -> None:
@@ -163,7 +163,7 @@ class ComputeLane:
         self._signals.publish(command.id, event if isinstance(command, Launch | Move) else None)
 
     def _run(self, command: ComputeCommand) -> cl.Event | None:
-        """Enqueues a launch or a transfer and returns its event; None for what ran on the host."""
+        """Enqueues a launch or a transfer, or runs on the host; returns the event of its end."""
         pending = self._pending(command)
         begun_ns = perf_counter_ns()
         if isinstance(command, Launch | Move):
@@ -177,7 +177,11 @@ class ComputeLane:
                 kind = "rows" if isinstance(command.work, RowFetch) else "host"
                 self._queue.finish()  # so that its time is its own
                 begun_ns = perf_counter_ns()
-                size, event = self._host.run(command), None
+                size, written = self._host.run(command)
+                self._recorder.computed(
+                    command.id, kind, command.name, command.layer, size, begun_ns, None
+                )
+                return written
             elif isinstance(command, WriteInput):
                 array, begin = self._inputs[command.name], self._objects.begin(command.view.ref)
                 memory = self._objects.buffer(command.view.ref)

@@ -40,8 +40,8 @@ class HostSide:
         self._spans = spans
         self._inputs = inputs
 
-    def run(self, step: HostStep) -> int:
-        """Does the step; returns the bytes that it read or wrote.
+    def run(self, step: HostStep) -> tuple[int, cl.Event | None]:
+        """Does the step; returns the bytes that it read or wrote, and the event of the last write.
 
         Raises:
             InputError: an index lies outside its table.
@@ -52,16 +52,15 @@ class HostSide:
             return self._fetch_rows(step.work)
         return self._evaluate(step.work)
 
-    def _fetch_rows(self, work: RowFetch) -> int:
+    def _fetch_rows(self, work: RowFetch) -> tuple[int, cl.Event]:
         index = np.asarray(self._inputs[work.index], np.int64).reshape(-1)
         rows = self._file.take(work.table, index)
         columns = work.output.size // max(1, len(index))
         half = self._spans[work.table].row_bytes == 2 * columns
         values = rows.view(np.float16 if half else np.float32)
-        self._write(work.output, values)
-        return rows.nbytes
+        return rows.nbytes, self._write(work.output, values)
 
-    def _evaluate(self, work: HostCall) -> int:
+    def _evaluate(self, work: HostCall) -> tuple[int, cl.Event | None]:
         arrays: dict[str, np.ndarray] = {}
         for name, view in work.inputs:
             memory, begin = self._objects.buffer(view.ref), self._objects.begin(view.ref)
@@ -72,11 +71,12 @@ class HostSide:
         moved = sum(array.nbytes for array in arrays.values())
         moved += sum(self._spans[weight].bytes for _, weight, _, _ in work.weights)
         outputs = evaluate_call(work, arrays, self._file)
+        written: cl.Event | None = None
         for name, view in work.outputs:
-            self._write(view, outputs[name])
+            written = self._write(view, outputs[name])
             moved += outputs[name].nbytes
-        return moved
+        return moved, written
 
-    def _write(self, view: View, values: np.ndarray) -> None:
+    def _write(self, view: View, values: np.ndarray) -> cl.Event:
         memory, begin = self._objects.buffer(view.ref), self._objects.begin(view.ref)
-        write_view(self._queue, memory, view, values, begin=begin)
+        return write_view(self._queue, memory, view, values, begin=begin)

@@ -12,8 +12,8 @@ from flashmem_lab.program.program import KernelSource, ObjectKind, Program
 from flashmem_lab.runtime.opencl.objects import texel_format
 from flashmem_lab.runtime.places import Places, places_of
 
-_ALIGNMENT = 64
-"""Of places, bytes: more than any element or vector that a kernel reads."""
+_ALIGNMENTS = (256, 16)
+"""Of places, bytes: what memory is read in, or else a texel, where sizes leave no room for that."""
 _INT = 2**31
 
 
@@ -59,10 +59,11 @@ def _places_on(device: cl.Device, program: Program) -> Places | None:
     streams = any(not read.once for read in program.disk)
     if program.transport is not Transport.COPY or not streams:
         return None
-    places = places_of(program, _ALIGNMENT)
+    tried = (places_of(program, alignment) for alignment in _ALIGNMENTS)
+    places = next((one for one in tried if one is not None), None)
     if places is None or places.bytes > device.max_mem_alloc_size:
         return None
     images = (item for item in program.objects.values() if item.kind is ObjectKind.IMAGE2D)
-    texel = min((texel_format(item).itemsize for item in images), default=places.bytes)
-    fits = places.bytes // texel <= min(int(device.image_max_buffer_size), _INT - 1)
-    return places if fits else None
+    texel = min((texel_format(item).itemsize for item in images), default=None)
+    most = min(int(device.image_max_buffer_size), _INT - 1)
+    return places if texel is None or places.bytes // texel <= most else None

@@ -6,8 +6,9 @@ from collections.abc import Container, Iterable
 
 import pyopencl as cl
 
+from flashmem_lab.errors import PlanError
 from flashmem_lab.plan.timeline import Pool
-from flashmem_lab.program.program import DeviceObject, ObjectKind, Program
+from flashmem_lab.program.program import DeviceObject, Free, ObjectKind, Program
 from flashmem_lab.runtime.ledger import Ledger
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.objects import DeviceMemory, texel_format
@@ -34,8 +35,11 @@ class OneBuffer:
         self._ledger = ledger
         self._objects = program.objects
         self._places = places
+        self._last_use = _last_uses(program)
         self._awaited = frozenset(places.behind.values())
-        self._ended: dict[str, tuple[cl.Event, ...]] = {}  # those of them that have, in this run
+        self._furthest = -1  # in the compute lane, of all that uses what has ended in this run
+        self._used: tuple[cl.Event, ...] = ()  # of that one
+        self._ended: dict[str, tuple[cl.Event, ...]] = {}  # by then, when one of them ended
         self._whole: cl.Buffer | None = None
         self._lines: dict[str, cl.Image] = {}  # by type of texels
 
@@ -76,12 +80,16 @@ class OneBuffer:
         return self._whole
 
     def used(self, name: str) -> list[cl.Event]:
-        """See `DeviceObjects`: the last commands of the last object that lay there in this run."""
+        """See `DeviceObjects`: the last use of whatever had ended before its place was left.
+
+        The compute queue runs in order, so all other uses are over then.
+        """
         return list(self._ended.get(self._places.behind.get(name, ""), ()))
 
     def begin_run(self) -> None:
         """See `DeviceObjects`."""
         self._ended.clear()
+        self._furthest, self._used = -1, ()
         if self._whole is not None:
             return
         size, weights = self._places.bytes, self._places.weight_bytes
@@ -102,8 +110,16 @@ class OneBuffer:
                     )
 
     def create(self, wanted: DeviceObject) -> None:
-        """See `DeviceObjects`. Room never lacks: that is how places are chosen."""
-        assert self.try_create(wanted), f"{wanted.name} must come before its place is left"
+        """See `DeviceObjects`. Room never lacks: that is how places are chosen.
+
+        Raises:
+            PlanError: it does, so that something would be written over.
+        """
+        if not self.try_create(wanted):
+            raise PlanError(
+                f"{wanted.name!r} is needed before its place is left",
+                hint="the plan or bundle is damaged: make it anew",
+            )
 
     def try_create(self, wanted: DeviceObject, beside: int = 0) -> bool:
         """See `DeviceObjects`: whether the last use of its place is enqueued."""
@@ -111,13 +127,16 @@ class OneBuffer:
         return behind is None or behind in self._ended
 
     def end(self, name: str, used: Iterable[cl.Event]) -> None:
-        """See `DeviceObjects`."""
+        """See `DeviceObjects`. Objects need not end in the order of their last uses."""
+        if self._last_use[name] >= self._furthest:
+            self._furthest, self._used = self._last_use[name], tuple(used)
         if name in self._awaited:
-            self._ended[name] = tuple(used)
+            self._ended[name] = self._used
 
     def release_all(self) -> None:
         """See `DeviceObjects`."""
         self._ended.clear()
+        self._used = ()
         while self._lines:
             self._lines.popitem()[1].release()
         if self._whole is not None:
@@ -125,3 +144,13 @@ class OneBuffer:
             self._whole = None
             for pool in (Pool.TEXTURE, Pool.BUFFER):
                 self._ledger.release(pool, self._ledger.held(pool))
+
+
+def _last_uses(program: Program) -> dict[str, int]:
+    """Place in the compute lane of the last command that uses each object that is freed."""
+    place = {command.id: at for at, command in enumerate(program.compute)}
+    return {
+        command.object: max((place[one] for one in command.after if one in place), default=-1)
+        for command in program.memory
+        if isinstance(command, Free)
+    }

@@ -92,7 +92,7 @@ class OpenCLRuntime:
         self.close()
 
     def close(self) -> None:
-        """Waits for the queues; every object was released when its run ended."""
+        """Waits for the queues; every object was released with the run that made it."""
         with translating("closing the device"):
             self._device.transfer.finish()
             self._device.compute.finish()
@@ -163,6 +163,7 @@ class OpenCLRuntime:
                 "driver": self.spec.driver,
                 "device": self.spec.name,
                 "held_peak_bytes": str(ledger.peak_bytes()["total"]),
+                "objects": "blocks" if layout.places is None else "one buffer",
             },
         )
 
