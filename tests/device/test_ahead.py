@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from flashmem_lab.errors import FlashMemError
-from flashmem_lab.runtime.opencl.ahead import AHEAD_BYTES, AT_ONCE, ReadAhead
+from flashmem_lab.runtime.opencl.ahead import AHEAD_BYTES, AT_ONCE, MOST_AT_ONCE, ReadAhead
 
 _WAIT_S = 20
 _SIZE = 4096
@@ -88,6 +88,16 @@ def test_those_that_lie_together_are_read_at_once_up_to_a_size() -> None:
     use(ahead, "abcdef")
     ahead.stop()
     assert disk.read_at_once == [["a", "b"], ["c", "d"], ["e", "f"]]
+
+
+def test_no_more_weights_are_read_at_once_than_a_read_takes() -> None:
+    disk = Disk()
+    many = "".join(map(chr, range(1000, 1000 + 2 * MOST_AT_ONCE)))
+    ahead = reader(disk, many, size=1, room=len(many), joined=many)
+    ahead.begin(again=False)
+    use(ahead, many)
+    ahead.stop()
+    assert [len(batch) for batch in disk.read_at_once] == [MOST_AT_ONCE, MOST_AT_ONCE]
 
 
 def test_a_place_is_overwritten_once_the_device_has_done_with_it() -> None:

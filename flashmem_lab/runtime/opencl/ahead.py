@@ -19,6 +19,9 @@ AT_ONCE = 4 * 2**20
 """Bytes of several weights that are read at once. Smaller ones keep the disk waiting for this
 thread, and larger ones whoever waits for the first of them for the last."""
 
+MOST_AT_ONCE = 256
+"""Weights that are read at once: a read takes 1,024 pieces of memory, and two for each of them."""
+
 
 class Use(Protocol):
     """A command of the device that uses a weight; an event of OpenCL is one."""
@@ -33,15 +36,17 @@ class Use(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Batch:
-    """Weights that are read at once.
+    """Weights that are read at once; it grows until they are.
 
     Attributes:
+        bytes: of all of them.
         numbers, weights: which ones.
         pending: uses of what lies in their places.
     """
 
+    bytes: int = 0
     numbers: list[int] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
     pending: list[Use] = field(default_factory=list)
@@ -220,6 +225,7 @@ class ReadAhead:
         over = self._beside[weight] & self._there
         self._there -= over
         self._there.add(weight)
+        batch.bytes += self._bytes[weight]
         batch.numbers.append(number)
         batch.weights.append(weight)
         batch.pending.extend(use for one in over for use in self._used.pop(one, ()))
@@ -229,8 +235,12 @@ class ReadAhead:
         if not batch.weights:
             return True
         weight = self._of(self._next)
-        size = sum(self._bytes[name] for name in (*batch.weights, weight))
-        return weight in self._joined and not self._finds(weight) and size <= AT_ONCE
+        return (
+            weight in self._joined
+            and not self._finds(weight)
+            and batch.bytes + self._bytes[weight] <= AT_ONCE
+            and len(batch.weights) < MOST_AT_ONCE
+        )
 
     def _may_read(self) -> bool:
         if self._next == self._end:

@@ -28,7 +28,7 @@ from flashmem_lab.runtime.opencl.disk import Lanes, Loader
 from flashmem_lab.runtime.opencl.errors import translating
 from flashmem_lab.runtime.opencl.host import HostSide
 from flashmem_lab.runtime.opencl.inline import Carrying, InlineTransport, SlotRing
-from flashmem_lab.runtime.opencl.inplace import InPlace, Mapped
+from flashmem_lab.runtime.opencl.inplace import InFile, InPlace
 from flashmem_lab.runtime.opencl.landings import Landings
 from flashmem_lab.runtime.opencl.launches import Launches
 from flashmem_lab.runtime.opencl.layout import Layout
@@ -113,7 +113,7 @@ class Engine:
         self._in_place: InPlace
         self._objects: DeviceObjects
         if layout.places is not None:
-            self._in_place = Mapped(frozenset(), file)
+            self._in_place = InFile(frozenset(), file)
             self._objects = OneBuffer(device.context, ledger, program, layout.places)
         else:
             arena = arena_of(program, alignment)

@@ -124,7 +124,7 @@ class InPlace(Protocol):
         ...
 
 
-class Mapped:
+class InFile:
     """Weights that lie where the system keeps their file.
 
     Args:

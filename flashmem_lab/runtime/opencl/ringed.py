@@ -18,7 +18,7 @@ from flashmem_lab.program.program import Program
 from flashmem_lab.runtime.arena import Arena
 from flashmem_lab.runtime.hostmemory import HostMemory
 from flashmem_lab.runtime.opencl.ahead import AHEAD_BYTES, ReadAhead, Use
-from flashmem_lab.runtime.opencl.inplace import InPlace, Mapped, fit_in_place
+from flashmem_lab.runtime.opencl.inplace import InFile, InPlace, fit_in_place
 from flashmem_lab.runtime.ring import ring_of, room_for_ring, row_of
 from flashmem_lab.runtime.weightfile import WeightFiles
 
@@ -39,11 +39,11 @@ def in_place(program: Program, file: WeightFiles, *, alignment: int, activations
     """
     names = fit_in_place(program, alignment)
     if file.kept:
-        return Mapped(names, file)
+        return InFile(names, file)
     streamed = list(dict.fromkeys(one.weight for one in program.disk if not one.once))
     weights = [name for name in streamed if name in names]
     if not weights:
-        return Mapped(frozenset(), file)
+        return InFile(frozenset(), file)
     room = room_for_ring(program, activations) + AHEAD_BYTES
     # Other weights would take room beside the ring.
     ring = ring_of(program, weights, room) if len(weights) == len(streamed) else None
