@@ -182,7 +182,7 @@ class ComputeLane:
                     command.id, kind, command.name, command.layer, size, begun_ns, None
                 )
                 return written
-            elif isinstance(command, WriteInput):
+            if isinstance(command, WriteInput):
                 array, begin = self._inputs[command.name], self._objects.begin(command.view.ref)
                 memory = self._objects.buffer(command.view.ref)
                 event = write_view(self._queue, memory, command.view, array, begin=begin)

@@ -75,9 +75,9 @@ class Engine:
 
     The main thread walks the memory order and enqueues the compute lane. It waits for uploads to
     be enqueued, for the disk where the next layer's weights are used in place, and for the device
-    only where a layer's own weights, or activations that fit no arena, have no room otherwise.
-    What the device holds, blocks that have ended included, is at most the highest that the memory
-    order itself holds.
+    only where objects are blocks of their own and a layer's weights, or activations that fit no
+    arena, have no room otherwise. What the device holds, room for what has ended included, is at
+    most the highest that the memory order itself holds.
 
     Args:
         device: where it runs.

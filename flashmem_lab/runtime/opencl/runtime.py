@@ -114,8 +114,8 @@ class OpenCLRuntime:
         """See `Runtime.run`. Kernels are built before the clock of the first run starts.
 
         `peak_bytes` has "host" too: the highest resident set of this process. The trace's notes
-        have the resident set before the first run, what the kernels took to build, and the most
-        that all blocks held at once, at most the peak.
+        have the resident set before the first run, what the kernels took to build, the most that
+        was held at once, at most the peak, and whether as "blocks" or in "one buffer".
         """
         if repeat < 1:
             raise UsageError(f"a program runs at least once, not {repeat} times")
